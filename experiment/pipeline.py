@@ -1,0 +1,132 @@
+"""From Samples to scores and metrics: the label-error pipeline, written once for every domain."""
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+import relation
+from experiment.arguments import RelationSettings
+from experiment.errors import InputError
+from experiment.samples import BLOCK, Samples
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a pipeline hands to the report. All tensors on the CPU, over the kept rows."""
+
+    samples: Samples  # the kept rows
+    relation_score: Tensor  # (N,) higher = more suspicious
+    columns: dict[str, Tensor]  # printed name -> further scores (N,)
+    truth: str | None  # "is_noisy" or "is_ood", where known
+    metrics: list[dict]  # name, group, auroc, ap, tnr95, fpr95
+    fingerprint: str
+    seconds: dict[str, float]
+    notes: list[str] = field(default_factory=list)  # lines for the screen
+
+
+def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_threshold: float,
+                      n_iter: int, progress: bool) -> Result:
+    """Baselines on the features as they come, then relation before and after refinement.
+
+    Metrics where the truth is known and holds both classes; a note says why there are none.
+    """
+    clock = Clock()
+    fingerprint = fingerprint_of(samples)
+    clock.lap("fingerprint")
+    baselines = relation.label_baselines(samples.features, samples.probs, samples.labels)
+    kept = samples.every(settings.hop)
+    columns = {name: scores[::settings.hop] for name, scores in baselines.items()}
+    clock.lap("baselines")
+
+    features, probs, notes = on_device(kept, settings)
+    labels = kept.labels.to(features.device)
+    how = dict(kernel=settings.kernel, temperature=settings.temperature,
+               threshold=settings.threshold, chunk=settings.chunk, progress=progress)
+    initial = relation.relation_scores(features, probs, labels, **how)
+    found = relation.detect_label_noise(features, probs, labels, noise_threshold=noise_threshold,
+                                        n_iter=n_iter, initial=initial, **how)
+    columns["relation (initial)"] = -relation.relative(initial).cpu()
+    clock.lap("relation")
+
+    score = found.scores.cpu()
+    if not score.any():
+        notes.append(f"no relation is above the threshold {settings.threshold}: every relation "
+                     f"score is 0; try a smaller --thres")
+    metrics, why_not = evaluate_all({**columns, "relation": score}, kept.is_noisy, "noisy")
+    clock.lap("metrics")
+    return Result(kept, score, columns, None if kept.is_noisy is None else "is_noisy", metrics,
+                  fingerprint, clock.laps, notes + why_not)
+
+
+def evaluate_all(scores: dict[str, Tensor], is_positive: Tensor | None, positive: str,
+                 group: str = "all") -> tuple[list[dict], list[str]]:
+    """A row of metrics per score, and the notes that say what could not be evaluated."""
+    if is_positive is None:
+        return [], []
+    if is_positive.all() or not is_positive.any():
+        undefined = dict.fromkeys(relation.Metrics._fields)
+        which = "every row is" if is_positive.all() else "no row is"
+        return ([{"name": name, "group": group, **undefined} for name in scores],
+                [f"{which} {positive} ({group}): AUROC, AP, TNR95 and FPR95 are not defined"])
+    return [{"name": name, "group": group,
+             **relation.evaluate(values.numpy(), is_positive.numpy())._asdict()}
+            for name, values in scores.items()], []
+
+
+def on_device(samples: Samples, settings: RelationSettings) -> tuple[Tensor, Tensor, list[str]]:
+    """Features and probabilities as stored for the relation, and notes on odd rows.
+
+    Half precision stores unit features, so that large ones do not overflow; float32 is handed on
+    as it is, and may stay memory-mapped.
+    """
+    device, dtype = find_device(settings.device), getattr(torch, settings.dtype)
+    zeros = sum(int((~block.any(1)).sum()) for block in samples.features.split(BLOCK))
+    notes = [f"{zeros} of {len(samples)} rows have a feature of zeros: they relate to nothing "
+             f"and score 0"] if zeros else []
+    features = samples.features
+    if dtype != torch.float32:
+        features = torch.cat([relation.unit_rows(block).to(dtype)
+                              for block in features.split(BLOCK)])
+    return features.to(device), samples.probs.to(device, dtype), notes
+
+
+def find_device(name: str) -> torch.device:
+    """The torch device of --device; auto is the first GPU, or else the CPU."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"--device {name}: {torch.cuda.device_count()} CUDA devices were found")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("--device mps: not available on this machine")
+    return device
+
+
+def fingerprint_of(samples: Samples) -> str:
+    """SHA-256 over features, probabilities and labels with their kinds and shapes."""
+    digest = hashlib.sha256()
+    for name in ("features", "probs", "labels"):
+        tensor = getattr(samples, name)
+        if tensor is not None:
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            for block in tensor.split(BLOCK):
+                digest.update(block.contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+class Clock:
+    """Seconds between laps, for metrics.json."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = round(now - self._last, 3)
+        self._last = now

@@ -1,0 +1,89 @@
+"""Experiment names: what each stands for, where its files lie, which domain loads them.
+
+A domain is a package with a module `samples` that holds
+
+    load_train(folder, epoch, ...) -> Samples            given labels, is_noisy where known
+    load_val(folder, epoch, ...) -> Samples              the validation set to be cleaned
+    load_ood(folder, epoch, ...) -> (Samples, Samples)   training rows, test rows with is_ood
+
+and is imported only when one of its experiments is asked for.
+"""
+
+import importlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from experiment.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+DIGITS_NAMES = "digits_60, digits_noise<R>[_pair][_seed<S>]_<epoch> (say digits_noise0.08_60)"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One of the paper's experiments, as its authors host it on Google Drive."""
+
+    drive_id: str
+    size: str  # as announced
+    domain: str
+    results: Path  # the default --cache_dir of its domain
+    folder: str  # under --cache_dir
+    files: tuple[str, ...]  # under the folder, what detection reads
+
+
+PUBLISHED = {
+    "mae_large_noise0.08_49": Published(
+        "1hkroHQ4DZwAQ6OBmevljMB1DO3k0cmxv", "6.3 GB", "imagenet", ROOT / "results",
+        "mae_large_noise0.08",
+        ("checkpoint-49.pth", "target.pt", "features/feat_train_49.pt")),
+    "mae_large_49": Published(
+        "1v-2w2dGRXcldGsMoOK442xBR0-AysKKJ", "6.4 GB", "imagenet", ROOT / "results", "mae_large",
+        ("checkpoint-49.pth", "features/feat_train_49.pt", "features/feat_val_49.pt",
+         "features/feat_ood_49.pt")),
+    "resnet50": Published(
+        "13LuABuXfWBhFFgIM7wyWQB7jQBtTGiKV", "11 GB", "imagenet", ROOT / "results", "resnet50",
+        ("features/feat_train.pt", "features/feat_val.pt", "features/feat_ood.pt")),
+    "sst2": Published(
+        "1N-Do1tol7SSOng7Wv2PgCigZSmXLc1aY", "680 MB", "language", ROOT / "language/results",
+        "sst2", ("target0.1_large_4.pt", "roberta-base_fp16_noise0.1/config.json",
+                 "roberta-base_fp16_noise0.1/epoch_4/feat_train.pt")),
+    "mnli": Published(
+        "12RIvatQbpzyuowpRuCANeRb-XhwPOcHw", "1.7 GB", "language", ROOT / "language/results",
+        "mnli", ("target0.1_large_4.pt", "roberta-base_fp16_noise0.1/config.json",
+                 "roberta-base_fp16_noise0.1/epoch_4/feat_train.pt")),
+    "esc50": Published(
+        "1OkM5YV2zQmoR6ZyLX0tPN9Y0ah_COi2Z", "338 MB", "speech", ROOT / "speech/results", ".",
+        ("audio_model_epoch25.pth", "feat_train_25.pt", "target_noisy0.1.pt")),
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    domain: str
+    folder: Path
+    epoch: int | None  # None: files carry no epoch
+
+
+def find(name: str, dataset: str, cache_dir: Path, epoch: int | None = None) -> Experiment:
+    """Domain, folder and epoch of an experiment of the root's scripts.
+
+    Of names that start with `mae` or `digits` the part after the last `_` is the epoch and the
+    rest the folder; others are the folder as a whole. `epoch` overrides the name's.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise InputError(f"--name {name!r}: expected letters, digits, '.', '_' and '-' only")
+    folder = name
+    if name.startswith(("mae", "digits")):
+        folder, _, last = name.rpartition("_")
+        if not folder or not last.isdecimal():
+            raise InputError(f"--name {name}: expected an epoch after the last '_', "
+                             f"as in mae_large_49 or digits_noise0.08_60")
+        epoch = int(last) if epoch is None else epoch
+    return Experiment("digits" if name.startswith("digits") else dataset, cache_dir / folder, epoch)
+
+
+def loader(domain: str) -> ModuleType:
+    """The `samples` module of a domain: imagenet, language, speech or digits."""
+    return importlib.import_module(f"{domain}.samples")

@@ -1,0 +1,136 @@
+"""The one place that prints and writes results: table, suspects, scores.csv, metrics.json."""
+
+import csv
+import importlib.metadata
+import platform
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiment import pictures, store
+from experiment.pipeline import Result
+
+LISTED = 20  # suspects shown on screen
+LIBRARIES = ("torch", "numpy", "scikit-learn")
+
+
+def write(result: Result, folder: Path, settings: dict[str, Any]) -> None:
+    """scores.csv, metrics.json and scores.png under `folder`."""
+    with store.replacing(folder / "scores.csv") as temporary, \
+            open(temporary, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(columns := _columns(result))
+        table.writerows(_rows(columns.values()))
+    store.save_json({
+        "rows": result.metrics,
+        "settings": {key: str(value) if isinstance(value, Path) else value
+                     for key, value in settings.items()},
+        "versions": {"python": platform.python_version(),
+                     **{name: importlib.metadata.version(name) for name in LIBRARIES}},
+        "data": {"source": result.samples.source, "n": len(result.samples),
+                 "dim": result.samples.features.shape[1], "classes": result.samples.probs.shape[1],
+                 "fingerprint": result.fingerprint},
+        "seconds": result.seconds,
+        "peak_memory_mib": peak_memory_mib(),
+    }, folder / "metrics.json")
+    pictures.draw_scores(result, folder / "scores.png")
+
+
+def show(result: Result, folder: Path, *, verbose: bool) -> None:
+    """Print notes, metrics table, the most suspect rows, and where the files are."""
+    samples = result.samples
+    print(f"{samples.source}: {len(samples):,} rows, {samples.features.shape[1]:,} features, "
+          f"{samples.probs.shape[1]:,} classes")
+    for note in result.notes:
+        print(f"note: {note}")
+    if result.metrics:
+        print()
+        _print_metrics(result.metrics)
+    else:
+        print("note: no truth in the data, so nothing to evaluate; scores and ranks are written")
+    print()
+    _print_suspects(result)
+    if verbose:
+        seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
+        print(f"\n{seconds}; peak memory {peak_memory_mib():,} MiB")
+    print(f"\n{folder / 'scores.csv'}, {folder / 'metrics.json'}, {folder / 'scores.png'}")
+
+
+def ranks(scores: np.ndarray) -> np.ndarray:
+    """Rank of each row, 1 = highest score; equal scores in the order of the rows."""
+    rank = np.empty(len(scores), dtype=np.int64)
+    rank[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
+    return rank
+
+
+def peak_memory_mib() -> int:
+    """Largest resident memory of this process so far."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
+
+
+def _columns(result: Result) -> dict[str, list | np.ndarray]:
+    samples, score = result.samples, result.relation_score.numpy()
+    predicted = samples.probs.argmax(1)
+    columns: dict[str, list | np.ndarray] = {
+        "index": samples.index.numpy(),
+        "id": list(samples.ids) if samples.ids is not None else samples.index.numpy()}
+    if samples.labels is not None and result.truth != "is_ood":
+        given = samples.labels
+        columns |= {"given_label": given.numpy(), "predicted_label": predicted.numpy(),
+                    "given_label_prob": samples.probs.gather(1, given[:, None])[:, 0]
+                    .float().numpy()}
+    else:
+        columns["predicted_label"] = predicted.numpy()
+    columns |= {"relation_score": score, "rank": ranks(score)}
+    columns |= {name: values.numpy() for name, values in result.columns.items()}
+    if result.truth is not None:
+        columns[result.truth] = getattr(samples, result.truth).numpy()
+    return columns
+
+
+def _rows(columns) -> Iterator[tuple[str, ...]]:
+    """Text of each row; a float32 is written with the digits that give it back exactly."""
+    step = 65536
+    columns = list(columns)
+    for start in range(0, len(columns[0]), step):
+        yield from zip(*(column[start:start + step].astype(str)
+                         if isinstance(column, np.ndarray) else column[start:start + step]
+                         for column in columns))
+
+
+def _print_metrics(rows: list[dict]) -> None:
+    grouped = len({row["group"] for row in rows}) > 1
+    width = max(len(row["name"]) for row in rows)
+    head = "group         " * grouped + "score".ljust(width)
+    print(f"{head}   AUROC      AP   TNR95   FPR95*")
+    for row in rows:
+        figures = "".join("       -" if row[key] is None else f"  {row[key]:6.3f}"
+                          for key in ("auroc", "ap", "tnr95", "fpr95"))
+        print(f"{row['group']:14}" * grouped + row["name"].ljust(width) + figures)
+    print("TNR95: clean rows passed where 95 % of the wrong ones are found (higher is better).\n"
+          "*FPR95: wrong rows passed where 95 % of the clean ones pass (lower is better).")
+
+
+def _print_suspects(result: Result) -> None:
+    samples, score = result.samples, result.relation_score
+    order = np.argsort(-score.numpy(), kind="stable")[:LISTED]
+    predicted = samples.probs[torch.from_numpy(order)].argmax(1)
+    print(f"the {len(order)} most suspect rows, by relation")
+    print(" rank    index     score  given       predicted   " + (result.truth or ""))
+    for rank, (row, guess) in enumerate(zip(order, predicted), 1):
+        given = "" if samples.labels is None else _class_name(samples, samples.labels[row])
+        truth = "" if result.truth is None else \
+            "yes" if getattr(samples, result.truth)[row] else "no"
+        name = "" if samples.ids is None else f"  {samples.ids[row]}"
+        print(f"{rank:5}  {int(samples.index[row]):7}  {float(score[row]):8.4f}  {given:<10}  "
+              f"{_class_name(samples, guess):<10}  {truth}{name}")
+
+
+def _class_name(samples, label) -> str:
+    return str(int(label)) if samples.class_names is None else samples.class_names[int(label)]

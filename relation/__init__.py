@@ -1,0 +1,27 @@
+"""Find wrong labels and outliers by how samples relate to each other.
+
+What is computed: for every row the sum, over all rows of a target set, of a signed relation made
+of two inner products (features, probabilities); see `kernel.py` for the formula. Done naively this
+is an (N, M) matrix: 6 TiB for ImageNet against itself. So it is computed tile by tile and summed
+as it goes (`scores.py`). Held in memory are the inputs (in any precision, memory-mapped if need
+be), one tile in float32, and one accumulator per row; nothing depends on the tile size but speed.
+
+Everything takes and returns torch tensors, on any device. Every score that leaves a public
+function is HIGHER = MORE SUSPICIOUS, with one exception that says so in its name and docstring:
+`relation_scores` returns the reliability s, where higher means a better supported row.
+
+This package imports torch, numpy, scikit-learn and tqdm, and nothing else of the project.
+"""
+
+from relation.kernel import KERNELS, unit_rows
+from relation.label_baselines import LABEL_BASELINES, label_baselines
+from relation.label_noise import LabelNoise, detect_label_noise, relative
+from relation.metrics import Metrics, evaluate
+from relation.ood import detect_ood, knn_scores
+from relation.scores import relation_scores, relation_topk
+
+__all__ = [
+    "KERNELS", "LABEL_BASELINES", "LabelNoise", "Metrics", "detect_label_noise", "detect_ood",
+    "evaluate", "knn_scores", "label_baselines", "relation_scores", "relation_topk", "relative",
+    "unit_rows",
+]

@@ -1,0 +1,37 @@
+"""Outliers by the relation to the training set, and by the distance to its nearest rows.
+
+Both return (N,) float32, HIGHER = MORE OUTLYING. N source (test) rows, M target (training) rows;
+no labels. Kim, Yun, Song 2023, section 4.
+"""
+
+from torch import Tensor
+
+from relation.scores import relation_scores, relation_topk
+
+EPS = 1e-6  # a row without any kept edge scores 1 / EPS
+
+
+def detect_ood(features: Tensor, probs: Tensor | None, target_features: Tensor,
+               target_probs: Tensor | None, *, kernel: str = "cos_p", temperature: float = 1,
+               threshold: float = 0.03, chunk: int = 250, progress: bool = False) -> Tensor:
+    """1 / (s + 1e-6) with s the relation score against the training rows.
+
+    Shapes and errors as in `relation_scores`.
+    """
+    reliability = relation_scores(features, probs, target_features=target_features,
+                                  target_probs=target_probs, kernel=kernel,
+                                  temperature=temperature, threshold=threshold, chunk=chunk,
+                                  progress=progress)
+    return 1 / (reliability + EPS)
+
+
+def knn_scores(features: Tensor, target_features: Tensor, *, k: int, chunk: int = 250,
+               progress: bool = False) -> Tensor:
+    """1 / (v + 1e-6) with v the (k+1)-th largest cosine to the training rows (0 where negative).
+
+    After Sun et al. 2022, who take the distance to the k-th neighbour instead.
+    Raises ValueError for k outside 0 .. M - 1.
+    """
+    nearest, _, _, _ = relation_topk(features, None, target_features=target_features,
+                                     kernel="cos", k=k, chunk=chunk, progress=progress)
+    return 1 / (nearest[:, -1] + EPS)
