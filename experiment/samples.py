@@ -13,7 +13,8 @@ from experiment.errors import InputError
 
 BLOCK = 8192  # rows checked at a time, so that memory-mapped tensors need not fit
 # How far a probability vector may sum from 1: stored halves round each of C entries.
-SUM_TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 2e-2}
+SUM_TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 1e-2,
+                 torch.bfloat16: 2e-2}
 
 
 @dataclass(frozen=True)
