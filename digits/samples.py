@@ -1,4 +1,7 @@
-"""Samples of a digits experiment from the files that `build` wrote."""
+"""Samples of a digits experiment from the files that `build` wrote.
+
+There is nothing to extract here: `extraction` is taken as every domain's loader takes it.
+"""
 
 from pathlib import Path
 
@@ -7,20 +10,22 @@ from torch import Tensor
 
 from experiment import store
 from experiment.errors import InputError
+from experiment.extraction import Extraction
 from experiment.samples import Samples, probs_of
 
 
-def load_train(folder: Path, epoch: int) -> Samples:
+def load_train(folder: Path, epoch: int, extraction: Extraction | None = None) -> Samples:
     """Training rows with their given labels; is_noisy where labels were changed."""
     return _labelled(folder, epoch, "train", "target.pt")
 
 
-def load_val(folder: Path, epoch: int) -> Samples:
+def load_val(folder: Path, epoch: int, extraction: Extraction | None = None) -> Samples:
     """The held-out rows with their given labels; is_noisy where labels were changed."""
     return _labelled(folder, epoch, "val", "target_val.pt")
 
 
-def load_ood(folder: Path, epoch: int) -> tuple[Samples, Samples]:
+def load_ood(folder: Path, epoch: int, extraction: Extraction | None = None
+             ) -> tuple[Samples, Samples]:
     """Training rows; and test rows: the held-out ones, then the digits 8 and 9 with is_ood."""
     train, val = load_train(folder, epoch), load_val(folder, epoch)
     unseen = _features(folder, epoch, "ood")
