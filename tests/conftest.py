@@ -1,9 +1,11 @@
 """Small data sets with planted truth, and a way to run the scripts as a user does."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -43,16 +45,44 @@ def feature_file(tmp_path, clusters):
     return path
 
 
+class Done(NamedTuple):
+    """How a script ended, as subprocess.run tells it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture
-def script():
-    """Run a script of the project in a process of its own: script("detect.py", "--pow", 4)."""
-    def run(*words, cwd=ROOT, check=True):
-        done = subprocess.run([sys.executable, str(ROOT / words[0]), *map(str, words[1:])], cwd=cwd,
-                              capture_output=True, text=True,
-                              env={**os.environ, "OMP_NUM_THREADS": "1"})
+def script(monkeypatch, capsys):
+    """Run a script's command line: script("detect.py", "--pow", 4).
+
+    In this process, since importing torch anew takes longer than most runs; `process` asks for one
+    of its own.
+    """
+    def run(*words, cwd=ROOT, check=True, process=False):
+        path, words = ROOT / words[0], [str(word) for word in words[1:]]
+        if process:
+            done = subprocess.run([sys.executable, str(path), *words], cwd=cwd, capture_output=True,
+                                  text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        else:
+            done = run_here(path, words, cwd)
         if check:
             assert done.returncode == 0, done.stderr
         return done
+
+    def run_here(path, words, cwd):
+        capsys.readouterr()
+        status = 0
+        with monkeypatch.context() as patched:
+            patched.chdir(cwd)
+            patched.setattr(sys, "argv", [str(path), *words])
+            patched.setattr(sys, "path", [str(path.parent), *sys.path])
+            try:
+                runpy.run_path(str(path), run_name="__main__")
+            except SystemExit as end:
+                status = end.code or 0
+        return Done(status, *capsys.readouterr())
     return run
 
 
