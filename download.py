@@ -42,6 +42,7 @@ def main(args: Namespace) -> None:
         from digits import build
 
         build.build(experiment.folder, experiment.epoch, progress=args.verbose)
+        print(f"{experiment.folder}: complete")
     elif args.name in registry.PUBLISHED:
         from experiment import drive
 
