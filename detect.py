@@ -19,7 +19,7 @@ def get_args_parser() -> arguments.Parser:
     arguments.add_experiment_options(parser, name="mae_large_noise0.08_49")
     arguments.add_relation_options(parser, temperature=4, chunk=250)
     arguments.add_label_options(parser)
-    arguments.add_extraction_options(parser)
+    arguments.add_extraction_options(parser, train=True)
     arguments.add_result_options(parser, cache_dir=Path(__file__).parent / "results")
     return parser
 
@@ -34,7 +34,8 @@ def main(args: Namespace) -> None:
     else:
         experiment = registry.find(args.name, args.dataset, args.cache_dir, args.epoch)
         folder = experiment.folder
-        samples = registry.loader(experiment.domain).load_train(folder, experiment.epoch)
+        samples = registry.loader(experiment.domain).load_train(
+            folder, experiment.epoch, arguments.extraction_settings(args))
     output = args.output or folder / "report"
     store.check_writable(output)
     result = pipeline.find_label_errors(

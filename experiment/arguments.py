@@ -7,11 +7,13 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from experiment.errors import InputError
+from experiment.extraction import Extraction
 
+RESNET_CHUNK = 100  # rows at a time that the published runs use for resnet's wider features
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells count it
 
 
@@ -51,8 +53,17 @@ class RelationSettings:
 
 
 def relation_settings(args: argparse.Namespace) -> RelationSettings:
-    return RelationSettings(kernel=args.kernel, temperature=args.pow, threshold=args.thres,
-                            hop=args.hop, chunk=args.chunk, dtype=args.dtype, device=args.device)
+    resnet = getattr(args, "name", "").startswith("resnet")
+    return RelationSettings(
+        kernel=args.kernel, temperature=args.pow, threshold=args.thres, hop=args.hop,
+        chunk=min(args.chunk, RESNET_CHUNK) if resnet else args.chunk, dtype=args.dtype,
+        device=args.device)
+
+
+def extraction_settings(args: argparse.Namespace) -> Extraction:
+    """What of `Extraction` the script offers; the rest keeps its defaults."""
+    given = vars(args) | {"progress": args.verbose}
+    return Extraction(**{f.name: given[f.name] for f in fields(Extraction) if f.name in given})
 
 
 def add_experiment_options(parser: argparse.ArgumentParser, *, name: str) -> None:
@@ -71,9 +82,36 @@ def add_experiment_options(parser: argparse.ArgumentParser, *, name: str) -> Non
                             "logits or probs, and labels")
 
 
-def add_extraction_options(parser: argparse.ArgumentParser) -> None:
-    """How features are extracted from images where the cache lacks them."""
+def add_extraction_options(parser: argparse.ArgumentParser, *, train: bool = False,
+                           validation: bool = False, ood: bool = False) -> None:
+    """How features are extracted from images where the cache lacks them.
+
+    `train`, `validation` and `ood` add the options of the sets that the script reads.
+    """
     group = parser.add_argument_group("feature extraction")
+    group.add_argument("--imagenet_dir", type=Path, metavar="DIR",
+                       help="folder with train/ and val/ (default: IMGNET_DIR of the environment "
+                            "or of imagenet/data.py)")
+    if ood:
+        group.add_argument("--ood_dir", type=Path, metavar="DIR",
+                           help="folder with Places, SUN, iNaturalist and dtd/images (default: "
+                                "OOD_DIR of the environment or of imagenet/data.py)")
+    group.add_argument("--checkpoint", type=Path, metavar="FILE",
+                       help="weights of the model (default: those of the experiment or of timm)")
+    if train:
+        group.add_argument("--train_labels", type=Path, metavar="FILE",
+                           help="labels of the training rows, .pt, .npy or .txt of N integers "
+                                "(default: from the experiment, or else the folders of train/)")
+    if validation:
+        group.add_argument("--val_list", type=Path, metavar="FILE",
+                           help="file names relative to val/ in the order of the features, one "
+                                "on each line (default: the files in val/)")
+    if ood:
+        group.add_argument("--ood_groups", type=named_sizes, metavar="NAME:ROWS,...",
+                           help="OOD sets in the order of their rows (default: the published "
+                                "sizes where they fit, or else one set)")
+    group.add_argument("--skip_corrupt", action="store_true",
+                       help="go on where an image cannot be read: its row becomes zeros")
     group.add_argument("--batch_size", type=positive_integer, default=128, metavar="B",
                        help="images at a time (default: %(default)s)")
     group.add_argument("--workers", type=positive_integer, default=16, metavar="W",
@@ -98,7 +136,7 @@ def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float,
                        help="keep every H-th row (default: %(default)s, all)")
     group.add_argument("--chunk", type=positive_integer, default=chunk, metavar="ROWS",
                        help="rows compared at a time; changes memory and speed, not the result "
-                            "(default: %(default)s)")
+                            "at most 100 for resnet* (default: %(default)s)")
     group.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32",
                        help="storage of features and probabilities; sums are wider "
                             "(default: %(default)s)")
@@ -141,6 +179,18 @@ def positive_number(text: str) -> float:
 def number_from_zero(text: str) -> float:
     return _number(text, float, "a number of at least 0",
                    lambda value: value >= 0 and math.isfinite(value))
+
+
+def named_sizes(text: str) -> tuple[tuple[str, int], ...]:
+    try:
+        pairs = [entry.split(":") for entry in text.split(",")]
+        sizes = tuple((name.strip(), positive_integer(rows)) for name, rows in pairs)
+    except ValueError:
+        sizes = ()
+    if not all(name for name, _ in sizes) or len(dict(sizes)) != len(sizes) or not sizes:
+        raise argparse.ArgumentTypeError(f"expected NAME:ROWS,NAME:ROWS,... with different names, "
+                                         f"got {text!r}")
+    return sizes
 
 
 def truth(text: str) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import relation
 from experiment.arguments import RelationSettings
-from experiment.errors import InputError
+from experiment.device import find_device
 from experiment.samples import BLOCK, Samples
 
 
@@ -58,7 +58,7 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     metrics, why_not = evaluate_all({**columns, "relation": score}, kept.is_noisy, "noisy")
     clock.lap("metrics")
     return Result(kept, score, columns, None if kept.is_noisy is None else "is_noisy", metrics,
-                  fingerprint, clock.laps, notes + why_not)
+                  fingerprint, clock.laps, [*samples.notes, *notes, *why_not])
 
 
 def evaluate_all(scores: dict[str, Tensor], is_positive: Tensor | None, positive: str,
@@ -91,20 +91,6 @@ def on_device(samples: Samples, settings: RelationSettings) -> tuple[Tensor, Ten
         features = torch.cat([relation.unit_rows(block).to(dtype)
                               for block in features.split(BLOCK)])
     return features.to(device), samples.probs.to(device, dtype), notes
-
-
-def find_device(name: str) -> torch.device:
-    """The torch device of --device; auto is the first GPU, or else the CPU."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device {name}: {torch.cuda.device_count()} CUDA devices were found")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError("--device mps: not available on this machine")
-    return device
 
 
 def fingerprint_of(samples: Samples) -> str:

@@ -2,10 +2,12 @@
 
 A domain is a package with a module `samples` that holds
 
-    load_train(folder, epoch, ...) -> Samples            given labels, is_noisy where known
-    load_val(folder, epoch, ...) -> Samples              the validation set to be cleaned
-    load_ood(folder, epoch, ...) -> (Samples, Samples)   training rows, test rows with is_ood
+    load_train(folder, epoch, extraction) -> Samples     given labels, is_noisy where known
+    load_val(folder, epoch, extraction) -> Samples       the validation set to be cleaned
+    load_ood(folder, epoch, extraction) -> (Samples, Samples)
+                                            training rows; test rows with is_ood and group
 
+(`extraction`: experiment.extraction.Extraction, what the user said about how to get features)
 and is imported only when one of its experiments is asked for.
 """
 

@@ -91,7 +91,7 @@ def _columns(result: Result) -> dict[str, list | np.ndarray]:
     columns |= {name: values.numpy() for name, values in result.columns.items()}
     if result.truth is not None:
         columns[result.truth] = getattr(samples, result.truth).numpy()
-    return columns
+    return columns | samples.extra
 
 
 def _rows(columns) -> Iterator[tuple[str, ...]]:

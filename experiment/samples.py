@@ -4,7 +4,7 @@ N rows, D feature width, C classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ class Samples:
     class_names: Sequence[str] | None = None  # (C,)
     weight: Tensor | None = None  # (C, D) of the linear head
     bias: Tensor | None = None  # (C,)
+    extra: dict[str, Sequence[str]] = field(default_factory=dict)  # further columns of scores.csv
+    notes: tuple[str, ...] = ()  # lines for the screen
     index: Tensor | None = None  # (N,) row numbers in the full data; set here and by `every`
 
     def __post_init__(self) -> None:
@@ -50,9 +52,10 @@ class Samples:
     def every(self, hop: int) -> "Samples":
         """Rows 0, hop, 2 hop, …"""
         per_row = {f.name: getattr(self, f.name) for f in fields(self)
-                   if f.name not in ("source", "class_names", "weight", "bias")}
-        return replace(self, **{name: None if rows is None else rows[::hop]
-                                for name, rows in per_row.items()})
+                   if f.name not in ("source", "class_names", "weight", "bias", "extra", "notes")}
+        return replace(self, extra={name: texts[::hop] for name, texts in self.extra.items()},
+                       **{name: None if rows is None else rows[::hop]
+                          for name, rows in per_row.items()})
 
 
 def probs_of(logits: Tensor) -> Tensor:
@@ -81,8 +84,10 @@ def _check(samples: Samples) -> None:
         if tensor is not None and tuple(tensor.shape) != expected:
             refuse(f"{name}: expected shape {expected} beside features {(n, dim)} and {classes} "
                    f"classes, got {tuple(tensor.shape)}")
-    for name, expected in {"group": n, "ids": n, "class_names": classes}.items():
-        texts = getattr(samples, name)
+    texts_of = {"group": (samples.group, n), "ids": (samples.ids, n),
+                "class_names": (samples.class_names, classes),
+                **{name: (texts, n) for name, texts in samples.extra.items()}}
+    for name, (texts, expected) in texts_of.items():
         if texts is not None and len(texts) != expected:
             refuse(f"{name}: expected {expected} entries, got {len(texts)}")
     _check_values(samples, refuse)
