@@ -135,7 +135,7 @@ def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float,
     group.add_argument("--hop", type=positive_integer, default=1, metavar="H",
                        help="keep every H-th row (default: %(default)s, all)")
     group.add_argument("--chunk", type=positive_integer, default=chunk, metavar="ROWS",
-                       help="rows compared at a time; changes memory and speed, not the result "
+                       help="rows compared at a time; changes memory and speed, not the result; "
                             "at most 100 for resnet* (default: %(default)s)")
     group.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32",
                        help="storage of features and probabilities; sums are wider "
