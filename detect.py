@@ -27,7 +27,9 @@ def get_args_parser() -> arguments.Parser:
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment import feature_file, pipeline, registry, report, store
+    from experiment.device import find_device
 
+    find_device(args.device)  # refused before hours of loading
     if args.features is not None:
         folder = args.cache_dir / args.features.stem
         samples = feature_file.read(args.features, labelled=True)

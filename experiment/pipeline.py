@@ -36,7 +36,7 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     clock = Clock()
     fingerprint = fingerprint_of(samples)
     clock.lap("fingerprint")
-    baselines = relation.label_baselines(samples.features, samples.probs, samples.labels)
+    baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels)
     kept = samples.every(settings.hop)
     columns = {name: scores[::settings.hop] for name, scores in baselines.items()}
     clock.lap("baselines")
