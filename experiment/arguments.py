@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from experiment.errors import InputError
+from experiment.errors import InputError, Unavailable
 from experiment.extraction import Extraction
 
 RESNET_CHUNK = 100  # rows at a time that the published runs use for resnet's wider features
@@ -29,12 +29,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def launch(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
-    """Parse, run, and turn a user's mistake into one line and exit status 2."""
+    """Parse, run, and turn a user's mistake into one line and exit status 2.
+
+    Exit status 1, with what remains to be done, where something outside refused.
+    """
     args = parser.parse_args()
     try:
         main(args)
     except InputError as error:
         sys.exit(_say(parser, f"error: {error}", 2))
+    except Unavailable as refusal:
+        sys.exit(_say(parser, str(refusal), 1))
     except KeyboardInterrupt:
         sys.exit(_say(parser, "interrupted", INTERRUPTED))
 
@@ -154,6 +159,12 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--n_iter", type=positive_integer, default=2, metavar="K",
                        help="how often s is computed: 1 = no refinement, 2 = as published "
                             "(default: %(default)s)")
+
+
+def results_beside(script: str) -> Path:
+    """The folder results/ beside a script, relative to the current folder where it lies below."""
+    folder = Path(script).resolve().parent / "results"
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def add_result_options(parser: argparse.ArgumentParser, *, cache_dir: Path) -> None:
