@@ -79,16 +79,19 @@ def read(split: str, extraction: Extraction) -> ImageSet:
 def read_list(path: Path) -> ImageSet:
     """The validation images as a text file lists them: <folder>/<file>, in `ImageFolder` order.
 
+    What comes before the folder, or after a space, does not matter.
     Raises InputError for a line of another form, or another order.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a readable text file ({error})") from error
+    lines = [line.split()[0] for line in lines if line.strip()]
     pairs = [tuple(line.split("/")[-2:]) for line in lines]
-    for line, pair in zip(lines, pairs):
-        if len(pair) != 2:
-            raise InputError(f"{path}: expected <folder>/<file> on each line, got {line!r}")
+    wrong = [line for line, pair in zip(lines, pairs) if len(pair) != 2]
+    if wrong or not pairs:
+        raise InputError(f"{path}: expected <folder>/<file> on each line, got "
+                         f"{repr(wrong[0]) if wrong else 'none'}")
     for before, after in zip(pairs, pairs[1:]):
         if before >= after:
             raise InputError(f"{path}: expected the order of the features (folders sorted, files "

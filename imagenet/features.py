@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import math
+import mmap
 import os
 import shutil
 import time
@@ -74,7 +75,10 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
         images = replace(images, labels=None)  # folders that are not the model's classes
     store.check_writable(path.parent)
     with _exclusive(path.with_suffix(".rows")) as rows:
+        for left in path.parent.glob(f".{path.stem}.*.part"):  # by a kill in mid-write
+            left.unlink()
         if path.is_file():  # another process wrote it while this one waited
+            Path(rows.name).unlink(missing_ok=True)
             return
         record = _resume(Record(_source(network, model, images, device),
                                 model.get_classifier().in_features), path, rows)
@@ -96,7 +100,7 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
                     recorded = time.monotonic()
         _keep(record, rows, path)
         store.save(_mapped(rows, record), path)
-        os.unlink(rows.name)
+        Path(rows.name).unlink(missing_ok=True)
     _report(record, images, path)
 
 
@@ -182,9 +186,9 @@ def _resume(record: Record, path: Path, rows: BinaryIO) -> Record:
 
 
 def _mapped(rows: BinaryIO, record: Record) -> Tensor:
-    """The rows (N, D) as they lie on disk."""
-    return torch.from_file(rows.name, size=record.done * record.dim,
-                           dtype=torch.float32).view(record.done, record.dim)
+    """The rows (N, D) as they lie on disk; by the open file, to close it again would unlock it."""
+    content = mmap.mmap(rows.fileno(), record.bytes_done, access=mmap.ACCESS_COPY)
+    return torch.frombuffer(content, dtype=torch.float32).view(record.done, record.dim)
 
 
 def _report(record: Record, images: ImageSet, path: Path) -> None:

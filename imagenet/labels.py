@@ -34,7 +34,9 @@ def read_targets(path: Path) -> Targets:
     if len(rows) != len(labels):
         raise InputError(f"{path}: expected as many idx_clean as targets, got {len(rows)} and "
                          f"{len(labels)}")
-    if len(rows) and rows.min() < 0:
+    if len(rows) == 0:
+        raise InputError(f"{path}: targets: expected at least one label, got none")
+    if rows.min() < 0:
         raise InputError(f"{path}: idx_clean: expected row numbers, got {int(rows.min())}")
     if len(changed) and not (0 <= changed.min() and changed.max() < len(labels)):
         raise InputError(f"{path}: idx_chg: expected positions from 0 to {len(labels) - 1}, got "

@@ -82,8 +82,10 @@ def read_head(network: Network) -> Head:
         classifier = _linear(build(network), network)
         weight, bias = classifier.weight.detach(), classifier.bias
         return Head(weight, torch.zeros(len(weight)) if bias is None else bias.detach())
-    state = _read_state(network.weights)
     layer = timm.get_pretrained_cfg(network.architecture).classifier
+    if not isinstance(layer, str):  # a tuple of several
+        raise _not_one_layer(network, layer)
+    state = _read_state(network.weights)
     weight = state.get(f"{layer}.weight")
     if weight is None or weight.ndim != 2:
         raise InputError(f"{network.weights}: expected the linear layer {layer}.weight of a "
@@ -148,9 +150,13 @@ def _from_timm(network: Network) -> nn.Module:
 def _linear(model: nn.Module, network: Network) -> nn.Linear:
     classifier = model.get_classifier()
     if not isinstance(classifier, nn.Linear):
-        raise InputError(f"--name {network.name}: expected a model with one linear final layer, "
-                         f"got {type(classifier).__name__}")
+        raise _not_one_layer(network, type(classifier).__name__)
     return classifier
+
+
+def _not_one_layer(network: Network, found: object) -> InputError:
+    return InputError(f"--name {network.name}: expected a model with one linear final layer, got "
+                      f"{found}")
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

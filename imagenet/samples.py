@@ -7,6 +7,7 @@ softmax(head(features)): 5 GB for the training set, in memory, computed in block
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,10 +31,7 @@ def load_train(folder: Path, epoch: int | None, extraction: Extraction) -> Sampl
 
     Raises InputError where no labels are known, or files do not fit together.
     """
-    samples = _train(_Experiment.of(folder, epoch, extraction))
-    if samples.labels is None:
-        raise InputError(f"{samples.source}: {samples.notes[0]}")
-    return samples
+    return _train(_Experiment.of(folder, epoch, extraction), demand_labels=True)
 
 
 def load_val(folder: Path, epoch: int | None, extraction: Extraction) -> Samples:
@@ -42,33 +40,29 @@ def load_val(folder: Path, epoch: int | None, extraction: Extraction) -> Samples
     The names come from the images or from --val_list. Without either, the labels follow from the
     order (50 rows of each class) and the truth stays unknown.
     """
+    listed = None if extraction.val_list is None else data.read_list(extraction.val_list)
     experiment = _Experiment.of(folder, epoch, extraction)
     path, rows = experiment.features("val")
+    if listed is None and data.is_there("val", extraction):
+        listed = data.read("val", extraction)
     classes = len(experiment.head.weight)
-    known = dict(source=str(path), features=rows, probs=experiment.apply_head(rows, probs_of),
-                 weight=experiment.head.weight, bias=experiment.head.bias)
-    if extraction.val_list is not None:
-        images = data.read_list(extraction.val_list)
-    elif data.is_there("val", extraction):
-        images = data.read("val", extraction)
+    if listed is not None:
+        if problem := _misfit(listed, len(rows), classes):
+            raise InputError(problem)
+        names = listed.ids()
+        verdicts = real_labels.judge(names, listed.labels)
+        known = dict(labels=torch.from_numpy(listed.labels), ids=names, extra={"real": verdicts},
+                     is_noisy=torch.tensor([verdict != "clean" for verdict in verdicts]),
+                     notes=(real_labels.summary(verdicts),))
     elif len(rows) == classes * VAL_ROWS_PER_CLASS:
-        return Samples(
-            **known, labels=torch.arange(classes).repeat_interleave(VAL_ROWS_PER_CLASS),
-            notes=("no ReaL labels without the images' names: give --val_list FILE or "
-                   "--imagenet_dir DIR",))
+        known = dict(labels=torch.arange(classes).repeat_interleave(VAL_ROWS_PER_CLASS),
+                     notes=("no ReaL labels without the images' names: give --val_list FILE or "
+                            "--imagenet_dir DIR",))
     else:
         raise InputError(f"{path}: {len(rows)} rows are not {VAL_ROWS_PER_CLASS} of each of "
                          f"{classes} classes: their labels need --val_list FILE or --imagenet_dir "
                          f"DIR")
-    problem = _misfit(images, len(rows), classes)
-    if problem:
-        raise InputError(problem)
-    names = images.ids()
-    verdicts = real_labels.judge(names, images.labels)
-    return Samples(
-        **known, labels=torch.from_numpy(images.labels), ids=names, extra={"real": verdicts},
-        is_noisy=torch.tensor([verdict != "clean" for verdict in verdicts]),
-        notes=(real_labels.summary(verdicts),))
+    return experiment.samples(path, rows, **known)
 
 
 def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[Samples, Samples]:
@@ -89,7 +83,7 @@ def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[S
         group=["id"] * len(val) + [name for name, size in groups for _ in range(size)],
         ids=None if None in listed else [*listed[0], *listed[1]],
         weight=experiment.head.weight, bias=experiment.head.bias)
-    return _train(experiment), test
+    return _train(experiment, demand_labels=False), test
 
 
 @dataclass(frozen=True)
@@ -126,6 +120,10 @@ class _Experiment:
                              f"layer of {self.network.source}, which takes {width}")
         return path, rows
 
+    def samples(self, path: Path, rows: Tensor, **known: Any) -> Samples:
+        return Samples(source=str(path), features=rows, probs=self.apply_head(rows, probs_of),
+                       weight=self.head.weight, bias=self.head.bias, **known)
+
     def apply_head(self, rows: Tensor, then: Callable[[Tensor], Tensor]) -> Tensor:
         """`then` of the logits (N, C), block by block, float32 on the CPU."""
         device = find_device(self.extraction.device)
@@ -145,37 +143,36 @@ class _Experiment:
         return images.ids() if len(images) == n else None
 
 
-def _train(experiment: _Experiment) -> Samples:
+def _train(experiment: _Experiment, *, demand_labels: bool) -> Samples:
     """The rows the network was trained on; labels None and a note where they are not known."""
-    path, rows = experiment.features("train")
     target, extraction = experiment.folder / "target.pt", experiment.extraction
     if target.is_file():
-        return _train_on_targets(experiment, path, rows, target)
-    given, notes = None, ()
+        return _train_on_targets(experiment, target)
+    given, problem = None, ""
     if extraction.train_labels is not None:
         given = labels.read_labels(extraction.train_labels)
-        if len(given) != len(rows):
-            raise InputError(f"{extraction.train_labels}: {len(given)} labels, but {path} has "
-                             f"{len(rows)} rows")
-    elif data.is_there("train", extraction):
+    path, rows = experiment.features("train")
+    if given is not None and len(given) != len(rows):
+        raise InputError(f"{extraction.train_labels}: {len(given)} labels, but {path} has "
+                         f"{len(rows)} rows")
+    if given is None and data.is_there("train", extraction):
         images = data.read("train", extraction)
         problem = _misfit(images, len(rows), len(experiment.head.weight))
         given = None if problem else torch.from_numpy(images.labels)
-        notes = (f"training labels unknown: {problem}",) if problem else ()
-    else:
-        notes = (f"training labels unknown: no {target.name}, no train/ in --imagenet_dir, no "
-                 f"--train_labels FILE",)
-    return Samples(source=str(path), features=rows, labels=given, notes=notes,
-                   ids=experiment.names("train", len(rows)),
-                   probs=experiment.apply_head(rows, probs_of),
-                   weight=experiment.head.weight, bias=experiment.head.bias)
+    elif given is None:
+        problem = f"no {target.name}, no train/ in --imagenet_dir, no --train_labels FILE"
+    if problem and demand_labels:
+        raise InputError(f"{path}: training labels unknown: {problem}")
+    return experiment.samples(path, rows, labels=given, ids=experiment.names("train", len(rows)),
+                              notes=(f"training labels unknown: {problem}",) if problem else ())
 
 
-def _train_on_targets(experiment: _Experiment, path: Path, rows: Tensor, target: Path) -> Samples:
+def _train_on_targets(experiment: _Experiment, target: Path) -> Samples:
     """The rows that target.pt picks, with its labels; ids fall back on their row numbers."""
     if experiment.extraction.train_labels is not None:
         raise InputError(f"--train_labels: the experiment has labels of its own in {target}")
     targets = labels.read_targets(target)
+    path, rows = experiment.features("train")
     if len(rows) != len(targets.labels):
         if len(rows) <= int(targets.rows.max()):
             raise InputError(f"{path}: {len(rows)} rows; expected the {len(targets.labels)} of "
@@ -187,10 +184,7 @@ def _train_on_targets(experiment: _Experiment, path: Path, rows: Tensor, target:
         names = data.read("train", experiment.extraction).ids()
         if len(names) > max(picked):
             ids = [names[row] for row in picked]
-    return Samples(source=str(path), features=rows, labels=targets.labels,
-                   is_noisy=targets.is_noisy, ids=ids,
-                   probs=experiment.apply_head(rows, probs_of),
-                   weight=experiment.head.weight, bias=experiment.head.bias)
+    return experiment.samples(path, rows, labels=targets.labels, is_noisy=targets.is_noisy, ids=ids)
 
 
 def _misfit(images: data.ImageSet, n: int, classes: int) -> str:
