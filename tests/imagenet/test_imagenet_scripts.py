@@ -2,12 +2,15 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 from digits.build import build
+from tests.conftest import ROOT
 from tests.dense import dense_relation, dense_sums
 from tests.imagenet_files import planted, random_model, val_names, write_checkpoint, write_tree
 
@@ -165,3 +168,13 @@ def test_wrong_options(refused, tmp_path, script_name, words, message):
     line = refused(script_name, *words, "--cache_dir", tmp_path)
     assert line.startswith(f"{script_name}: error: ") and message in line
     assert not list(tmp_path.iterdir())
+
+
+def test_help_answers_without_the_heavy_libraries():
+    code = ("import sys, runpy; sys.argv = ['detect_val.py', '--help']\n"
+            "try: runpy.run_path('detect_val.py', run_name='__main__')\n"
+            "except SystemExit: pass\n"
+            "assert not {'torch', 'timm', 'numpy'} & set(sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--val_list" in done.stdout and "--ood_dir" not in done.stdout
