@@ -9,7 +9,6 @@ suspect rows; writes scores.csv, metrics.json and scores.png to the experiment's
 """
 
 from argparse import Namespace
-from pathlib import Path
 
 from experiment import arguments
 
@@ -20,7 +19,7 @@ def get_args_parser() -> arguments.Parser:
     arguments.add_relation_options(parser, temperature=4, chunk=250)
     arguments.add_label_options(parser)
     arguments.add_extraction_options(parser, train=True)
-    arguments.add_result_options(parser, cache_dir=Path(__file__).parent / "results")
+    arguments.add_result_options(parser, cache_dir=arguments.results_beside(__file__))
     return parser
 
 

@@ -38,7 +38,8 @@ def main(args: Namespace) -> None:
     if args.name is None:
         raise InputError(f"expected -n NAME, one of\n{registry.known()}")
     if args.name.startswith("digits"):
-        experiment = registry.find(args.name, "digits", args.cache_dir or registry.ROOT / "results")
+        cache_dir = args.cache_dir or arguments.results_beside(__file__)
+        experiment = registry.find(args.name, "digits", cache_dir)
         from digits import build
 
         build.build(experiment.folder, experiment.epoch, progress=args.verbose)

@@ -161,6 +161,12 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
                             "(default: %(default)s)")
 
 
+def results_beside(script: str) -> Path:
+    """The folder results/ beside a script, relative to the current folder where it lies below."""
+    folder = Path(script).resolve().parent / "results"
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
 def add_result_options(parser: argparse.ArgumentParser, *, cache_dir: Path) -> None:
     """Where files are found and written, and how much is said."""
     group = parser.add_argument_group("files and output")

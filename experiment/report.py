@@ -44,8 +44,8 @@ def write(result: Result, folder: Path, settings: dict[str, Any]) -> None:
 def show(result: Result, folder: Path, *, verbose: bool) -> None:
     """Print notes, metrics table, the most suspect rows, and where the files are."""
     samples = result.samples
-    print(f"{samples.source}: {len(samples):,} rows, {samples.features.shape[1]:,} features, "
-          f"{samples.probs.shape[1]:,} classes")
+    print(f"{samples.source}: rows {len(samples):,}, features {samples.features.shape[1]:,}, "
+          f"classes {samples.probs.shape[1]:,}")
     for note in result.notes:
         print(f"note: {note}")
     if result.metrics:
@@ -58,7 +58,7 @@ def show(result: Result, folder: Path, *, verbose: bool) -> None:
     if verbose:
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
         print(f"\n{seconds}; peak memory {peak_memory_mib():,} MiB")
-    print(f"\n{folder / 'scores.csv'}, {folder / 'metrics.json'}, {folder / 'scores.png'}")
+    print(f"\nwritten to {folder}: scores.csv, metrics.json, scores.png")
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:

@@ -91,7 +91,8 @@ def test_the_six_go_where_their_domain_looks(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name, folder, epoch", [
     ("digits_60", "digits", 60), ("digits_noise0.08_60", "digits_noise0.08", 60),
     ("digits_noise0.2_pair_seed3_40", "digits_noise0.2_pair_seed3", 40)])
-def test_digits_are_built(monkeypatch, name, folder, epoch):
+def test_digits_are_built(monkeypatch, tmp_path, name, folder, epoch):
+    monkeypatch.chdir(tmp_path)
     calls = []
     digits, build = ModuleType("digits"), ModuleType("digits.build")
     digits.build, build.build = build, lambda *args, progress: calls.append((*args, progress))
