@@ -9,7 +9,6 @@ suspect rows; writes scores.csv, metrics.json and scores.png to the experiment's
 """
 
 from argparse import Namespace
-from pathlib import Path
 
 from experiment import arguments
 
@@ -20,14 +19,16 @@ def get_args_parser() -> arguments.Parser:
     arguments.add_relation_options(parser, temperature=4, chunk=250)
     arguments.add_label_options(parser)
     arguments.add_extraction_options(parser, train=True)
-    arguments.add_result_options(parser, cache_dir=Path(__file__).parent / "results")
+    arguments.add_result_options(parser, cache_dir=arguments.results_beside(__file__))
     return parser
 
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment import feature_file, pipeline, registry, report, store
+    from experiment.device import find_device
 
+    find_device(args.device)  # refused before hours of loading
     if args.features is not None:
         folder = args.cache_dir / args.features.stem
         samples = feature_file.read(args.features, labelled=True)

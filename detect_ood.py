@@ -12,7 +12,6 @@ experiment/ood_threshold.py applies it to new samples.
 """
 
 from argparse import Namespace
-from pathlib import Path
 
 from experiment import arguments
 from experiment.errors import InputError
@@ -25,7 +24,7 @@ def get_args_parser() -> arguments.Parser:
     arguments.add_relation_options(parser, temperature=1, chunk=250,
                                    hop_keeps="training row, for the relation and KNN")
     arguments.add_extraction_options(parser, train=True, ood=True)
-    arguments.add_result_options(parser, cache_dir=Path(__file__).parent / "results")
+    arguments.add_result_options(parser, cache_dir=arguments.results_beside(__file__))
     return parser
 
 

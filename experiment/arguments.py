@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from experiment.errors import InputError
+from experiment.errors import InputError, Unavailable
 from experiment.extraction import Extraction
 
 OOD_BASELINES = ("MSP", "MaxLogit", "Energy", "ReAct", "KL-Matching", "Mahalanobis", "KNN")
@@ -31,12 +31,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def launch(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
-    """Parse, run, and turn a user's mistake into one line and exit status 2."""
+    """Parse, run, and turn a user's mistake into one line and exit status 2.
+
+    Exit status 1, with what remains to be done, where something outside refused.
+    """
     args = parser.parse_args()
     try:
         main(args)
     except InputError as error:
         sys.exit(_say(parser, f"error: {error}", 2))
+    except Unavailable as refusal:
+        sys.exit(_say(parser, str(refusal), 1))
     except KeyboardInterrupt:
         sys.exit(_say(parser, "interrupted", INTERRUPTED))
 
@@ -137,7 +142,7 @@ def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float,
     group.add_argument("--hop", type=positive_integer, default=1, metavar="H",
                        help=f"keep every H-th {hop_keeps} (default: %(default)s, all)")
     group.add_argument("--chunk", type=positive_integer, default=chunk, metavar="ROWS",
-                       help="rows compared at a time; changes memory and speed, not the result "
+                       help="rows compared at a time; changes memory and speed, not the result; "
                             "at most 100 for resnet* (default: %(default)s)")
     group.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32",
                        help="storage of features and probabilities; sums are wider "
@@ -168,6 +173,12 @@ def add_ood_options(parser: argparse.ArgumentParser) -> None:
                        default=OOD_BASELINES, metavar="NAME",
                        help=f"scores to compare with, of {', '.join(OOD_BASELINES)} (the default) "
                             f"and, where pytorch-ood is installed, {', '.join(OOD_EXTRAS)}")
+
+
+def results_beside(script: str) -> Path:
+    """The folder results/ beside a script, relative to the current folder where it lies below."""
+    folder = Path(script).resolve().parent / "results"
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def add_result_options(parser: argparse.ArgumentParser, *, cache_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""The one exception that stands for a user's mistake rather than ours."""
+"""The exceptions that stand for a user's mistake, or the world's refusal, rather than ours."""
 
 
 class InputError(Exception):
@@ -7,4 +7,11 @@ class InputError(Exception):
     The message is one line: what was wrong, what would be right, and the file or option. Scripts
     print it and end with exit status 2; anything else that is raised is a defect and keeps its
     traceback.
+    """
+
+
+class Unavailable(Exception):
+    """Something outside is not to be had now, through nobody's mistake: a server refuses.
+
+    The message says what remains to be done. Scripts print it and end with exit status 1.
     """

@@ -31,7 +31,8 @@ def find_ood(train: Samples, test: Samples, settings: RelationSettings, *,
     check_pair(train, test)
     # What the test rows' own labels may say plays no part, and OOD rows have none.
     group = {} if test.group is None else {"group": list(test.group)}
-    test = replace(test, labels=None, is_noisy=None, extra=group | test.extra)
+    test = replace(test, labels=None, is_noisy=None, extra=group | test.extra,
+                   class_names=test.class_names or train.class_names)
     clock = Clock()
     fingerprints = fingerprint_of(train), fingerprint_of(test)
     clock.lap("fingerprint")

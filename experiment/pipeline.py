@@ -43,7 +43,7 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     clock = Clock()
     fingerprint = fingerprint_of(samples)
     clock.lap("fingerprint")
-    baselines = relation.label_baselines(samples.features, samples.probs, samples.labels)
+    baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels)
     kept = samples.every(settings.hop)
     columns = {name: scores[::settings.hop] for name, scores in baselines.items()}
     clock.lap("baselines")
@@ -91,8 +91,8 @@ def on_device(samples: Samples, settings: RelationSettings) -> tuple[Tensor, Ten
     """
     device, dtype = find_device(settings.device), getattr(torch, settings.dtype)
     zeros = sum(int((~block.any(1)).sum()) for block in samples.features.split(BLOCK))
-    notes = [f"{zeros} of {len(samples)} rows of {samples.source} have a feature of zeros: they "
-             f"relate to nothing"] if zeros else []
+    notes = [f"{zeros} of {len(samples)} rows have a feature of zeros and relate to nothing "
+             f"({samples.source})"] if zeros else []
     features = samples.features
     if dtype != torch.float32:
         features = torch.cat([relation.unit_rows(block).to(dtype)

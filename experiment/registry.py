@@ -32,7 +32,7 @@ class Published:
     domain: str
     results: Path  # the default --cache_dir of its domain
     folder: str  # under --cache_dir
-    files: tuple[str, ...]  # under the folder, what detection reads
+    files: tuple[str, ...]  # under the folder, what detection reads; Drive may hold more
 
 
 PUBLISHED = {
@@ -59,6 +59,13 @@ PUBLISHED = {
         "1OkM5YV2zQmoR6ZyLX0tPN9Y0ah_COi2Z", "338 MB", "speech", ROOT / "speech/results", ".",
         ("audio_model_epoch25.pth", "feat_train_25.pt", "target_noisy0.1.pt")),
 }
+
+
+def known() -> str:
+    """One line for each experiment that download.py brings."""
+    lines = [f"  {name:24}{published.size:>7}, {published.domain}"
+             for name, published in PUBLISHED.items()]
+    return "\n".join([*lines, f"  {DIGITS_NAMES}: built here, no download"])
 
 
 @dataclass(frozen=True)

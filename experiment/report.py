@@ -45,8 +45,8 @@ def write(result: Result, folder: Path, settings: dict[str, Any]) -> None:
 def show(result: Result, folder: Path, *, verbose: bool) -> None:
     """Print notes, metrics table, the most suspect rows, and where the files are."""
     samples = result.samples
-    print(f"{samples.source}: {len(samples):,} rows, {samples.features.shape[1]:,} features, "
-          f"{samples.probs.shape[1]:,} classes")
+    print(f"{samples.source}: rows {len(samples):,}, features {samples.features.shape[1]:,}, "
+          f"classes {samples.probs.shape[1]:,}")
     for note in result.notes:
         print(f"note: {note}")
     if result.metrics:
@@ -59,7 +59,7 @@ def show(result: Result, folder: Path, *, verbose: bool) -> None:
     if verbose:
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
         print(f"\n{seconds}; peak memory {peak_memory_mib():,} MiB")
-    print(f"\n{folder / 'scores.csv'}, {folder / 'metrics.json'}, {folder / 'scores.png'}")
+    print(f"\nwritten to {folder}: scores.csv, metrics.json, scores.png")
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:
@@ -106,7 +106,8 @@ def _rows(columns) -> Iterator[tuple[str, ...]]:
 
 
 def _print_metrics(rows: list[dict], negative: str, positive: str) -> None:
-    grouped = len({row["group"] for row in rows}) > 1
+    grouped = len({row["group"] for row in rows}) > 2  # a single set would repeat "all"
+    rows = rows if grouped else [row for row in rows if row["group"] == "all"]
     width = max(len(row["name"]) for row in rows)
     head = "group         " * grouped + "score".ljust(width)
     print(f"{head}   AUROC      AP   TNR95   FPR95*")

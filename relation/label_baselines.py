@@ -79,7 +79,7 @@ LABEL_BASELINES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
-def label_baselines(features: Tensor, probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def label_baseline_scores(features: Tensor, probs: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Every baseline under its printed name, each (N,) float32, in blocks of rows."""
     columns: dict[str, list[Tensor]] = {name: [] for name in LABEL_BASELINES}
     for rows in row_slices(len(labels), BLOCK):

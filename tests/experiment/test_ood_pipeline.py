@@ -168,8 +168,7 @@ def test_rows_that_relate_to_nothing_are_counted():
     features[:2] = 0
     features[2:4] *= -1
     result = find(test=draw_test(features=features), kernel="cos", threshold=0.9)
-    assert "2 of 60 rows of test.npz have a feature of zeros: they relate to nothing" \
-        in result.notes
+    assert "2 of 60 rows have a feature of zeros and relate to nothing (test.npz)" in result.notes
     assert any("have no relation above the threshold 0.9" in note for note in result.notes)
     assert result.relation_score[:4].allclose(torch.tensor(1e6))
 

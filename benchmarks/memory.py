@@ -1,0 +1,79 @@
+"""Memory of label-error detection above its inputs, on simulated ImageNet-like data.
+
+    python benchmarks/memory.py --n 50000
+
+Prints JSON: rows, size of the inputs, largest anonymous memory (RssAnon, sampled) above what the
+process held before it started, and seconds. The inputs are memory-mapped and not part of it.
+Linux only, since it reads /proc/self/status.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import simulate  # noqa: E402  (after the project's root is known)
+from relation import detect_label_noise  # noqa: E402
+
+
+def anonymous_mib() -> float:
+    """Resident memory that no file stands behind."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("/proc/self/status has no RssAnon")
+
+
+class Peak:
+    """Largest anonymous memory while the block runs, sampled a hundred times a second."""
+
+    def __enter__(self) -> "Peak":
+        self.start = self.mib = anonymous_mib()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.01):
+            self.mib = max(self.mib, anonymous_mib())
+
+
+def measure(n: int, *, dim: int, classes: int) -> dict[str, float]:
+    """Simulate n rows in a temporary folder, detect, and report."""
+    with tempfile.TemporaryDirectory() as folder:
+        # In a process of its own: what it frees would be reused here and hide the peak.
+        subprocess.run([sys.executable, simulate.__file__, "--out", folder, "--n", str(n),
+                        "--dim", str(dim), "--classes", str(classes)], check=True)
+        features, probs, labels, _ = simulate.read(Path(folder))
+        started = time.perf_counter()
+        with Peak() as peak:
+            detect_label_noise(features, probs, labels)
+        return {"rows": n, "dim": dim, "classes": classes,
+                "inputs_mib": round((features.nbytes + probs.nbytes) / 2**20),
+                "above_inputs_mib": round(peak.mib - peak.start),
+                "seconds": round(time.perf_counter() - started, 1)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=50_000, help="rows (default: %(default)s)")
+    parser.add_argument("--dim", type=int, default=1024, help="features (default: %(default)s)")
+    parser.add_argument("--classes", type=int, default=1000, help="classes (default: %(default)s)")
+    args = parser.parse_args()
+    print(json.dumps(measure(args.n, dim=args.dim, classes=args.classes)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Samples of a digits experiment from the files that `build` wrote.
+
+There is nothing to extract here: `extraction` is taken as every domain's loader takes it.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from experiment import store
+from experiment.errors import InputError
+from experiment.extraction import Extraction
+from experiment.samples import Samples, probs_of
+
+
+def load_train(folder: Path, epoch: int, extraction: Extraction | None = None) -> Samples:
+    """Training rows with their given labels; is_noisy where labels were changed."""
+    return _labelled(folder, epoch, "train", "target.pt")
+
+
+def load_val(folder: Path, epoch: int, extraction: Extraction | None = None) -> Samples:
+    """The held-out rows with their given labels; is_noisy where labels were changed."""
+    return _labelled(folder, epoch, "val", "target_val.pt")
+
+
+def load_ood(folder: Path, epoch: int, extraction: Extraction | None = None
+             ) -> tuple[Samples, Samples]:
+    """Training rows; and test rows: the held-out ones, then the digits 8 and 9 with is_ood."""
+    train, val = load_train(folder, epoch), load_val(folder, epoch)
+    unseen = _features(folder, epoch, "ood")
+    logits = unseen @ train.weight.T + train.bias
+    test = Samples(
+        source=str(folder), features=torch.cat([val.features, unseen]),
+        probs=torch.cat([val.probs, probs_of(logits)]), logits=torch.cat([val.logits, logits]),
+        is_ood=torch.arange(len(val) + len(unseen)) >= len(val),
+        group=["id"] * len(val) + ["digits 8, 9"] * len(unseen),
+        weight=train.weight, bias=train.bias)
+    return train, test
+
+
+def _labelled(folder: Path, epoch: int, part: str, target_file: str) -> Samples:
+    features = _features(folder, epoch, part)
+    targets = store.load(_existing(folder / target_file, folder, epoch))
+    model = store.load(_existing(folder / f"checkpoint-{epoch}.pth", folder, epoch))["model"]
+    weight, bias = model["head.weight"], model["head.bias"]
+    logits = features @ weight.T + bias
+    is_noisy = torch.zeros(len(features), dtype=torch.bool)
+    is_noisy[targets["idx_chg"]] = True
+    return Samples(source=str(folder), features=features, probs=probs_of(logits), logits=logits,
+                   labels=targets["targets"], is_noisy=is_noisy, weight=weight, bias=bias,
+                   class_names=[str(digit) for digit in range(len(bias))])
+
+
+def _features(folder: Path, epoch: int, part: str) -> Tensor:
+    return store.load(_existing(folder / f"features/feat_{part}_{epoch}.pt", folder, epoch))
+
+
+def _existing(path: Path, folder: Path, epoch: int) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; make it with "
+                         f"python download.py -n {folder.name}_{epoch}")
+    return path

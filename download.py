@@ -1,0 +1,58 @@
+"""Bring what an experiment needs: the paper's files from Google Drive, or the digits, built here.
+
+    python download.py -n digits_60                    # no network needed, seconds
+    python download.py -n digits_noise0.08_60
+    python download.py -n mae_large_noise0.08_49       # 6.3 GB; run again to go on after a cut
+    python download.py -n sst2                         # goes to language/results
+    python download.py                                 # lists the experiments
+
+Files already in place are checked and kept, whoever fetched them. Ends with exit status 0 when
+everything is in place and readable; 1 when Google Drive refused or the connection broke (the
+browser's address and the files that remain are printed); 2 for a name that does not exist, a full
+disk and the like. The real Google Drive could not be reached where this was tested.
+"""
+
+from argparse import Namespace
+from pathlib import Path
+
+from experiment import arguments
+
+
+def get_args_parser() -> arguments.Parser:
+    parser = arguments.Parser(__doc__)
+    parser.add_argument("-n", "--name", metavar="NAME",
+                        help="experiment to bring; without it, the known ones are listed")
+    parser.add_argument("--cache_dir", type=Path, metavar="DIR",
+                        help="folder of the experiments (default: results beside the scripts that "
+                             "use them)")
+    parser.add_argument("--verbose", type=arguments.truth, nargs="?", const=True, default=True,
+                        metavar="BOOL", help="progress and details (default: %(default)s)")
+    return parser
+
+
+def main(args: Namespace) -> None:
+    # Imported here, so that --help does not wait for torch.
+    from experiment import registry
+    from experiment.errors import InputError
+
+    if args.name is None:
+        raise InputError(f"expected -n NAME, one of\n{registry.known()}")
+    if args.name.startswith("digits"):
+        cache_dir = args.cache_dir or arguments.results_beside(__file__)
+        experiment = registry.find(args.name, "digits", cache_dir)
+        from digits import build
+
+        build.build(experiment.folder, experiment.epoch, progress=args.verbose)
+        print(f"{experiment.folder}: complete")
+    elif args.name in registry.PUBLISHED:
+        from experiment import drive
+
+        published = registry.PUBLISHED[args.name]
+        drive.fetch(published, args.cache_dir or published.results, progress=args.verbose)
+    else:
+        raise InputError(f"--name {args.name!r}: no such experiment; known: "
+                         f"{', '.join(registry.PUBLISHED)}, {registry.DIGITS_NAMES}")
+
+
+if __name__ == "__main__":
+    arguments.launch(main, get_args_parser())

@@ -1,0 +1,74 @@
+import argparse
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from experiment import store
+from experiment.errors import InputError
+
+
+def test_published_checkpoint_round_trip(tmp_path):
+    path = tmp_path / "deep/checkpoint-49.pth"
+    saved = {"model": {"head.weight": torch.eye(3)}, "epoch": 49,
+             "args": argparse.Namespace(lr=0.1)}
+    store.save(saved, path)
+    loaded = store.load(path)
+    assert loaded["args"].lr == 0.1 and torch.equal(loaded["model"]["head.weight"], torch.eye(3))
+    assert [entry.name for entry in path.parent.iterdir()] == ["checkpoint-49.pth"]
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int64", "float32", "float64"])
+def test_numpy_arrays_load(tmp_path, dtype):
+    torch.save({"rows": np.ones(3, dtype)}, tmp_path / "a.pt")
+    assert store.load(tmp_path / "a.pt")["rows"].dtype == dtype
+
+
+def test_old_format_without_memory_map_loads(tmp_path):
+    torch.save(torch.arange(3), tmp_path / "a.pt", _use_new_zipfile_serialization=False)
+    assert store.load(tmp_path / "a.pt").tolist() == [0, 1, 2]
+
+
+def test_a_view_is_saved_without_what_lies_behind_it(tmp_path):
+    store.save(torch.zeros(100_000)[:2], tmp_path / "a.pt")
+    assert (tmp_path / "a.pt").stat().st_size < 10_000
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ("touch hostile",)
+
+
+@pytest.mark.parametrize("content", ["hostile", "text", "cut", "empty"])
+def test_unreadable_files_are_refused_by_name(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "feat.pt"
+    torch.save({"rows": Hostile() if content == "hostile" else torch.ones(1000)}, path)
+    whole = path.read_bytes()
+    path.write_bytes({"hostile": whole, "text": b"hi", "cut": whole[:500], "empty": b""}[content])
+    with pytest.raises(InputError, match="feat.pt: not a readable tensor file") as error:
+        store.load(path)
+    assert "\n" not in str(error.value) and not (tmp_path / "hostile").exists()
+
+
+def test_missing_file():
+    with pytest.raises(InputError, match="nowhere.pt: no such file"):
+        store.load(store.Path("nowhere.pt"))
+
+
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
+    path = tmp_path / "metrics.json"
+    store.save_json({"a": 1}, path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.save_json({"a": float("nan")}, path)
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file/report: cannot be written to"):
+        store.check_writable(tmp_path / "file/report")
+    with pytest.raises(InputError, match="file/a.json: cannot be written"):
+        store.save_json({}, tmp_path / "file/a.json")

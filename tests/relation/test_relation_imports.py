@@ -1,0 +1,20 @@
+import ast
+from pathlib import Path
+
+import relation
+
+ALLOWED = {"torch", "numpy", "sklearn", "tqdm", "relation", "collections", "typing"}
+
+
+def test_the_method_depends_on_nothing_of_the_project():
+    for path in Path(relation.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else \
+                [node.module] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                assert name.split(".")[0] in ALLOWED, f"{path.name} imports {name}"
+
+
+def test_every_public_name_is_there():
+    for name in relation.__all__:
+        assert getattr(relation, name) is not None

@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relation import KERNELS, relation_scores, relation_topk
+from tests.dense import assert_scores, dense_relation
+
+CHUNKS = (1, 7, 250, 600, 10**9)
+
+
+def inputs(golden):
+    return [torch.from_numpy(golden[name]) for name in ("feat", "prob", "targets")]
+
+
+def assert_golden(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("temperature", [1, 2, 4, 6, 8])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_golden_scores(golden, kernel, temperature, chunk):
+    scores = relation_scores(*inputs(golden), kernel=kernel, temperature=temperature, chunk=chunk)
+    assert scores.dtype == torch.float32
+    assert_golden(scores, golden[f"score/{kernel}/pow{temperature}"])
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_golden_topk(golden, kernel, chunk):
+    found = relation_topk(*inputs(golden), kernel=kernel, k=10, chunk=chunk)
+    r = dense_relation(*inputs(golden), kernel=kernel)
+    for values, indices, name in (found[:2] + ("top",), found[2:] + ("low",)):
+        expected = golden[f"topk10/{kernel}/{name}_val"]
+        assert_golden(values, expected)
+        np.testing.assert_allclose(np.take_along_axis(r, indices.numpy(), 1), values, atol=1e-6)
+        # Neighbours may swap places only where their relations are equal up to rounding.
+        same = indices.numpy() == golden[f"topk10/{kernel}/{name}"]
+        gaps = np.abs(np.diff(expected, axis=1)) < 1e-6
+        tied = np.pad(gaps, ((0, 0), (1, 1)), constant_values=True)
+        assert (same | tied[:, 1:] | tied[:, :-1]).all()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_golden_asymmetric(golden, kernel):
+    features, probs, labels = inputs(golden)
+    few, rest = slice(0, 150), slice(150, None)
+    pair = dict(target_features=features[rest], target_probs=probs[rest], kernel=kernel, chunk=64)
+    assert_golden(relation_scores(features[few], probs[few], labels[few],
+                                  target_labels=labels[rest], **pair),
+                  golden[f"asymmetric/{kernel}/pow4"])
+    assert_golden(relation_scores(features[few], probs[few], **pair),
+                  golden[f"unlabelled/{kernel}/pow4"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(1, 40), m=st.integers(0, 40), dim=st.integers(1, 9),
+       classes=st.integers(1, 6), sharpness=st.sampled_from([0.1, 1.0, 30.0]),
+       temperature=st.sampled_from([1, 1.5, 4]), threshold=st.sampled_from([0.0, 0.03, 0.9]),
+       kernel=st.sampled_from(KERNELS), labelled=st.booleans(), chunk=st.integers(1, 50),
+       seed=st.integers(0, 10**6))
+def test_equals_dense_formula(n, m, dim, classes, sharpness, temperature, threshold, kernel,
+                              labelled, chunk, seed):
+    """Random sets with a zero row and a duplicate; m = 0 relates the set to itself."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def rows(count):
+        features = torch.randn(count, dim, generator=generator) + 0.5
+        features[0] = 0
+        features[-1] = features[count // 2]
+        logits = sharpness * torch.randn(count, classes, generator=generator)
+        labels = torch.randint(0, classes, (count,), generator=generator) if labelled else None
+        return features, torch.softmax(logits, 1), labels
+
+    source = rows(n)
+    target = dict(zip(("target_features", "target_probs", "target_labels"), rows(m))) if m else {}
+    scores = relation_scores(*source, **target, kernel=kernel, temperature=temperature,
+                             threshold=threshold, chunk=chunk)
+    assert_scores(scores, dense_relation(*source, **target, kernel=kernel),
+                  temperature=temperature, threshold=threshold)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_equals_dense_formula_on_the_rounded_inputs(golden, dtype):
+    features, probs, labels = inputs(golden)
+    features, probs = features.to(dtype), probs.to(dtype)
+    for temperature in (1, 4):
+        scores = relation_scores(features, probs, labels, temperature=temperature)
+        assert scores.dtype == torch.float32
+        assert_scores(scores, dense_relation(features, probs, labels), temperature=temperature)
+
+
+@pytest.mark.parametrize("size", [1e30, 1e-30, 1e-42])
+def test_scale_of_a_feature_changes_nothing(clusters, size):
+    features, probs, labels, _ = clusters
+    expected = relation_scores(features, probs, labels)
+    scaled = features.clone()
+    scaled[3] *= size
+    # 1e-42 is a denormal: few of its digits are left, and so few of the direction's.
+    tolerance = 1e-2 if size < 1e-38 else 1e-6
+    np.testing.assert_allclose(relation_scores(scaled, probs, labels), expected,
+                               atol=tolerance * expected.abs().max())
+
+
+def test_permutation_and_duplication(clusters):
+    features, probs, labels, _ = clusters
+    scores = relation_scores(features, probs, labels)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
+    np.testing.assert_allclose(relation_scores(features[order], probs[order], labels[order]),
+                               scores[order], rtol=1e-5)
+    twice = relation_scores(features.repeat(2, 1), probs.repeat(2, 1), labels.repeat(2))
+    np.testing.assert_allclose(twice, 2 * scores.repeat(2), rtol=1e-5)
+
+
+def test_zero_feature_relates_to_nothing(clusters):
+    features, probs, labels, _ = clusters
+    features[5] = 0
+    scores = relation_scores(features, probs, labels)
+    assert scores[5] == 0 and scores.isfinite().all()
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (dict(kernel="rbf"), "kernel: expected one of cos_p, cos, got 'rbf'"),
+    (dict(temperature=0), "temperature: expected a number above 0, got 0"),
+    (dict(temperature=float("nan")), "temperature: expected a number above 0, got nan"),
+    (dict(threshold=-1), "threshold: expected a number of at least 0, got -1"),
+    (dict(chunk=0), "chunk: expected at least 1 row, got 0"),
+    (dict(probs=None), "probs are needed by kernel 'cos_p'"),
+    (dict(probs=torch.ones(3, 2)), r"probs: expected shape \(4, C\), got \(3, 2\)"),
+    (dict(labels=torch.zeros(5)), r"labels: expected shape \(4,\), got \(5,\)"),
+    (dict(features=torch.zeros(4, 2, dtype=torch.int64)), "features: expected floats"),
+    (dict(features=torch.zeros(0, 2)), "features: expected at least one row"),
+    (dict(target_probs=torch.ones(4, 2)), "need target_features"),
+    (dict(target_features=torch.ones(4, 3), target_probs=torch.ones(4, 2), labels=None),
+     "features have 2 columns, target_features 3"),
+    (dict(target_features=torch.ones(4, 2), target_probs=torch.ones(4, 3), labels=None),
+     "probs have 2 classes, target_probs 3"),
+    (dict(target_features=torch.ones(4, 2), target_probs=torch.ones(4, 2)),
+     "expected labels for both source and target"),
+])
+def test_wrong_use(wrong, message):
+    right = dict(features=torch.ones(4, 2), probs=torch.ones(4, 2) / 2,
+                 labels=torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(ValueError, match=message):
+        relation_scores(**{**right, **wrong})
+
+
+@pytest.mark.parametrize("k", [-1, 4])
+def test_topk_needs_enough_rows(k):
+    with pytest.raises(ValueError, match=f"k: expected 0 to 3 .* got {k}"):
+        relation_topk(torch.ones(4, 2), None, kernel="cos", k=k)

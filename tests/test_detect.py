@@ -1,0 +1,152 @@
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from digits.build import build
+from tests.conftest import ROOT
+from tests.dense import dense_relation, dense_sums
+
+NAMES = ["loss", "margin", "entropy", "least-confidence", "cwe", "tracin", "jsd",
+         "relation (initial)", "relation"]
+
+
+def read(folder):
+    with open(folder / "scores.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return rows, json.loads((folder / "metrics.json").read_text())
+
+
+def dense_score(features, probs, labels, temperature):
+    """Relation score of the published two steps, densely."""
+    r = dense_relation(features, probs, labels)
+    s = dense_sums(r, temperature=temperature)
+    s = s - 2 * dense_sums(r[:, s / np.abs(s).max() < -0.05], temperature=temperature)
+    return -s / np.abs(s).max()
+
+
+def test_feature_file(script, tmp_path, feature_file, clusters):
+    features, probs, labels, is_noisy = clusters
+    shown = script("detect.py", "--features", feature_file, "--cache_dir", tmp_path,
+                   "--pow", "1.5", process=True).stdout
+    rows, metrics = read(tmp_path / "train/report")
+    assert list(rows[0])[:7] == ["index", "id", "given_label", "predicted_label",
+                                 "given_label_prob", "relation_score", "rank"]
+    assert list(rows[0])[7:] == [*NAMES[:-1], "is_noisy"]
+    scores = np.array([row["relation_score"] for row in rows], dtype=np.float32)
+    np.testing.assert_allclose(scores, dense_score(features, probs, labels, 1.5), atol=1e-5)
+    assert sorted(int(row["rank"]) for row in rows) == list(range(1, 121))
+    assert {row["index"] for row in rows if int(row["rank"]) <= 8} == set("01234567")
+    assert [row["is_noisy"] for row in rows[7:9]] == ["True", "False"]
+
+    assert [row["name"] for row in metrics["rows"]] == NAMES
+    assert metrics["rows"][-1] | {"name": "", "group": ""} == pytest.approx(
+        {"name": "", "group": "", "auroc": 1, "ap": 1, "tnr95": 1, "fpr95": 0})
+    assert metrics["data"]["n"] == 120 and metrics["data"]["classes"] == 4
+    assert metrics["settings"]["pow"] == 1.5 and metrics["peak_memory_mib"] > 0
+    assert (tmp_path / "train/report/scores.png").read_bytes().startswith(b"\x89PNG")
+    for name in [*NAMES, "scores.csv", "metrics.json", "AUROC", "TNR95", "FPR95"]:
+        assert name in shown
+
+
+def test_golden_file_gives_golden_scores(script, tmp_path, golden):
+    path = tmp_path / "published.npz"
+    np.savez(path, feat=golden["feat"], prob=golden["prob"], targets=golden["targets"],
+             noise=golden["noise"])
+    script("detect.py", "--features", path, "--output", tmp_path / "out", "--chunk", 37)
+    rows, metrics = read(tmp_path / "out")
+    refined = golden["refined/cos_p/pow4"]
+    np.testing.assert_allclose([float(row["relation_score"]) for row in rows],
+                               -refined / np.abs(refined).max(), atol=1e-5)
+    figures = metrics["rows"][-1]
+    np.testing.assert_allclose([figures[key] for key in ("auroc", "ap", "tnr95")],
+                               golden["metrics/relation/cos_p/pow4"], atol=1e-4)
+
+
+def test_digits_and_hop(script, tmp_path):
+    build(tmp_path / "digits_noise0.08", 1, progress=False)
+    words = "detect.py", "-n", "digits_noise0.08_1", "--cache_dir", tmp_path, "--verbose", "False"
+    shown = script(*words, "--hop", "3")
+    assert shown.stderr == ""  # no progress
+    rows, metrics = read(tmp_path / "digits_noise0.08/report")
+    assert [int(row["index"]) for row in rows] == list(range(0, 1797, 3))
+    assert metrics["data"]["n"] == 599
+
+
+@pytest.mark.parametrize("option, value", [("--dtype", "float16"), ("--dtype", "bfloat16"),
+                                           ("--kernel", "cos"), ("--n_iter", "1"),
+                                           ("--device", "cpu"), ("--thres", "0")])
+def test_options_find_the_planted_errors(script, tmp_path, feature_file, option, value):
+    script("detect.py", "--features", feature_file, "--output", tmp_path / "out", option, value)
+    _, metrics = read(tmp_path / "out")
+    assert metrics["rows"][-1]["ap"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("change, line", [
+    (lambda data: data.pop("is_noisy"), "no truth in the data"),
+    (lambda data: data.update(is_noisy=np.zeros(120, bool)), "no row is noisy (all): AUROC"),
+    (lambda data: data["features"].__setitem__(3, 0), "1 of 120 rows have a feature of zeros"),
+    (lambda data: data.update({key: value[:1] for key, value in data.items()}), "rows 1, "),
+    (lambda data: data.update(probs=np.ones((120, 1)), labels=np.zeros(120, int)), "classes 1"),
+])
+def test_odd_data_have_finite_scores_and_a_line(script, tmp_path, feature_file, change, line):
+    with np.load(feature_file) as file:
+        data = dict(file)
+    change(data)
+    np.savez(feature_file, **data)
+    shown = script("detect.py", "--features", feature_file, "--output", tmp_path / "out").stdout
+    rows, metrics = read(tmp_path / "out")
+    assert line in shown
+    assert np.isfinite([float(row["relation_score"]) for row in rows]).all()
+    assert all(row["ap"] is None for row in metrics["rows"]) or "zeros" in line or "classes" in line
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--pow", "0"], "argument --pow: expected a number above 0, got '0'"),
+    (["--chunk", "0"], "argument --chunk: expected a whole number of at least 1, got '0'"),
+    (["--hop", "1.5"], "argument --hop: expected a whole number of at least 1, got '1.5'"),
+    (["--thres", "nan"], "argument --thres: expected a number of at least 0, got 'nan'"),
+    (["--kernel", "rbf"], "argument --kernel: invalid choice: 'rbf'"),
+    (["--verbose", "maybe"], "argument --verbose: expected True or False, got 'maybe'"),
+    (["--device", "tpu"], "argument --device: expected auto, cpu, cuda, cuda:N or mps"),
+    (["--device", "cuda:99"], "--device cuda:99: 0 CUDA devices were found"),
+    (["--bogus"], "unrecognized arguments: --bogus"),
+    (["--features", "nowhere.npz"], "nowhere.npz: no such file"),
+    (["-n", "digits_noise0.08"], "expected an epoch after the last '_'"),
+    (["-n", "../digits_60"], "--name '../digits_60': expected letters, digits"),
+    (["-n", "digits_noise0.08_60"], "python download.py -n digits_noise0.08_60"),
+])
+def test_wrong_options_get_one_line(refused, tmp_path, feature_file, words, message):
+    if words[0] not in ("--features", "-n"):
+        words = ["--features", feature_file, *words]
+    before = sorted(tmp_path.iterdir())
+    line = refused("detect.py", *words, "--cache_dir", tmp_path, cwd=tmp_path)
+    assert line.startswith("detect.py: error: ") and message in line
+    assert sorted(tmp_path.iterdir()) == before  # nothing written
+
+
+def test_wrong_file_writes_nothing(refused, tmp_path, feature_file, clusters):
+    np.savez(feature_file, features=clusters[0], probs=clusters[1] * 2, labels=clusters[2])
+    before = sorted(tmp_path.iterdir())
+    assert "sum to 1" in refused("detect.py", "--features", feature_file, "--cache_dir", tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_unwritable_output(refused, tmp_path, feature_file):
+    line = refused("detect.py", "--features", feature_file, "--output", feature_file / "report",
+                   process=True)
+    assert "report: cannot be written to" in line
+
+
+def test_help_answers_without_the_heavy_libraries():
+    code = ("import sys, runpy; sys.argv = ['detect.py', '--help']\n"
+            "try: runpy.run_path('detect.py', run_name='__main__')\n"
+            "except SystemExit: pass\n"
+            "heavy = {'torch', 'timm', 'numpy', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
+            "assert not heavy, heavy")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--kernel" in done.stdout and "temperature" in done.stdout
