@@ -3,6 +3,7 @@
 import hashlib
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,12 @@ class Result:
     fingerprint: str
     seconds: dict[str, float]
     notes: list[str] = field(default_factory=list)  # lines for the screen
+    further: dict[str, Any] = field(default_factory=dict)  # more entries of metrics.json
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """What to call a negative and a positive row; outliers are looked for without labels."""
+        return ("ID", "OOD") if self.samples.labels is None else ("clean", "wrong")
 
 
 def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_threshold: float,
@@ -84,8 +91,8 @@ def on_device(samples: Samples, settings: RelationSettings) -> tuple[Tensor, Ten
     """
     device, dtype = find_device(settings.device), getattr(torch, settings.dtype)
     zeros = sum(int((~block.any(1)).sum()) for block in samples.features.split(BLOCK))
-    notes = [f"{zeros} of {len(samples)} rows have a feature of zeros: they relate to nothing "
-             f"and score 0"] if zeros else []
+    notes = [f"{zeros} of {len(samples)} rows have a feature of zeros and relate to nothing "
+             f"({samples.source})"] if zeros else []
     features = samples.features
     if dtype != torch.float32:
         features = torch.cat([relation.unit_rows(block).to(dtype)
