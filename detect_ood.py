@@ -33,7 +33,9 @@ def main(args: Namespace) -> None:
         raise InputError("expected both --features (training rows) and --test_features, or neither")
     # Imported here, so that --help does not wait for torch.
     from experiment import feature_file, ood_detectors, ood_pipeline, registry, report, store
+    from experiment.device import find_device
 
+    find_device(args.device)  # refused before hours of loading
     detectors = ood_detectors.find(args.baselines)
     if args.features is not None:
         folder = args.cache_dir / args.test_features.stem

@@ -161,6 +161,10 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--n_iter", type=positive_integer, default=2, metavar="K",
                        help="how often s is computed: 1 = no refinement, 2 = as published "
                             "(default: %(default)s)")
+    group.add_argument("--graph", default="auto", metavar="auto|off|FILE",
+                       help="scores before refinement: auto = those kept by an earlier run on the "
+                            "same data and settings, off = computed anew and not kept, FILE = a "
+                            "graph_*.pt that you trust to fit (default: %(default)s)")
 
 
 def add_ood_options(parser: argparse.ArgumentParser) -> None:

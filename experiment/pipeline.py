@@ -11,6 +11,7 @@ from torch import Tensor
 import relation
 from experiment.arguments import RelationSettings
 from experiment.device import find_device
+from experiment.graph import Graph
 from experiment.samples import BLOCK, Samples
 
 
@@ -35,9 +36,10 @@ class Result:
 
 
 def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_threshold: float,
-                      n_iter: int, progress: bool) -> Result:
+                      n_iter: int, progress: bool, graph: Graph | None = None) -> Result:
     """Baselines on the features as they come, then relation before and after refinement.
 
+    `graph` is where the scores before refinement are found, or kept for the next run.
     Metrics where the truth is known and holds both classes; a note says why there are none.
     """
     clock = Clock()
@@ -52,7 +54,14 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     labels = kept.labels.to(features.device)
     how = dict(kernel=settings.kernel, temperature=settings.temperature,
                threshold=settings.threshold, chunk=settings.chunk, progress=progress)
-    initial = relation.relation_scores(features, probs, labels, **how)
+    initial = None if graph is None else graph.load(len(kept), fingerprint, settings)
+    if initial is not None:
+        notes.append(f"relation scores before refinement are taken from {graph.path}")
+        initial = initial.to(features.device)
+    else:
+        initial = relation.relation_scores(features, probs, labels, **how)
+        if graph is not None:
+            graph.save(initial, fingerprint, settings)
     found = relation.detect_label_noise(features, probs, labels, noise_threshold=noise_threshold,
                                         n_iter=n_iter, initial=initial, **how)
     columns["relation (initial)"] = -relation.relative(initial).cpu()
