@@ -1,8 +1,8 @@
 """graph_<kernel>_pow<t>.pt: relation scores s0 of a full run, kept because they cost the most.
 
 The file has the published form, a dict of "score" (N,) and of empty lists "top", "top_val", "low",
-"low_val"; beside it graph_*.json says what it was computed from, and only what matches is used. A published
-file has no such sidecar: it is used on request alone.
+"low_val"; beside it graph_*.json says what it was computed from, and only what matches is used. A
+published file has no such sidecar: it is used on request alone.
 """
 
 import json
