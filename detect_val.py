@@ -10,7 +10,6 @@ writes scores.csv, metrics.json and scores.png to the experiment's report folder
 """
 
 from argparse import Namespace
-from pathlib import Path
 
 from experiment import arguments
 
@@ -21,14 +20,17 @@ def get_args_parser() -> arguments.Parser:
     arguments.add_relation_options(parser, temperature=4, chunk=250)
     arguments.add_label_options(parser)
     arguments.add_extraction_options(parser, validation=True)
-    arguments.add_result_options(parser, cache_dir=Path(__file__).parent / "results")
+    arguments.add_result_options(parser, cache_dir=arguments.results_beside(__file__))
     return parser
 
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment import feature_file, pipeline, registry, report, store
+    from experiment.device import find_device
+    from experiment.graph import Graph
 
+    find_device(args.device)  # refused before hours of loading
     if args.features is not None:
         folder = args.cache_dir / args.features.stem
         samples = feature_file.read(args.features, labelled=True)
@@ -39,9 +41,10 @@ def main(args: Namespace) -> None:
             folder, experiment.epoch, arguments.extraction_settings(args))
     output = args.output or folder / "report"
     store.check_writable(output)
+    settings = arguments.relation_settings(args)
     result = pipeline.find_label_errors(
-        samples, arguments.relation_settings(args), noise_threshold=args.reg, n_iter=args.n_iter,
-        progress=args.verbose)
+        samples, settings, noise_threshold=args.reg, n_iter=args.n_iter, progress=args.verbose,
+        graph=Graph.of(args.graph, folder, settings))
     report.write(result, output, settings=vars(args))
     report.show(result, output, verbose=args.verbose)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from relation.kernel import Rows, keep_edges, relation
+from relation.sums import pruned_sums
 from relation.tiles import TILE_ELEMENTS, pair_rows, row_slices, wide_zeros
 
 
@@ -20,7 +21,7 @@ def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | Non
                     target_features: Tensor | None = None, target_probs: Tensor | None = None,
                     target_labels: Tensor | None = None, kernel: str = "cos_p",
                     temperature: float = 4, threshold: float = 0.03, chunk: int = 250,
-                    progress: bool = False) -> Tensor:
+                    engine: str = "auto", progress: bool = False) -> Tensor:
     """Reliability (N,) float32 of each source row: HIGHER = MORE RELIABLE.
 
         s_i = sum over all j of sign(r(i, j)) * |r(i, j)|^temperature where |r(i, j)| > threshold
@@ -38,6 +39,11 @@ def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | Non
         raise ValueError(f"threshold: expected a number of at least 0, got {threshold}")
     source, target = pair_rows(features, probs, labels, target_features, target_probs,
                                target_labels, kernel=kernel)
+    if engine == "auto":
+        sums = pruned_sums(source, target, kernel=kernel, temperature=temperature,
+                           threshold=threshold, chunk=chunk, progress=progress)
+        if sums is not None:
+            return sums.float()
     scores = wide_zeros(len(features), features.device)
     for rows, _, r in _tiles(source, target, kernel=kernel, chunk=chunk, progress=progress):
         scores[rows] += keep_edges(r, temperature=temperature, threshold=threshold).sum(1)
