@@ -87,7 +87,11 @@ def _docstrings(root: Path) -> Iterator[str]:
     for path in sorted(root.rglob("*.py")):
         if "tests" in path.parts:
             continue
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        try:
+            tree = ast.parse(path.read_bytes())
+        except SyntaxError:  # packages ship templates and files for other Pythons too
+            continue
+        for node in ast.walk(tree):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
                 yield ast.get_docstring(node) or ""
 

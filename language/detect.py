@@ -28,7 +28,7 @@ def get_args_parser() -> arguments.Parser:
     options.add_extraction_options(parser)
     arguments.add_relation_options(parser, temperature=4, chunk=200)
     arguments.add_label_options(parser)
-    arguments.add_result_options(parser, cache_dir=options.RESULTS)
+    arguments.add_result_options(parser, cache_dir=arguments.results_beside(__file__))
     return parser
 
 

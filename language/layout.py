@@ -43,13 +43,18 @@ def locate(task_folder: Path, model_name: str | None, epoch: int) -> Place:
     if weights.is_dir():
         features /= weights.name
         own = name == default and epoch == EPOCH
-        return Place(weights, (weights, base), features,
+        return Place(weights, homes_of(weights), features,
                      task_folder / "report" if own else features / "report")
     epochs = epochs_in(base)
-    if epochs or not (base / "config.json").is_file():
+    if epochs or not any((home / "config.json").is_file() for home in homes_of(base)):
         raise InputError(f"--epoch {epoch}: no folder {weights}; epochs there: "
                          f"{', '.join(map(str, epochs)) or 'none'}")
-    return Place(base, (base,), features, features / "report")
+    return Place(base, homes_of(base), features, features / "report")
+
+
+def homes_of(weights: Path) -> tuple[Path, ...]:
+    """Where config and tokenizer of these weights may lie: an epoch's lie one folder up as well."""
+    return (weights, weights.parent) if weights.name.startswith("epoch_") else (weights,)
 
 
 def epochs_in(folder: Path) -> list[int]:

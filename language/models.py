@@ -20,6 +20,7 @@ from transformers import (
 from transformers.utils import logging
 
 from experiment.errors import InputError
+from language.layout import homes_of
 
 # What transformers raises for a folder that it cannot read; its own defects are not told apart.
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError,
@@ -94,8 +95,8 @@ def start_from(source: str, *, classes: int, class_names: Sequence[str] | None) 
     if lost:
         raise InputError(f"--init {source}: weights missing or of another size: "
                          f"{', '.join(lost[:4])}")
-    home = Path(source) if Path(source).is_dir() else source
-    return Classifier(model, _tokenizer([home], model.config.vocab_size, local=False))
+    homes = homes_of(Path(source).resolve()) if Path(source).is_dir() else [source]
+    return Classifier(model, _tokenizer(homes, model.config.vocab_size, local=False))
 
 
 def quieten() -> None:

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from experiment import arguments
 
-RESULTS = Path(__file__).resolve().parent / "results"
-
 
 def add_task_options(parser: argparse.ArgumentParser) -> None:
     """Which texts: a task, and where they lie."""
@@ -49,7 +47,8 @@ def add_extraction_options(parser: argparse.ArgumentParser, *, batch_size: int =
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Where files are, where to compute, how much is said: for scripts without a report."""
     group = parser.add_argument_group("files and output")
-    group.add_argument("--cache_dir", type=Path, default=RESULTS, metavar="DIR",
+    group.add_argument("--cache_dir", type=Path, metavar="DIR",
+                       default=arguments.results_beside(__file__),
                        help="folder of the tasks (default: results beside the script)")
     group.add_argument("--device", type=arguments.device_name, default="auto",
                        metavar="auto|cpu|cuda[:N]|mps",

@@ -1,6 +1,6 @@
 """Fine-tuning: a plain loop with the published schedule, a folder per epoch, and resuming.
 
-N texts, B batch, C classes.
+N texts.
 """
 
 import hashlib
@@ -49,32 +49,31 @@ def train(start: Classifier, texts: Texts, labels: Tensor, folder: Path, *, sche
     weights (float32) and training.json; the newest also holds training.pt, from which a run that
     was ended in any way goes on at the next epoch, with the same steps as one that was not.
 
-    Prints a line for each epoch. Raises InputError where the folder holds the epochs of another
-    training or cannot be written, and where the loss is not finite.
+    Prints a line for each epoch. Raises InputError where labels do not fit the model, the folder
+    holds the epochs of another training or cannot be written, and where the loss is not finite.
     """
     quieten()
+    classes = start.model.config.num_labels
+    if int(labels.max()) >= classes:
+        raise InputError(f"labels: expected 0 to {classes - 1}, got {int(labels.max())}")
     steps_per_epoch = -(-len(texts) // schedule.batch_size)
-    steps = steps_per_epoch * schedule.epochs
     settings = asdict(schedule) | {
         "start": start.model.name_or_path, "device": device.type, "texts": texts.fingerprint(),
-        "labels": hashlib.sha256(labels.numpy()).hexdigest(), "steps": steps}
+        "labels": hashlib.sha256(labels.numpy()).hexdigest(),
+        "steps": steps_per_epoch * schedule.epochs}
     done = _epochs_done(folder, settings)
     if done == schedule.epochs:
         return
-    model = _resumed(start.model, folder, done).to(device)
-    optimizer = optimizer_of(model, schedule)
-    warmup = round(WARMUP_SHARE * steps) if schedule.warmup is None else schedule.warmup
-    decay = get_polynomial_decay_schedule_with_warmup(optimizer, warmup, max(steps, warmup + 1))
-    scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
-    parts = {"optimizer": optimizer, "decay": decay, "scaler": scaler}
+    store.check_writable(folder)
+    classifier = Classifier(_resumed(start.model, folder, done).to(device), start.tokenizer)
+    parts = _parts(classifier.model, schedule, settings["steps"])
     if done:
         state = store.load(folder / f"epoch_{done}" / "training.pt")
         for name, part in parts.items():
             part.load_state_dict(state[name])
     else:
         start.tokenizer.save_pretrained(folder)
-        model.config.save_pretrained(folder)
-    classifier = Classifier(model, start.tokenizer)
+        start.model.config.save_pretrained(folder)
     for epoch in range(done + 1, schedule.epochs + 1):
         loss = _run_epoch(classifier, texts, labels, epoch, schedule, progress=progress, **parts)
         if not loss < float("inf"):
@@ -83,7 +82,7 @@ def train(start: Classifier, texts: Texts, labels: Tensor, folder: Path, *, sche
         if validation is not None:
             said["validation_accuracy"] = _accuracy(classifier, validation, schedule)
         state = {name: part.state_dict() for name, part in parts.items()}
-        _save_epoch(folder, epoch, model, state if epoch < schedule.epochs else None,
+        _save_epoch(folder, epoch, classifier.model, state if epoch < schedule.epochs else None,
                     said | {"settings": settings})
         print(", ".join(f"{name} {value}" for name, value in said.items()), flush=True)
 
@@ -107,6 +106,17 @@ def _run_epoch(classifier: Classifier, texts: Texts, labels: Tensor, epoch: int,
         decay.step()
         total += loss.detach() * len(rows)
     return float(total) / len(texts)
+
+
+def _parts(model: PreTrainedModel, schedule: Schedule, steps: int) -> dict:
+    """What has a state beside the weights: the optimizer, its decay, the scaler of fp16."""
+    optimizer = optimizer_of(model, schedule)
+    warmup = round(WARMUP_SHARE * steps) if schedule.warmup is None else schedule.warmup
+    return {"optimizer": optimizer,
+            "decay": get_polynomial_decay_schedule_with_warmup(optimizer, warmup,
+                                                               max(steps, warmup + 1)),
+            "scaler": torch.amp.GradScaler(model.device.type,
+                                           enabled=model.device.type == "cuda")}
 
 
 def optimizer_of(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:

@@ -39,6 +39,12 @@ def test_folder_elsewhere_keeps_its_features_in_the_cache(task, tmp_path, monkey
     assert locate(task, str(task / "other"), 1).weights == task / "other/epoch_1"
 
 
+def test_folder_of_an_epoch_by_its_path(task):
+    (task / "other/config.json").touch()
+    place = locate(task, str(task / "other/epoch_1"), 4)
+    assert place.homes == (place.weights, task / "other")
+
+
 @pytest.mark.parametrize("name, epoch, message", [
     (None, 3, "--epoch 3: no folder .*epoch_3; epochs there: 2, 4, 10"),
     ("other", 2, "--epoch 2: no folder .*epoch_2; epochs there: 1"),

@@ -17,6 +17,7 @@ from transformers import (
 from experiment.errors import InputError
 from language import features, models
 from language.data import Texts
+from language.training import Schedule, train
 
 CPU = torch.device("cpu")
 
@@ -181,6 +182,12 @@ def test_start_from_a_folder_gets_a_new_head(model_folder, classifier):
     classifier.tokenizer.save_pretrained(model_folder)
     start = models.start_from(str(model_folder), classes=3, class_names=("a", "b", "c"))
     assert start.model.config.num_labels == 3 and start.model.config.id2label[2] == "c"
+    assert len(start.tokenizer) == len(classifier.tokenizer)
+
+
+def test_start_from_an_epoch_finds_the_tokenizer_one_folder_up(tmp_path, classifier, texts):
+    train(classifier, texts, texts.labels, tmp_path / "m", schedule=Schedule(epochs=1), device=CPU)
+    start = models.start_from(str(tmp_path / "m/epoch_1"), classes=2, class_names=None)
     assert len(start.tokenizer) == len(classifier.tokenizer)
 
 

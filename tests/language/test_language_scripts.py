@@ -165,7 +165,7 @@ def test_small_demo_is_laid_out_as_the_published_files(script, tmp_path, monkeyp
         assert (folder / name).is_file(), name
     monkeypatch.setattr(features, "extract", None)  # detection finds all it needs
     shown = script("language/detect.py", "-t", "demo", "--cache_dir", tmp_path).stdout
-    assert "roberta-tiny_noise0.1/epoch_4/feat_train.pt: 180 rows" in shown
+    assert "roberta-tiny_noise0.1/epoch_4/feat_train.pt: rows 180" in shown
     assert read(folder / "report")[1]["relation"]["ap"] > 0.5
 
 

@@ -119,6 +119,11 @@ def test_lost_loss(tmp_path, classifier, texts):
     assert not list(tmp_path.glob("m/epoch_*"))
 
 
+def test_labels_beyond_the_model(tmp_path, classifier, texts):
+    with pytest.raises(InputError, match="labels: expected 0 to 1, got 2"):
+        train(classifier, texts, texts.labels + 1, tmp_path, schedule=SCHEDULE, device=CPU)
+
+
 def test_full_disk(tmp_path, classifier, texts, monkeypatch):
     def save(value, path):
         raise OSError(28, "No space left on device")
