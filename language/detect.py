@@ -35,19 +35,24 @@ def get_args_parser() -> arguments.Parser:
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment import pipeline, report, store
+    from experiment.device import find_device
+    from experiment.graph import Graph
     from language import layout
     from language.samples import load_train
 
+    find_device(args.device)  # refused before hours of loading
     folder = args.cache_dir / args.task_name
+    own_report = layout.locate(folder, args.model_name, args.epoch).report
     samples = load_train(
         folder, args.epoch, arguments.extraction_settings(args), model_name=args.model_name,
         data_dir=args.data_dir, text_columns=args.text_columns, label_column=args.label_column,
         max_length=args.max_length)
-    output = args.output or layout.locate(folder, args.model_name, args.epoch).report
+    output = args.output or own_report
     store.check_writable(output)
+    settings = arguments.relation_settings(args)
     result = pipeline.find_label_errors(
-        samples, arguments.relation_settings(args), noise_threshold=args.reg, n_iter=args.n_iter,
-        progress=args.verbose)
+        samples, settings, noise_threshold=args.reg, n_iter=args.n_iter, progress=args.verbose,
+        graph=Graph.of(args.graph, own_report.parent, settings))
     report.write(result, output, settings=vars(args))
     report.show(result, output, verbose=args.verbose)
 

@@ -40,7 +40,7 @@ def test_published_experiment_runs_as_written(published):
     np.testing.assert_allclose([float(row["relation_score"]) for row in rows],
                                -s / np.abs(s).max(), atol=1e-5)
     assert metrics["relation"]["ap"] == pytest.approx(1)
-    assert not list(HERE.glob("results/*"))
+    assert (published / "sst2/graph_cos_p_pow4.pt").is_file()
 
 
 def test_options_of_the_published_column(published, script):
@@ -83,6 +83,7 @@ def test_whole_way_through_the_scripts(script, tmp_path, data_dir, model_folder)
     assert store.load(folder / "epoch_5/feat_validation.pt")["feat_cls"].shape == (16, 64)
     script("language/detect.py", *words, "-e", 5)
     rows, metrics = read(folder / "epoch_5/report")
+    assert (folder / "epoch_5/graph_cos_p_pow4.pt").is_file()  # beside the features it is of
     assert rows[0]["id"].startswith("the ") and len(rows) == 80
     print({name: metrics[name]["ap"] for name in ("loss", "relation")})
     assert min(metrics[name]["ap"] for name in ("loss", "relation")) > 0.5
