@@ -57,6 +57,7 @@ class RelationSettings:
     chunk: int
     dtype: str
     device: str
+    engine: str = "auto"
 
 
 def relation_settings(args: argparse.Namespace) -> RelationSettings:
@@ -64,7 +65,7 @@ def relation_settings(args: argparse.Namespace) -> RelationSettings:
     return RelationSettings(
         kernel=args.kernel, temperature=args.pow, threshold=args.thres, hop=args.hop,
         chunk=min(args.chunk, RESNET_CHUNK) if resnet else args.chunk, dtype=args.dtype,
-        device=args.device)
+        device=args.device, engine=args.engine)
 
 
 def extraction_settings(args: argparse.Namespace) -> Extraction:
@@ -147,6 +148,9 @@ def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float,
     group.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32",
                        help="storage of features and probabilities; sums are wider "
                             "(default: %(default)s)")
+    group.add_argument("--engine", choices=("auto", "dense"), default="auto",
+                       help="auto skips pairs that cannot count, dense compares every pair; the "
+                            "same scores (default: %(default)s)")
     group.add_argument("--device", type=device_name, default="auto",
                        metavar="auto|cpu|cuda[:N]|mps",
                        help="where to compute (default: %(default)s, a GPU if there is one)")

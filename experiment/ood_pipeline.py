@@ -45,7 +45,7 @@ def find_ood(train: Samples, test: Samples, settings: RelationSettings, *,
     score = relation.detect_ood(
         features, probs, target_features, target_probs, kernel=settings.kernel,
         temperature=settings.temperature, threshold=settings.threshold, chunk=settings.chunk,
-        progress=progress).cpu()
+        engine=settings.engine, progress=progress).cpu()
     clock.lap("relation")
     metrics, why_not = evaluate_groups({**columns, "relation": score}, test)
     clock.lap("metrics")

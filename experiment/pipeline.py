@@ -53,7 +53,8 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     features, probs, notes = on_device(kept, settings)
     labels = kept.labels.to(features.device)
     how = dict(kernel=settings.kernel, temperature=settings.temperature,
-               threshold=settings.threshold, chunk=settings.chunk, progress=progress)
+               threshold=settings.threshold, chunk=settings.chunk, engine=settings.engine,
+               progress=progress)
     initial = None if graph is None else graph.load(len(kept), fingerprint, settings)
     if initial is not None:
         notes.append(f"relation scores before refinement are taken from {graph.path}")

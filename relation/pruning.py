@@ -26,19 +26,20 @@ from torch import Tensor
 
 from relation.tiles import row_slices
 
-FLOOR = 1 / 64  # of the threshold: the slack 2 L floor lets 3 % more through than the threshold
+FLOORS = (1 / 16, 1 / 4)  # of the threshold: a low floor leaves little slack, a high one few peaks
+FEW_PEAKS = 16  # for each row, where the low floor is taken
+SAMPLE_ROWS = 2048  # that tell how many there are
 SCAN_ROWS = 1024  # rows of (C,) probabilities at a time: they stay in cache for three passes
 MIXED = 0.05  # rows with a second probability above it are sorted by that class, too
 SMALL_BLOCK = 16  # rows: a block ends early at a change of classes once it has as many
 
 
 class Peaks(NamedTuple):
-    """Entries of probs (N, C) above `floor`, in the order of the rows."""
+    """Entries of probs (N, C) above a floor, in the order of the rows."""
 
     row: Tensor  # (E,) int64
     column: Tensor  # (E,) int64 class
     value: Tensor  # (E,) float32
-    floor: float
     largest_sum: float  # L
 
 
@@ -52,14 +53,15 @@ class ClassLists(NamedTuple):
     rows: int  # M
 
 
-def find_peaks(probs: Tensor, threshold: float) -> Peaks | None:
-    """The peaks of probs (N, C); None where there is nothing to prune by.
+def choose_floor(probs: Tensor, threshold: float) -> float:
+    """The lower of FLOORS where a sample of probs (N, C) has few peaks above it, or the higher."""
+    sample = probs[::max(1, len(probs) // SAMPLE_ROWS)].float()
+    low, high = (threshold * share for share in FLOORS)
+    return low if (sample > low).sum() <= FEW_PEAKS * len(sample) else high
 
-    That is so for a threshold of 0, or for entries below 0, whose products have no such bound.
-    """
-    floor = threshold * FLOOR
-    if not floor > 0:
-        return None
+
+def find_peaks(probs: Tensor, floor: float) -> Peaks | None:
+    """The entries of probs (N, C) above the floor; None if one is below 0: it has no bound."""
     rows, columns, values, largest = [], [], [], 0.0
     for block in row_slices(len(probs), SCAN_ROWS):
         p = probs[block].float()
@@ -70,7 +72,7 @@ def find_peaks(probs: Tensor, threshold: float) -> Peaks | None:
         columns.append(column)
         values.append(p[row, column])
         largest = max(largest, float(p.sum(1).amax()))
-    return Peaks(torch.cat(rows), torch.cat(columns), torch.cat(values), floor, largest)
+    return Peaks(torch.cat(rows), torch.cat(columns), torch.cat(values), largest)
 
 
 def rounding_margin(dim: int, classes: int) -> float:

@@ -3,8 +3,8 @@
 A block of source rows meets its candidates (`pruning.py`) tile by tile: first the products of the
 probabilities, and where none of a column can be an edge, its features are not even read. Where a
 set is related to itself r is symmetric: a block meets only what does not come before it, and adds
-to both sides. Without anything to prune by (kernel `cos`, threshold 0) every row is a candidate,
-and symmetry and tiles that stay in cache are what is gained over the plain loop.
+to both sides. The kernel `cos` has nothing to prune by: every row is a candidate, and symmetry and
+tiles that stay in cache are what is gained over the plain loop.
 
 Held in memory: the peaks (a few numbers for each row), one float64 sum for each row and worker,
 and a tile's rows in float32. Features and probabilities are only read, and may be memory-mapped.
@@ -53,7 +53,11 @@ class _Work(NamedTuple):
 
 def pruned_sums(source: Rows, target: Rows, *, kernel: str, temperature: float, threshold: float,
                 chunk: int, progress: bool) -> Tensor | None:
-    """The sums (N,) float64 of `relation_scores`; None where norms are too odd for it."""
+    """The sums (N,) float64 of `relation_scores`; None where that takes the plain loop.
+
+    That is so for features of norms beyond SAFE_NORMS, probabilities below 0, and a threshold of 0
+    with the kernel `cos_p`.
+    """
     work = _prepare(source, target, kernel, temperature, threshold, chunk)
     if work is None:
         return None
@@ -85,33 +89,33 @@ def _prepare(source: Rows, target: Rows, kernel: str, temperature: float, thresh
              chunk: int) -> _Work | None:
     symmetric = source is target
     n, dim = source.features.shape
+    if threshold == 0 and kernel == "cos_p":
+        return None
     source_norm = _inverse_norms(source.features)
     target_norm = source_norm if symmetric else _inverse_norms(target.features)
     if source_norm is None or target_norm is None:
         return None
-    peaks = other = None
-    classes = source.probs.shape[1] if kernel == "cos_p" else 0
-    if kernel == "cos_p":
-        peaks = pruning.find_peaks(source.probs, threshold)
-        other = peaks if symmetric else pruning.find_peaks(target.probs, threshold)
-    else:
-        source, target = source._replace(probs=None), target._replace(probs=None)
     block = min(chunk, LARGEST_BLOCK)
-    order = target_order = torch.arange(n, device=source.features.device)
-    lists, floor, needed = None, 0.0, 0.0
-    least = threshold * (1 - pruning.rounding_margin(dim, classes))
-    if peaks is not None and other is not None:
-        # Half a class's rows: smaller blocks are more alike, larger ones share what they gather.
-        block = min(block, max(64, n // (2 * classes)))
-        order, blocks = pruning.order_rows(peaks, n, classes, block)
-        target_order = order if symmetric else torch.arange(len(target.features),
-                                                            device=order.device)
-        lists, floor = pruning.class_lists(other, target_order, classes), peaks.floor
-        needed = least - 2 * floor * max(peaks.largest_sum, other.largest_sum)
-    else:
+    lists, floor, needed, least = None, 0.0, 0.0, 0.0
+    if kernel == "cos":
+        source, target = source._replace(probs=None), target._replace(probs=None)
+        order = torch.arange(n, device=source.features.device)
         blocks = list(row_slices(n, block))
-        if not symmetric:
-            target_order = torch.arange(len(target.features), device=order.device)
+    else:
+        classes = source.probs.shape[1]
+        floor = pruning.choose_floor(target.probs, threshold)
+        peaks = pruning.find_peaks(source.probs, floor)
+        other = peaks if symmetric else pruning.find_peaks(target.probs, floor)
+        if peaks is None or other is None:
+            return None
+        # Half a class's rows: smaller blocks are more alike, larger ones share what they gather.
+        order, blocks = pruning.order_rows(peaks, n, classes,
+                                           min(block, max(64, n // (2 * classes))))
+        least = threshold * (1 - pruning.rounding_margin(dim, classes))
+        needed = least - 2 * floor * max(peaks.largest_sum, other.largest_sum)
+    target_order = order if symmetric else torch.arange(len(target.features), device=order.device)
+    if kernel == "cos_p":
+        lists = pruning.class_lists(other, target_order, classes)
     return _Work(_side(source, order, source_norm), _side(target, target_order, target_norm),
                  symmetric, blocks, lists, floor, needed, least, temperature, threshold)
 

@@ -11,7 +11,8 @@ from experiment.errors import InputError
 from experiment.ood_pipeline import find_ood
 from experiment.samples import Samples
 
-SETTINGS = dict(kernel="cos_p", pow=2, thres=0.01, hop=2, chunk=16, dtype="float32", device="cpu")
+SETTINGS = dict(kernel="cos_p", pow=2, thres=0.01, hop=2, chunk=16, dtype="float32", device="cpu",
+                engine="auto")
 
 
 def draw(n, seed, shift=0.0, source="train", **fields):
