@@ -83,7 +83,7 @@ def add_experiment_options(parser: argparse.ArgumentParser, *, name: str) -> Non
     group.add_argument("-d", "--dataset", choices=("imagenet", "digits"), default="imagenet",
                        help="where the data come from; digits_* names imply digits "
                             "(default: %(default)s)")
-    group.add_argument("-e", "--epoch", type=positive_integer, metavar="E",
+    group.add_argument("-e", "--epoch", type=integer_from_zero, metavar="E",
                        help="epoch of the features (default: from the name)")
     group.add_argument("--features", type=Path, metavar="FILE",
                        help="your own data instead: .npz, .pt or .safetensors with features, "
@@ -202,6 +202,10 @@ def add_result_options(parser: argparse.ArgumentParser, *, cache_dir: Path) -> N
 
 def positive_integer(text: str) -> int:
     return int(_number(text, int, "a whole number of at least 1", lambda value: value >= 1))
+
+
+def integer_from_zero(text: str) -> int:
+    return int(_number(text, int, "a whole number of at least 0", lambda value: value >= 0))
 
 
 def positive_number(text: str) -> float:

@@ -58,9 +58,23 @@ class Graph:
                              f"'score'; remove it to have them computed, or choose --graph off")
         return score.float()
 
-    def save(self, score: Tensor, fingerprint: str, settings: RelationSettings) -> None:
-        """Write both files, so that at no moment an old sidecar speaks for a new file."""
-        self.sidecar.unlink(missing_ok=True)
+    def save(self, score: Tensor, fingerprint: str, settings: RelationSettings) -> str | None:
+        """Write both files, so that at no moment an old sidecar speaks for a new file.
+
+        Returns why they are not kept, if so: a file without a sidecar is somebody else's and stays,
+        and scores that took hours are not given up because they cannot be kept.
+        """
+        if self.path.exists() and not self.sidecar.exists():
+            return (f"{self.path} does not say what it was computed from: not used (--graph "
+                    f"{self.path} would), and not replaced")
+        try:
+            self._write(score, fingerprint, settings)
+        except (InputError, OSError) as error:
+            return f"scores before refinement are not kept: {error}"
+        return None
+
+    def _write(self, score: Tensor, fingerprint: str, settings: RelationSettings) -> None:
+        store.save_json(None, self.sidecar)  # ours, and matching nothing, until both are written
         empty: dict[str, list] = {"top": [], "top_val": [], "low": [], "low_val": []}
         store.save({"score": score, **empty}, self.path)
         store.save_json(made_from(fingerprint, settings), self.sidecar)

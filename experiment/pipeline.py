@@ -61,8 +61,8 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
         initial = initial.to(features.device)
     else:
         initial = relation.relation_scores(features, probs, labels, **how)
-        if graph is not None:
-            graph.save(initial, fingerprint, settings)
+        if graph is not None and (problem := graph.save(initial, fingerprint, settings)):
+            notes.append(problem)
     found = relation.detect_label_noise(features, probs, labels, noise_threshold=noise_threshold,
                                         n_iter=n_iter, initial=initial, **how)
     columns["relation (initial)"] = -relation.relative(initial).cpu()
