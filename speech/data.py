@@ -22,6 +22,7 @@ from experiment.errors import InputError
 TARGETS = "target_noisy0.1.pt"  # the published name; 0.1 is NOISE
 NOISE = 0.1
 HELD_OUT = 1  # the fold that the published experiment does not train on
+CLASSES = 10_000  # more are a mistake: every number below the largest target is a class
 WINDOW = 0.025  # seconds; the filter bank has no frame for a shorter clip
 
 
@@ -44,25 +45,16 @@ def read_clips(folder: Path, *, held_out: bool = False) -> Clips:
     Raises InputError for a missing table, column or file, and for a target that is no class number.
     """
     table = folder / "meta" / "esc50.csv"
-    if not table.is_file():
-        raise InputError(f"{table}: no such file; expected a folder laid out as ESC-50 "
-                         f"(github.com/karolpiczak/ESC-50): meta/esc50.csv and audio/*.wav")
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        missing = [name for name in ("filename", "target") if name not in columns]
-        if missing:
-            raise InputError(f"{table}: missing column {' and '.join(missing)}; "
-                             f"found {', '.join(columns) or 'none'}")
-        rows = [(reader.line_num, row) for row in reader]
     names: dict[int, str] = {}
     files, labels = [], []
-    for line, row in rows:
+    for line, row in _read_table(table):
         label = _whole_number(row["target"], f"{table}, line {line}: target")
         names[label] = row.get("category") or str(label)
         fold = HELD_OUT + 1
-        if "fold" in columns:
+        if "fold" in row:
             fold = _whole_number(row["fold"], f"{table}, line {line}: fold")
+        if not row["filename"]:
+            raise InputError(f"{table}, line {line}: filename: expected a name, got none")
         if (fold == HELD_OUT) == held_out:
             files.append(folder / "audio" / row["filename"])
             labels.append(label)
@@ -126,6 +118,8 @@ def planted_labels(folder: Path, clips: Clips, *, seed: int) -> Tensor:
     Raises InputError where the file is of other clips.
     """
     path = folder / TARGETS
+    if len(clips.class_names) < 2:
+        raise InputError(f"{clips.folder}: expected at least two classes")
     if not path.is_file():
         store.save(noisy_labels(clips.labels, len(clips.class_names), seed=seed), path)
     labels, _ = read_targets(path)
@@ -160,9 +154,29 @@ def read_targets(path: Path) -> tuple[Tensor, Tensor]:
     return labels, is_noisy
 
 
+def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
+    """Line number and columns of each row."""
+    if not table.is_file():
+        raise InputError(f"{table}: no such file; expected a folder laid out as ESC-50 "
+                         f"(github.com/karolpiczak/ESC-50): meta/esc50.csv and audio/*.wav")
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader]
+            columns = reader.fieldnames or []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: not a readable table of comma-separated values in UTF-8 "
+                         f"({error})") from error
+    missing = [name for name in ("filename", "target") if name not in columns]
+    if missing:
+        raise InputError(f"{table}: missing column {' and '.join(missing)}; "
+                         f"found {', '.join(columns) or 'none'}")
+    return rows
+
+
 def _whole_number(text: str | None, what: str) -> int:
-    if text is None or not text.strip().isdecimal():
-        raise InputError(f"{what}: expected a whole number from 0, got {text!r}")
+    if text is None or not text.strip().isdecimal() or int(text) >= CLASSES:
+        raise InputError(f"{what}: expected a whole number from 0 to {CLASSES - 1}, got {text!r}")
     return int(text)
 
 

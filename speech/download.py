@@ -36,7 +36,7 @@ def main(args: Namespace) -> None:
 
         folder = samples.task_folder(args.cache_dir, "demo")
         demo.build(folder, progress=args.verbose)
-        print(f"{folder}: complete")
+        print(f"{folder}: complete; the sounds are synthetic, made by speech/demo.py")
     else:
         from experiment import drive, registry
 

@@ -6,7 +6,7 @@ timm's distilled DeiT as `module.v.*`, a LayerNorm and a Linear as `module.mlp_h
 """
 
 import pickle
-import re
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, AutoConfig
+from transformers.utils import logging
 
 from experiment import store
 from experiment.errors import InputError
@@ -204,6 +205,9 @@ def _time_patches(frames: int) -> int:
 
 
 def _pretrained(source: str | Path) -> ASTForAudioClassification:
+    # Its bars and tables would stand before our one line of what is wrong.
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     local = isinstance(source, Path)
     if local and not (source / "config.json").is_file():
         raise InputError(f"{source}: no config.json; expected the folder of an AST as Hugging "
@@ -215,8 +219,9 @@ def _pretrained(source: str | Path) -> ASTForAudioClassification:
         model, loading = ASTForAudioClassification.from_pretrained(
             source, local_files_only=local, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        reason = re.sub(r"\s+", " ", str(error))[:200]
-        raise InputError(f"{source}: cannot be loaded as an AST ({reason})") from error
+        reason = textwrap.shorten(str(error), 200)
+        instead = "" if local else "; a folder that holds an AST can be named instead"
+        raise InputError(f"{source}: cannot be loaded as an AST ({reason}){instead}") from error
     if loading["missing_keys"]:
         raise InputError(f"{source}: the weights lack {min(loading['missing_keys'])} "
                          f"({len(loading['missing_keys'])} tensors are missing)")

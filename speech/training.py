@@ -36,7 +36,7 @@ class Recipe:
     learning_rate: float = 1e-5
     decay_after: int = 5  # epochs at the full rate
     batch_size: int = 48
-    clips_per_pass: int = 4  # of a batch, whose gradients add up: what bounds memory
+    clips_per_pass: int = 2  # of a batch, whose gradients add up: what bounds memory
     frequency_mask: int = 24  # bins, at most
     time_mask: int = 96  # frames, at most
     seed: int = 0

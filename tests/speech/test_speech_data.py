@@ -101,10 +101,12 @@ def test_fold_and_category_are_optional(clips):
 
 
 @pytest.mark.parametrize("changes, line", [
-    ({"target": lambda row: row["category"]}, "line 2: target: expected a whole number from 0, "
-                                              "got 'a'"),
-    ({"target": lambda row: -1}, "line 2: target: expected a whole number from 0, got '-1'"),
-    ({"fold": lambda row: "x"}, "line 2: fold: expected a whole number from 0, got 'x'"),
+    ({"target": lambda row: row["category"]}, "line 2: target: expected a whole number from 0 "
+                                              "to 9999, got 'a'"),
+    ({"target": lambda row: -1}, "target: expected a whole number from 0 to 9999, got '-1'"),
+    ({"target": lambda row: 10_000}, "from 0 to 9999, got '10000'"),
+    ({"fold": lambda row: "x"}, "line 2: fold: expected a whole number from 0 to 9999, got 'x'"),
+    ({"filename": lambda row: ""}, "line 2: filename: expected a name, got none"),
     ({"target": lambda row: None}, "missing column target; found filename, fold, category"),
     ({"filename": lambda row: "no.wav"}, "(6 of 6 are missing)"),
     ({"fold": lambda row: 1}, "expected rows of a fold other than 1, got none"),
@@ -113,6 +115,18 @@ def test_wrong_table_is_named(clips, changes, line):
     with pytest.raises(InputError) as refusal:
         data.read_clips(clips(10, **changes))
     assert line in str(refusal.value) and "esc50.csv" in str(refusal.value)
+
+
+def test_a_table_of_something_else(clips):
+    folder = clips(4)
+    (folder / "meta/esc50.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not a readable table of comma-separated values in UTF-8"):
+        data.read_clips(folder)
+
+
+def test_one_class_leaves_nothing_to_change_to(tmp_path, clips):
+    with pytest.raises(InputError, match="expected at least two classes"):
+        data.planted_labels(tmp_path, data.read_clips(clips(10, classes=1)), seed=0)
 
 
 def test_no_table(tmp_path):

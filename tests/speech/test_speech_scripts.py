@@ -1,11 +1,15 @@
 import csv
 import json
+import re
 import runpy
+import shlex
 import subprocess
 import sys
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from tests.conftest import ROOT
 
@@ -86,6 +90,15 @@ def test_a_wrong_clip_ends_extraction_in_one_line(refused, folder, clips):
     assert not (folder / "feat_train_25.pt").exists() and not (folder / "report").exists()
 
 
+def test_wrong_weights_end_extraction_in_one_line(refused, tmp_path, ast_folder, clips):
+    with safe_open(ast_folder / "model.safetensors", framework="pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys() if "layernorm" not in name}
+    save_file(state, ast_folder / "model.safetensors", metadata={"format": "pt"})
+    line = refused("speech/detect.py", "-t", "mine", "-n", ast_folder, "--data_dir", clips(10),
+                   "--cache_dir", tmp_path)
+    assert "my_ast: the weights lack audio_spectrogram_transformer.layernorm.bias (8 tens" in line
+
+
 def test_train_then_detect(script, tmp_path, clips, ast_folder):
     clip_folder = clips(20)
     words = "speech/train.py", "-t", "mine", "-n", ast_folder, "--data_dir", clip_folder, \
@@ -100,11 +113,14 @@ def test_train_then_detect(script, tmp_path, clips, ast_folder):
     assert "going on after epoch 3, step 9" in script(*words).stdout
 
 
-def test_train_on_labels_as_given(script, tmp_path, clips, ast_folder):
-    script("speech/train.py", "-t", "mine", "-n", ast_folder, "--data_dir", clips(10), "--as_given",
-           "--cache_dir", tmp_path, "--epochs", 1, "--verbose", "False")
+def test_train_on_labels_as_given(script, refused, tmp_path, clips, ast_folder):
+    words = "speech/train.py", "-t", "mine", "-n", ast_folder, "--data_dir", clips(10), \
+        "--as_given", "--cache_dir", tmp_path, "--epochs", 1, "--verbose", "False"
+    script(*words)
     assert not (tmp_path / "mine/target_noisy0.1.pt").exists()
     assert (tmp_path / "mine/feat_train_1.pt").is_file()
+    torch.save({}, tmp_path / "mine/target_noisy0.1.pt")
+    assert "target_noisy0.1.pt holds other labels; remove it" in refused(*words)
 
 
 def test_train_without_weights(refused, tmp_path, clips, monkeypatch):
@@ -135,6 +151,15 @@ def test_published_defaults():
         "kernel": "cos_p", "pow": 8, "reg": 0.05, "chunk": 200, "dtype": "float32",
         "verbose": True, "thres": 0.03, "n_iter": 2, "device": "auto", "data_dir": None,
         "batch_size": 8, "output": None}
+
+
+def test_the_readme_s_commands_parse():
+    text = (ROOT / "speech/README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^python (speech/\w+\.py.*)$", text, re.MULTILINE)
+    assert len(commands) >= 6
+    for command in commands:
+        script, *words = shlex.split(command, comments=True)
+        runpy.run_path(str(ROOT / script))["get_args_parser"]().parse_args(words)
 
 
 def test_download_asks_drive_for_the_published_folder(script, tmp_path, monkeypatch):
