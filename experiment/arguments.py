@@ -13,6 +13,8 @@ from pathlib import Path
 from experiment.errors import InputError, Unavailable
 from experiment.extraction import Extraction
 
+OOD_BASELINES = ("MSP", "MaxLogit", "Energy", "ReAct", "KL-Matching", "Mahalanobis", "KNN")
+OOD_EXTRAS = ("ViM", "GEN", "RMD", "tied-Mahalanobis")  # from outside the paper, by pytorch-ood
 RESNET_CHUNK = 100  # rows at a time that the published runs use for resnet's wider features
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells count it
 
@@ -55,6 +57,7 @@ class RelationSettings:
     chunk: int
     dtype: str
     device: str
+    engine: str = "auto"
 
 
 def relation_settings(args: argparse.Namespace) -> RelationSettings:
@@ -62,7 +65,7 @@ def relation_settings(args: argparse.Namespace) -> RelationSettings:
     return RelationSettings(
         kernel=args.kernel, temperature=args.pow, threshold=args.thres, hop=args.hop,
         chunk=min(args.chunk, RESNET_CHUNK) if resnet else args.chunk, dtype=args.dtype,
-        device=args.device)
+        device=args.device, engine=args.engine)
 
 
 def extraction_settings(args: argparse.Namespace) -> Extraction:
@@ -125,9 +128,9 @@ def add_extraction_options(parser: argparse.ArgumentParser, *, train: bool = Fal
                        help="batches between two updates of the progress (default: %(default)s)")
 
 
-def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float,
-                         chunk: int) -> None:
-    """How the relation is computed."""
+def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float, chunk: int,
+                         hop_keeps: str = "row") -> None:
+    """How the relation is computed; `hop_keeps` says what --hop thins out."""
     group = parser.add_argument_group("relation")
     group.add_argument("--kernel", choices=("cos_p", "cos"), default="cos_p",
                        help="cosine of features times inner product of probabilities (cos_p), or "
@@ -138,13 +141,16 @@ def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float,
     group.add_argument("--thres", type=number_from_zero, default=0.03, metavar="R",
                        help="relations of at most this size are dropped (default: %(default)s)")
     group.add_argument("--hop", type=positive_integer, default=1, metavar="H",
-                       help="keep every H-th row (default: %(default)s, all)")
+                       help=f"keep every H-th {hop_keeps} (default: %(default)s, all)")
     group.add_argument("--chunk", type=positive_integer, default=chunk, metavar="ROWS",
                        help="rows compared at a time; changes memory and speed, not the result; "
                             "at most 100 for resnet* (default: %(default)s)")
     group.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32",
                        help="storage of features and probabilities; sums are wider "
                             "(default: %(default)s)")
+    group.add_argument("--engine", choices=("auto", "dense"), default="auto",
+                       help="auto skips pairs that cannot count, dense compares every pair; the "
+                            "same scores (default: %(default)s)")
     group.add_argument("--device", type=device_name, default="auto",
                        metavar="auto|cpu|cuda[:N]|mps",
                        help="where to compute (default: %(default)s, a GPU if there is one)")
@@ -159,6 +165,22 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--n_iter", type=positive_integer, default=2, metavar="K",
                        help="how often s is computed: 1 = no refinement, 2 = as published "
                             "(default: %(default)s)")
+    group.add_argument("--graph", default="auto", metavar="auto|off|FILE",
+                       help="scores before refinement: auto = those kept by an earlier run on the "
+                            "same data and settings, off = computed anew and not kept, FILE = a "
+                            "graph_*.pt that you trust to fit (default: %(default)s)")
+
+
+def add_ood_options(parser: argparse.ArgumentParser) -> None:
+    """Which test rows, and which scores beside the relation's."""
+    group = parser.add_argument_group("outliers")
+    group.add_argument("--test_features", type=Path, metavar="FILE",
+                       help="the test rows of your own data, beside --features: the same keys, "
+                            "and is_ood and group where known")
+    group.add_argument("--baselines", nargs="*", choices=OOD_BASELINES + OOD_EXTRAS,
+                       default=OOD_BASELINES, metavar="NAME",
+                       help=f"scores to compare with, of {', '.join(OOD_BASELINES)} (the default) "
+                            f"and, where pytorch-ood is installed, {', '.join(OOD_EXTRAS)}")
 
 
 def results_beside(script: str) -> Path:

@@ -11,7 +11,7 @@ its metadata, since it stores numbers only. Spellings of the published files are
 import json
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ TEXTS = ("group", "ids", "class_names")
 KNOWN = (*FLOATS, "labels", *FLAGS, *TEXTS)
 
 
-def read(path: Path, *, labelled: bool) -> Samples:
-    """The file as Samples; `labelled` demands labels.
+def read(path: Path, *, labelled: bool, ignore: Collection[str] = ()) -> Samples:
+    """The file as Samples; `labelled` demands labels, keys in `ignore` are not even checked.
 
     Raises InputError for a missing or unreadable file, a missing key, or values that do not fit.
     """
@@ -45,7 +45,7 @@ def read(path: Path, *, labelled: bool) -> Samples:
         name = SPELLINGS.get(key, key)
         if name in entries:
             raise InputError(f"{path}: holds {name} twice, the second time as {key!r}")
-        if name in KNOWN:
+        if name in KNOWN and name not in ignore:
             entries[name] = value
     required = ["features", *(["labels"] if labelled else [])]
     missing = [name for name in required if name not in entries]

@@ -22,7 +22,7 @@ def draw_scores(result: Result, path: Path) -> None:
     evaluated = truth is not None and truth.any() and not truth.all()
     figure, axes = plt.subplots(1, 1 + evaluated, figsize=(5 * (1 + evaluated), 3.6),
                                 squeeze=False, layout="constrained")
-    _histogram(axes[0, 0], score, truth, "wrong label" if result.truth == "is_noisy" else "OOD")
+    _histogram(axes[0, 0], score, truth, *result.words)
     if evaluated:
         _precision_recall(axes[0, 1], {**result.columns, "relation": result.relation_score}, truth)
     with store.replacing(path) as temporary:
@@ -30,12 +30,16 @@ def draw_scores(result: Result, path: Path) -> None:
     plt.close(figure)
 
 
-def _histogram(axis, score: np.ndarray, truth: np.ndarray | None, positive: str) -> None:
+def _histogram(axis, score: np.ndarray, truth: np.ndarray | None, negative: str,
+               positive: str) -> None:
     bins = np.histogram_bin_edges(score, bins=60)
+    if positive == "OOD":  # 1 / (s + 1e-6) spans many powers of ten
+        bins = 10 ** np.histogram_bin_edges(np.log10(score), bins=60)
+        axis.set_xscale("log")
     if truth is None:
         axis.hist(score, bins, color=GOOD)
     else:
-        axis.hist(score[~truth], bins, color=GOOD, alpha=0.75, label="the others")
+        axis.hist(score[~truth], bins, color=GOOD, alpha=0.75, label=negative)
         axis.hist(score[truth], bins, color=BAD, alpha=0.75, label=positive)
         axis.legend(frameon=False)
     axis.set(xlabel="relation score (higher = more suspect)", ylabel="rows", yscale="log")

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 import relation
 from experiment.arguments import RelationSettings
 from experiment.device import find_device
+from experiment.graph import Graph
 from experiment.samples import BLOCK, Samples
 
 
@@ -25,12 +27,19 @@ class Result:
     fingerprint: str
     seconds: dict[str, float]
     notes: list[str] = field(default_factory=list)  # lines for the screen
+    further: dict[str, Any] = field(default_factory=dict)  # more entries of metrics.json
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """What to call a negative and a positive row; outliers are looked for without labels."""
+        return ("ID", "OOD") if self.samples.labels is None else ("clean", "wrong")
 
 
 def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_threshold: float,
-                      n_iter: int, progress: bool) -> Result:
+                      n_iter: int, progress: bool, graph: Graph | None = None) -> Result:
     """Baselines on the features as they come, then relation before and after refinement.
 
+    `graph` is where the scores before refinement are found, or kept for the next run.
     Metrics where the truth is known and holds both classes; a note says why there are none.
     """
     clock = Clock()
@@ -44,8 +53,16 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     features, probs, notes = on_device(kept, settings)
     labels = kept.labels.to(features.device)
     how = dict(kernel=settings.kernel, temperature=settings.temperature,
-               threshold=settings.threshold, chunk=settings.chunk, progress=progress)
-    initial = relation.relation_scores(features, probs, labels, **how)
+               threshold=settings.threshold, chunk=settings.chunk, engine=settings.engine,
+               progress=progress)
+    initial = None if graph is None else graph.load(len(kept), fingerprint, settings)
+    if initial is not None:
+        notes.append(f"relation scores before refinement are taken from {graph.path}")
+        initial = initial.to(features.device)
+    else:
+        initial = relation.relation_scores(features, probs, labels, **how)
+        if graph is not None:
+            graph.save(initial, fingerprint, settings)
     found = relation.detect_label_noise(features, probs, labels, noise_threshold=noise_threshold,
                                         n_iter=n_iter, initial=initial, **how)
     columns["relation (initial)"] = -relation.relative(initial).cpu()
@@ -84,8 +101,8 @@ def on_device(samples: Samples, settings: RelationSettings) -> tuple[Tensor, Ten
     """
     device, dtype = find_device(settings.device), getattr(torch, settings.dtype)
     zeros = sum(int((~block.any(1)).sum()) for block in samples.features.split(BLOCK))
-    notes = [f"{zeros} of {len(samples)} rows have a feature of zeros: they relate to nothing "
-             f"and score 0"] if zeros else []
+    notes = [f"{zeros} of {len(samples)} rows have a feature of zeros and relate to nothing "
+             f"({samples.source})"] if zeros else []
     features = samples.features
     if dtype != torch.float32:
         features = torch.cat([relation.unit_rows(block).to(dtype)

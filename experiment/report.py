@@ -35,6 +35,7 @@ def write(result: Result, folder: Path, settings: dict[str, Any]) -> None:
         "data": {"source": result.samples.source, "n": len(result.samples),
                  "dim": result.samples.features.shape[1], "classes": result.samples.probs.shape[1],
                  "fingerprint": result.fingerprint},
+        **result.further,
         "seconds": result.seconds,
         "peak_memory_mib": peak_memory_mib(),
     }, folder / "metrics.json")
@@ -50,7 +51,7 @@ def show(result: Result, folder: Path, *, verbose: bool) -> None:
         print(f"note: {note}")
     if result.metrics:
         print()
-        _print_metrics(result.metrics)
+        _print_metrics(result.metrics, *result.words)
     else:
         print("note: no truth in the data, so nothing to evaluate; scores and ranks are written")
     print()
@@ -80,7 +81,7 @@ def _columns(result: Result) -> dict[str, list | np.ndarray]:
     columns: dict[str, list | np.ndarray] = {
         "index": samples.index.numpy(),
         "id": list(samples.ids) if samples.ids is not None else samples.index.numpy()}
-    if samples.labels is not None and result.truth != "is_ood":
+    if samples.labels is not None:
         given = samples.labels
         columns |= {"given_label": given.numpy(), "predicted_label": predicted.numpy(),
                     "given_label_prob": samples.probs.gather(1, given[:, None])[:, 0]
@@ -104,8 +105,9 @@ def _rows(columns) -> Iterator[tuple[str, ...]]:
                          for column in columns))
 
 
-def _print_metrics(rows: list[dict]) -> None:
-    grouped = len({row["group"] for row in rows}) > 1
+def _print_metrics(rows: list[dict], negative: str, positive: str) -> None:
+    grouped = len({row["group"] for row in rows}) > 2  # a single set would repeat "all"
+    rows = rows if grouped else [row for row in rows if row["group"] == "all"]
     width = max(len(row["name"]) for row in rows)
     head = "group         " * grouped + "score".ljust(width)
     print(f"{head}   AUROC      AP   TNR95   FPR95*")
@@ -113,8 +115,9 @@ def _print_metrics(rows: list[dict]) -> None:
         figures = "".join("       -" if row[key] is None else f"  {row[key]:6.3f}"
                           for key in ("auroc", "ap", "tnr95", "fpr95"))
         print(f"{row['group']:14}" * grouped + row["name"].ljust(width) + figures)
-    print("TNR95: clean rows passed where 95 % of the wrong ones are found (higher is better).\n"
-          "*FPR95: wrong rows passed where 95 % of the clean ones pass (lower is better).")
+    print(f"TNR95: {negative} rows passed where 95 % of the {positive} ones are found (higher is "
+          f"better).\n*FPR95: {positive} rows passed where 95 % of the {negative} ones pass (lower "
+          f"is better).")
 
 
 def _print_suspects(result: Result) -> None:
@@ -122,13 +125,15 @@ def _print_suspects(result: Result) -> None:
     order = np.argsort(-score.numpy(), kind="stable")[:LISTED]
     predicted = samples.probs[torch.from_numpy(order)].argmax(1)
     print(f"the {len(order)} most suspect rows, by relation")
-    print(" rank    index     score  given       predicted   " + (result.truth or ""))
+    given = "" if samples.labels is None else "  given     "
+    print(f" rank    index     score{given}  predicted   " + (result.truth or ""))
     for rank, (row, guess) in enumerate(zip(order, predicted), 1):
-        given = "" if samples.labels is None else _class_name(samples, samples.labels[row])
+        given = "" if samples.labels is None else \
+            f"  {_class_name(samples, samples.labels[row]):<10}"
         truth = "" if result.truth is None else \
             "yes" if getattr(samples, result.truth)[row] else "no"
         name = "" if samples.ids is None else f"  {samples.ids[row]}"
-        print(f"{rank:5}  {int(samples.index[row]):7}  {float(score[row]):8.4f}  {given:<10}  "
+        print(f"{rank:5}  {int(samples.index[row]):7}  {float(score[row]):8.4g}{given}  "
               f"{_class_name(samples, guess):<10}  {truth}{name}")
 
 

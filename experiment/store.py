@@ -50,9 +50,13 @@ def load(path: Path) -> Any:
 
 
 def save(value: Any, path: Path) -> None:
-    """torch.save, whole or not at all. A view is cloned first: torch would store all behind it."""
-    with replacing(path) as temporary:
-        torch.save(_detached(value), temporary)
+    """torch.save, whole or not at all. A view is cloned first: torch would store all behind it.
+
+    The same value gives the same bytes: torch would write the name of a path into the file, but of
+    an open file it knows none.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        torch.save(_detached(value), file)
 
 
 def save_json(value: Any, path: Path) -> None:

@@ -16,12 +16,12 @@ This package imports torch, numpy, scikit-learn and tqdm, and nothing else of th
 from relation.kernel import KERNELS, unit_rows
 from relation.label_baselines import LABEL_BASELINES, label_baseline_scores
 from relation.label_noise import LabelNoise, detect_label_noise, relative
-from relation.metrics import Metrics, evaluate
+from relation.metrics import Metrics, accept_threshold, evaluate
 from relation.ood import detect_ood, knn_scores
 from relation.scores import relation_scores, relation_topk
 
 __all__ = [
-    "KERNELS", "LABEL_BASELINES", "LabelNoise", "Metrics", "detect_label_noise", "detect_ood",
-    "evaluate", "knn_scores", "label_baseline_scores", "relation_scores", "relation_topk",
-    "relative", "unit_rows",
+    "KERNELS", "LABEL_BASELINES", "LabelNoise", "Metrics", "accept_threshold", "detect_label_noise",
+    "detect_ood", "evaluate", "knn_scores", "label_baseline_scores", "relation_scores",
+    "relation_topk", "relative", "unit_rows",
 ]

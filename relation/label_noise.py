@@ -23,7 +23,8 @@ class LabelNoise(NamedTuple):
 def detect_label_noise(features: Tensor, probs: Tensor | None, labels: Tensor, *,
                        kernel: str = "cos_p", temperature: float = 4, threshold: float = 0.03,
                        noise_threshold: float = 0.05, n_iter: int = 2, chunk: int = 250,
-                       initial: Tensor | None = None, progress: bool = False) -> LabelNoise:
+                       initial: Tensor | None = None, engine: str = "auto",
+                       progress: bool = False) -> LabelNoise:
     """Score every row of a labelled set: HIGHER = MORE SUSPECT LABEL, at most 1 in size.
 
         s_0     = relation scores of the set against itself
@@ -42,7 +43,7 @@ def detect_label_noise(features: Tensor, probs: Tensor | None, labels: Tensor, *
     if not noise_threshold >= 0:
         raise ValueError(f"noise_threshold: expected at least 0, got {noise_threshold}")
     settings = dict(kernel=kernel, temperature=temperature, threshold=threshold, chunk=chunk,
-                    progress=progress)
+                    engine=engine, progress=progress)
     if initial is None:
         initial = relation_scores(features, probs, labels, **settings)
     reliability = initial

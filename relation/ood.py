@@ -13,7 +13,8 @@ EPS = 1e-6  # a row without any kept edge scores 1 / EPS
 
 def detect_ood(features: Tensor, probs: Tensor | None, target_features: Tensor,
                target_probs: Tensor | None, *, kernel: str = "cos_p", temperature: float = 1,
-               threshold: float = 0.03, chunk: int = 250, progress: bool = False) -> Tensor:
+               threshold: float = 0.03, chunk: int = 250, engine: str = "auto",
+               progress: bool = False) -> Tensor:
     """1 / (s + 1e-6) with s the relation score against the training rows.
 
     Shapes and errors as in `relation_scores`.
@@ -21,7 +22,7 @@ def detect_ood(features: Tensor, probs: Tensor | None, target_features: Tensor,
     reliability = relation_scores(features, probs, target_features=target_features,
                                   target_probs=target_probs, kernel=kernel,
                                   temperature=temperature, threshold=threshold, chunk=chunk,
-                                  progress=progress)
+                                  engine=engine, progress=progress)
     return 1 / (reliability + EPS)
 
 

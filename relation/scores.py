@@ -13,24 +13,28 @@ from torch import Tensor
 from tqdm import tqdm
 
 from relation.kernel import Rows, keep_edges, relation
+from relation.sums import pruned_sums
 from relation.tiles import TILE_ELEMENTS, pair_rows, row_slices, wide_zeros
+
+ENGINES = ("auto", "dense")
 
 
 def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | None = None, *,
                     target_features: Tensor | None = None, target_probs: Tensor | None = None,
                     target_labels: Tensor | None = None, kernel: str = "cos_p",
                     temperature: float = 4, threshold: float = 0.03, chunk: int = 250,
-                    progress: bool = False) -> Tensor:
+                    engine: str = "auto", progress: bool = False) -> Tensor:
     """Reliability (N,) float32 of each source row: HIGHER = MORE RELIABLE.
 
         s_i = sum over all j of sign(r(i, j)) * |r(i, j)|^temperature where |r(i, j)| > threshold
 
     features (N, D), probs (N, C), labels (N,) and target_* (M, ...) are taken as they come from the
     model; scaling to unit norm is inside. Without a target the set is related to itself, and j = i
-    counts. Sums are float64. Kim, Yun, Song 2023, equation 2.
+    counts. Sums are float64. Kim, Yun, Song 2023, equation 2. `engine` "auto" visits only the pairs
+    that may hold an edge (`sums.py`), "dense" every pair: the same scores, for checks.
 
-    Raises ValueError for an unknown kernel, shapes that disagree, temperature <= 0, threshold < 0
-    or chunk < 1.
+    Raises ValueError for an unknown kernel or engine, shapes that disagree, temperature <= 0,
+    threshold < 0 or chunk < 1.
     """
     if not temperature > 0:
         raise ValueError(f"temperature: expected a number above 0, got {temperature}")
@@ -38,6 +42,15 @@ def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | Non
         raise ValueError(f"threshold: expected a number of at least 0, got {threshold}")
     source, target = pair_rows(features, probs, labels, target_features, target_probs,
                                target_labels, kernel=kernel)
+    if engine not in ENGINES:
+        raise ValueError(f"engine: expected {' or '.join(ENGINES)}, got {engine!r}")
+    if chunk < 1:
+        raise ValueError(f"chunk: expected at least 1 row, got {chunk}")
+    if engine == "auto":
+        sums = pruned_sums(source, target, kernel=kernel, temperature=temperature,
+                           threshold=threshold, chunk=chunk, progress=progress)
+        if sums is not None:
+            return sums.float()
     scores = wide_zeros(len(features), features.device)
     for rows, _, r in _tiles(source, target, kernel=kernel, chunk=chunk, progress=progress):
         scores[rows] += keep_edges(r, temperature=temperature, threshold=threshold).sum(1)
@@ -61,6 +74,8 @@ def relation_topk(features: Tensor, probs: Tensor | None, labels: Tensor | None 
     source, target = pair_rows(features, probs, labels, target_features, target_probs,
                                target_labels, kernel=kernel)
     n, m = len(source.features), len(target.features)
+    if chunk < 1:
+        raise ValueError(f"chunk: expected at least 1 row, got {chunk}")
     if not 0 <= k < m:
         raise ValueError(f"k: expected 0 to {m - 1} (k + 1 of {m} target rows), got {k}")
     values = [torch.full((n, k + 1), sign * float("inf"), device=features.device)
@@ -79,8 +94,6 @@ def relation_topk(features: Tensor, probs: Tensor | None, labels: Tensor | None 
 def _tiles(source: Rows, target: Rows, *, kernel: str, chunk: int, progress: bool
            ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Yield (source slice, target slice, r of that tile) for every pair of rows, once."""
-    if chunk < 1:
-        raise ValueError(f"chunk: expected at least 1 row, got {chunk}")
     n, m = len(source.features), len(target.features)
     height = min(chunk, TILE_ELEMENTS)
     width = max(1, TILE_ELEMENTS // min(height, n))

@@ -16,9 +16,9 @@ def row_slices(n: int, step: int) -> Iterator[slice]:
         yield slice(start, min(start + step, n))
 
 
-def wide_zeros(n: int, device: torch.device) -> Tensor:
-    """An accumulator (n,): float64, or float32 on Apple's GPUs, which have no float64."""
-    return torch.zeros(n, dtype=torch.float32 if device.type == "mps" else torch.float64,
+def wide_zeros(shape: int | tuple[int, ...], device: torch.device) -> Tensor:
+    """An accumulator: float64, or float32 on Apple's GPUs, which have no float64."""
+    return torch.zeros(shape, dtype=torch.float32 if device.type == "mps" else torch.float64,
                        device=device)
 
 

@@ -21,6 +21,13 @@ def golden():
         return {name: file[name] for name in file.files}
 
 
+@pytest.fixture(scope="session")
+def golden_ood():
+    """Arrays that the published implementation computed for outliers."""
+    with np.load(ROOT / "tests/data/ood.npz") as file:
+        return {name: file[name] for name in file.files}
+
+
 @pytest.fixture
 def clusters():
     """features, probs, labels, is_noisy of 120 rows in 4 well separated classes, 8 labels wrong.

@@ -1,9 +1,10 @@
 import ast
+import sys
 from pathlib import Path
 
 import relation
 
-ALLOWED = {"torch", "numpy", "sklearn", "tqdm", "relation", "collections", "typing"}
+ALLOWED = {"torch", "numpy", "sklearn", "tqdm", "relation", *sys.stdlib_module_names}
 
 
 def test_the_method_depends_on_nothing_of_the_project():

@@ -151,3 +151,74 @@ def test_wrong_use(wrong, message):
 def test_topk_needs_enough_rows(k):
     with pytest.raises(ValueError, match=f"k: expected 0 to 3 .* got {k}"):
         relation_topk(torch.ones(4, 2), None, kernel="cos", k=k)
+
+
+def many_classes(n, classes, seed, *, flat=False):
+    """Rows sure of one class, split between two, or flat: what pruning has to tell apart."""
+    generator = torch.Generator().manual_seed(seed)
+    main = torch.randint(0, classes, (n,), generator=generator)
+    logits = torch.randn(n, classes, generator=generator)
+    logits[torch.arange(n), main] += 2 if flat else 9
+    half = torch.arange(n) % 3 == 0
+    logits[half, (main[half] + 1) % classes] += 8.5
+    features = torch.randn(classes, 24, generator=generator)[main] \
+        + 0.7 * torch.randn(n, 24, generator=generator)
+    labels = torch.where(torch.rand(n, generator=generator) < 0.9, main, (main + 3) % classes)
+    return features, torch.softmax(logits, 1), labels
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("chunk", [5, 250])
+@pytest.mark.parametrize("threshold", [0.001, 0.03, 0.5])
+def test_pruning_loses_no_edge(threshold, chunk, flat):
+    """Related to itself, to others, and with every edge exactly at what the bound allows."""
+    source = many_classes(700, 40, 1, flat=flat)
+    scores = relation_scores(*source, threshold=threshold, chunk=chunk)
+    assert_scores(scores, dense_relation(*source), threshold=threshold)
+    other = many_classes(300, 40, 2, flat=flat)
+    pair = dict(zip(("target_features", "target_probs", "target_labels"), other))
+    scores = relation_scores(*source, **pair, threshold=threshold, chunk=chunk)
+    assert_scores(scores, dense_relation(*source, **pair), threshold=threshold)
+
+
+def test_an_edge_just_above_the_threshold_is_kept_and_one_at_it_dropped():
+    """Equal features: the relation is p . p itself, where the bound has nothing to spare."""
+    features = torch.ones(4, 3)
+    for high in (0.17, 0.4):
+        probs = torch.full((4, 100), (1 - high) / 99)
+        probs[:, 0] = high
+        pp = float((probs[0].double() ** 2).sum())
+        scores = relation_scores(features, probs, temperature=1, threshold=pp * (1 - 1e-5))
+        np.testing.assert_allclose(scores, 4 * pp, rtol=1e-5)
+        assert not relation_scores(features, probs, temperature=1,
+                                   threshold=pp * (1 + 1e-5)).any()
+
+
+def test_values_that_are_no_probabilities_are_not_pruned_by():
+    """Entries below 0 or sums above 1 have other bounds; the formula is the same."""
+    features, probs, labels = many_classes(200, 30, 3)
+    for odd in (probs - 0.05, probs * 7):
+        scores = relation_scores(features, odd, labels, temperature=1)
+        assert_scores(scores, dense_relation(features, odd, labels), temperature=1)
+
+
+def test_engines_agree_and_an_unknown_one_is_refused():
+    inputs = many_classes(500, 40, 4)
+    auto, dense = (relation_scores(*inputs, engine=engine) for engine in ("auto", "dense"))
+    np.testing.assert_allclose(auto, dense, atol=1e-6 * float(dense.abs().max()))
+    with pytest.raises(ValueError, match="engine: expected auto or dense, got 'fast'"):
+        relation_scores(*inputs, engine="fast")
+
+
+def test_workers_do_not_change_the_result():
+    inputs = many_classes(900, 40, 5)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = relation_scores(*inputs)
+        torch.set_num_threads(3)
+        three = relation_scores(*inputs)
+        assert torch.get_num_threads() == 3  # as it was found
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_allclose(three, one, rtol=1e-6)

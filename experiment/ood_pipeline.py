@@ -1,0 +1,121 @@
+"""From training and test Samples to outlier scores: the OOD pipeline, for every domain.
+
+N test rows, M training rows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+import relation
+from experiment.arguments import RelationSettings
+from experiment.errors import InputError
+from experiment.ood_detectors import Detector, Inputs
+from experiment.pipeline import Clock, Result, evaluate_all, fingerprint_of, on_device
+from experiment.samples import Samples
+from relation.ood import EPS
+
+KNN_NEIGHBOURS = 1000  # as published; divided by --hop, which thins the neighbours out
+
+
+def find_ood(train: Samples, test: Samples, settings: RelationSettings, *,
+             detectors: Mapping[str, Detector], progress: bool) -> Result:
+    """Baselines on the features as they come, then the relation of test to training rows.
+
+    `hop` keeps every hop-th training row for the relation and KNN; the statistics of the other
+    baselines are over all of them. A baseline whose needs the data do not meet is left out, with a
+    note. Metrics over all OOD rows and for each of their groups, where the truth is known.
+    """
+    check_pair(train, test)
+    # What the test rows' own labels may say plays no part, and OOD rows have none.
+    group = {} if test.group is None else {"group": list(test.group)}
+    test = replace(test, labels=None, is_noisy=None, extra=group | test.extra,
+                   class_names=test.class_names or train.class_names)
+    clock = Clock()
+    fingerprints = fingerprint_of(train), fingerprint_of(test)
+    clock.lap("fingerprint")
+    target_features, target_probs, odd_train = on_device(train.every(settings.hop), settings)
+    features, probs, odd_test = on_device(test, settings)
+    k, few = _neighbours(len(target_features), settings.hop)
+    inputs = Inputs(train, test, features, target_features, k, settings.chunk, progress)
+    columns, left_out = _baselines(detectors, inputs, clock)
+
+    score = relation.detect_ood(
+        features, probs, target_features, target_probs, kernel=settings.kernel,
+        temperature=settings.temperature, threshold=settings.threshold, chunk=settings.chunk,
+        engine=settings.engine, progress=progress).cpu()
+    clock.lap("relation")
+    metrics, why_not = evaluate_groups({**columns, "relation": score}, test)
+    clock.lap("metrics")
+    notes = [*train.notes, *test.notes, *odd_train, *odd_test, *left_out,
+             *(few if "KNN" in columns else []), *_unrelated(score, settings.threshold), *why_not]
+    return Result(
+        test, score, columns, None if test.is_ood is None else "is_ood", metrics, fingerprints[1],
+        clock.laps, notes, further={
+            "id_thresholds": id_thresholds({**columns, "relation": score}, test.is_ood),
+            "train": {"source": train.source, "n": len(train), "fingerprint": fingerprints[0]}})
+
+
+def check_pair(train: Samples, test: Samples) -> None:
+    """Raise InputError unless both come from one network, as far as their widths tell."""
+    for name, what in (("features", "features"), ("probs", "classes")):
+        widths = [getattr(samples, name).shape[1] for samples in (train, test)]
+        if widths[0] != widths[1]:
+            raise InputError(f"{test.source}: expected {widths[0]} {what} as in {train.source}, "
+                             f"got {widths[1]}")
+    if test.group is not None and "all" in test.group:
+        raise InputError(f"{test.source}: group 'all' would be taken for all OOD rows together; "
+                         f"give it another name")
+
+
+def evaluate_groups(scores: dict[str, Tensor], test: Samples) -> tuple[list[dict], list[str]]:
+    """Metrics of every score over all rows, then over the ID rows and the OOD rows of one group."""
+    metrics, notes = evaluate_all(scores, test.is_ood, "OOD")
+    if test.is_ood is not None and test.group is not None:
+        for group in dict.fromkeys(test.group[row] for row in test.is_ood.nonzero()[:, 0].tolist()):
+            rows = ~test.is_ood | torch.tensor([member == group for member in test.group])
+            metrics += evaluate_all({name: values[rows] for name, values in scores.items()},
+                                    test.is_ood[rows], "OOD", group)[0]
+    return metrics, notes
+
+
+def id_thresholds(scores: dict[str, Tensor], is_ood: Tensor | None) -> dict[str, float]:
+    """For each score the threshold that keeps 95 % of the ID rows; none without known ID rows."""
+    if is_ood is None or is_ood.all():
+        return {}
+    return {name: relation.accept_threshold(values[~is_ood].numpy())
+            for name, values in scores.items()}
+
+
+def _baselines(detectors: Mapping[str, Detector], inputs: Inputs, clock: Clock
+               ) -> tuple[dict[str, Tensor], list[str]]:
+    """Scores by name, and a note for each baseline that is left out."""
+    columns, notes = {}, []
+    for name, detector in detectors.items():
+        reason = inputs.lacks(detector.need)
+        if reason is None:
+            values = detector.scores(inputs).float().cpu()
+            clock.lap(name)
+            if values.isfinite().all():
+                columns[name] = values
+                continue
+            reason = "its scores overflow on these features"
+        notes.append(f"{name} is left out: {reason}")
+    return columns, notes
+
+
+def _neighbours(m: int, hop: int) -> tuple[int, list[str]]:
+    """k of KNN for m kept training rows, and a note where they are too few."""
+    k = KNN_NEIGHBOURS // hop
+    if k < m:
+        return k, []
+    return m - 1, [f"KNN: k = {m - 1} instead of {k}, since there are {m} training rows"]
+
+
+def _unrelated(score: Tensor, threshold: float) -> list[str]:
+    """A note on test rows without a kept relation: their order among each other says nothing."""
+    count = int((score > 0.999 / EPS).sum())
+    return [f"{count} of {len(score)} test rows have no relation above the threshold {threshold}, "
+            f"or next to none, and share the highest relation score"] if count else []

@@ -1,0 +1,144 @@
+"""The images: ImageNet's train/ and val/, and the four OOD sets, always in `ImageFolder` order.
+
+Set the two folders here, in the environment (IMGNET_DIR, OOD_DIR), or by --imagenet_dir and
+--ood_dir; the later of these counts.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.datasets import ImageFolder
+
+from experiment.errors import InputError
+from experiment.extraction import Extraction
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+IMGNET_DIR = Path(os.environ.get("IMGNET_DIR") or DATA / "imagenet")  # holds train/ and val/
+OOD_DIR = Path(os.environ.get("OOD_DIR") or DATA / "ood")
+# In the order of the published features; each holds folders of images.
+OOD_SETS = {"places": "Places", "sun": "SUN", "inat": "iNaturalist", "dtd": "dtd/images"}
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """N image files. Arrays, not lists: processes that read images then share one copy."""
+
+    root: Path
+    names: np.ndarray  # (N,) bytes, paths relative to root
+    labels: np.ndarray | None  # (N,) int64, number of the folder among the sorted; None for OOD
+    folders: int  # how many folders there are
+    sets: dict[str, int]  # name -> rows of each part, in order
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def ids(self) -> list[str]:
+        return [os.fsdecode(name) for name in self.names]
+
+
+def is_there(split: str, extraction: Extraction) -> bool:
+    """Whether the folders of "train", "val" or "ood" exist."""
+    return all(folder.is_dir() for folder in _folders(split, extraction).values())
+
+
+@functools.cache  # the listing of train/ takes a minute, and is asked for more than once
+def read(split: str, extraction: Extraction) -> ImageSet:
+    """List the images of "train", "val" or "ood".
+
+    Raises InputError for a folder that is missing or holds no folders of images.
+    """
+    root = _root(split, extraction)
+    option, variable = (("--ood_dir", "OOD_DIR") if split == "ood"
+                        else ("--imagenet_dir", "IMGNET_DIR"))
+    names, sets, folders = [], {}, 0
+    start = len(str(root)) + 1  # of the part of a path that is relative to root
+    for name, folder in _folders(split, extraction).items():
+        if not folder.is_dir():
+            raise InputError(f"{name}: no folder {folder}; set {option}, or {variable} in the "
+                             f"environment or in imagenet/data.py")
+        try:
+            found = ImageFolder(str(folder))
+        except FileNotFoundError as error:
+            raise InputError(f"{folder}: expected folders of images "
+                             f"({str(error).splitlines()[0]})") from error
+        names += [os.fsencode(path[start:]) for path, _ in found.samples]
+        folders += len(found.classes)
+        sets[name] = len(found.samples)
+    labels = None if split == "ood" else np.array(found.targets, dtype=np.int64)
+    return ImageSet(root, np.array(names), labels, folders, sets)
+
+
+def read_list(path: Path) -> ImageSet:
+    """The validation images as a text file lists them: <folder>/<file>, in `ImageFolder` order.
+
+    What comes before the folder, or after a space, does not matter.
+    Raises InputError for a line of another form, or another order.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable text file ({error})") from error
+    lines = [line.split()[0] for line in lines if line.strip()]
+    pairs = [tuple(line.split("/")[-2:]) for line in lines]
+    wrong = [line for line, pair in zip(lines, pairs) if len(pair) != 2]
+    if wrong or not pairs:
+        raise InputError(f"{path}: expected <folder>/<file> on each line, got "
+                         f"{repr(wrong[0]) if wrong else 'none'}")
+    for before, after in zip(pairs, pairs[1:]):
+        if before >= after:
+            raise InputError(f"{path}: expected the order of the features (folders sorted, files "
+                             f"sorted within), got {'/'.join(after)} after {'/'.join(before)}")
+    folders, labels = np.unique([folder for folder, _ in pairs], return_inverse=True)
+    return ImageSet(path, np.array([os.fsencode("/".join(pair)) for pair in pairs]), labels,
+                    len(folders), {"val": len(pairs)})
+
+
+class Images(Dataset):
+    """Rows (image (3, H, W), problem), one of the two.
+
+    A file that cannot be read is reported as text rather than raised: an exception would come out
+    of the reading process as a traceback.
+    """
+
+    def __init__(self, images: ImageSet, transform: Callable) -> None:
+        self.images, self.transform = images, transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> tuple[Tensor | None, str]:
+        path = self.images.root / os.fsdecode(self.images.names[row])
+        try:
+            with Image.open(path) as image:
+                return self.transform(image.convert("RGB")), ""
+        # What Pillow raises for broken files of the various formats.
+        except (OSError, SyntaxError, ValueError) as error:
+            return None, f"{path}: not a readable image ({error})"
+
+
+def collate(rows: list[tuple[Tensor | None, str]]) -> tuple[Tensor, list[int], list[str]]:
+    """Images that were read (n, 3, H, W), their positions in the batch, the others' problems."""
+    good = [position for position, (image, _) in enumerate(rows) if image is not None]
+    images = torch.stack([rows[position][0] for position in good]) if good else torch.empty(0)
+    return images, good, [problem for _, problem in rows if problem]
+
+
+def _root(split: str, extraction: Extraction) -> Path:
+    if split == "ood":
+        return (extraction.ood_dir or OOD_DIR).absolute()
+    return (extraction.imagenet_dir or IMGNET_DIR).absolute() / split
+
+
+def _folders(split: str, extraction: Extraction) -> dict[str, Path]:
+    root = _root(split, extraction)
+    if split == "ood":
+        return {name: root / folder for name, folder in OOD_SETS.items()}
+    return {split: root}

@@ -1,0 +1,233 @@
+"""Features of images, computed once and kept: feat_<split>_<epoch>.pt, one tensor (N, D) float32.
+
+Extraction streams: finished rows are appended to feat_*.rows, and every few seconds a record in
+feat_*.json says how many of them are safely on disk. A run that was killed, at whatever moment,
+goes on from the record with the same batches, so that the file comes out the same to the byte.
+At the end the rows are copied into feat_*.pt, memory-mapped: memory never holds more than a few
+batches, the disk twice the file for a moment. The record stays and says where the file came from.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import math
+import mmap
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
+
+from experiment import store
+from experiment.device import find_device
+from experiment.errors import InputError
+from experiment.extraction import Extraction
+from imagenet import models
+from imagenet.data import Images, ImageSet, collate
+
+RECORD_SECONDS = 2.0  # between two records: the work that a kill can cost
+FLOAT_BYTES = 4
+TOP = 5  # classes among which an image's own counts as found, besides the first
+
+
+@dataclass
+class Record:
+    """How far an extraction is, and what it is of; kept as feat_*.json."""
+
+    source: dict[str, Any]  # network, weights, images, sets, precision
+    dim: int
+    done: int = 0  # rows
+    top1: int = 0  # rows whose folder's class has the largest logit
+    top5: int = 0
+    unreadable: list[str] = field(default_factory=list)
+
+    @property
+    def bytes_done(self) -> int:
+        return self.done * self.dim * FLOAT_BYTES
+
+
+class Batch(NamedTuple):
+    """n rows, on the CPU."""
+
+    features: Tensor  # (n, D) float32, zeros where the image could not be read
+    guesses: Tensor  # (n, TOP or C) classes by falling logit, -1 where the image could not be read
+    problems: list[str]
+
+
+def extract(network: models.Network, images: ImageSet, path: Path, extraction: Extraction) -> None:
+    """Write the features of all images to `path`, going on where an earlier run was stopped.
+
+    Prints the accuracy where there is one folder for each of the model's classes. Raises
+    InputError for an unreadable image; with extraction.skip_corrupt its row becomes zeros instead
+    (a zero feature relates to nothing), so that the rows keep the order of the images.
+    """
+    device = find_device(extraction.device)
+    model = models.build(network).to(device)
+    if images.folders != model.get_classifier().out_features:
+        images = replace(images, labels=None)  # folders that are not the model's classes
+    store.check_writable(path.parent)
+    with _exclusive(path.with_suffix(".rows")) as rows:
+        for left in path.parent.glob(f".{path.stem}.*.part"):  # by a kill in mid-write
+            left.unlink()
+        if path.is_file():  # another process wrote it while this one waited
+            Path(rows.name).unlink(missing_ok=True)
+            return
+        record = _resume(Record(_source(network, model, images, device),
+                                model.get_classifier().in_features), path, rows)
+        _check_space(len(images), record, path)
+        batches = _computed(model, Images(images, models.transform_of(network, model)),
+                            record.done, device, extraction)
+        with tqdm(total=len(images), initial=record.done, desc=path.name, unit=" images", delay=1,
+                  miniters=extraction.print_freq * extraction.batch_size,
+                  disable=not extraction.progress) as bar:
+            recorded = time.monotonic()
+            for batch in batches:
+                if batch.problems and not extraction.skip_corrupt:
+                    raise InputError(f"{batch.problems[0]}; replace the file, or give "
+                                     f"--skip_corrupt to have a row of zeros in its place")
+                _append(batch, images, record, rows)
+                bar.update(len(batch.features))
+                if time.monotonic() - recorded >= RECORD_SECONDS:
+                    _keep(record, rows, path)
+                    recorded = time.monotonic()
+        _keep(record, rows, path)
+        store.save(_mapped(rows, record), path)
+        Path(rows.name).unlink(missing_ok=True)
+    _report(record, images, path)
+
+
+def record_of(path: Path) -> Record | None:
+    """What the features in `path` come from; None where this module did not write them."""
+    try:
+        return Record(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # missing, not JSON, or not a record
+        return None
+
+
+def _computed(model: nn.Module, images: Images, start: int, device: torch.device,
+              extraction: Extraction) -> Iterator[Batch]:
+    """Batches from row `start` on; out of memory halves what is computed at a time, for good."""
+    workers = min(extraction.workers, os.cpu_count() or 1,
+                  math.ceil((len(images) - start) / extraction.batch_size))
+    loader = DataLoader(Subset(images, range(start, len(images))), extraction.batch_size,
+                        num_workers=workers, collate_fn=collate, pin_memory=device.type == "cuda")
+    step, classes = extraction.batch_size, model.get_classifier().out_features
+    for pixels, good, problems in loader:
+        n = len(good) + len(problems)
+        features = torch.zeros(n, model.get_classifier().in_features)
+        guesses = torch.full((n, min(TOP, classes)), -1)
+        if good:
+            features[good], guesses[good], step = _forward(model, pixels, device, step)
+        yield Batch(features, guesses, problems)
+
+
+def _forward(model: nn.Module, pixels: Tensor, device: torch.device,
+             step: int) -> tuple[Tensor, Tensor, int]:
+    """Features, guesses, and how many images at a time fit in memory. Mixed precision on a GPU."""
+    while True:
+        try:
+            features, guesses = [], []
+            for block in pixels.split(step):
+                with torch.inference_mode(), \
+                        torch.autocast(device.type, enabled=device.type == "cuda"):
+                    feature, logits = models.features_and_logits(model, block.to(device))
+                features.append(feature.float().cpu())
+                guesses.append(logits.topk(min(TOP, logits.shape[1])).indices.cpu())
+            return torch.cat(features), torch.cat(guesses), step
+        except torch.OutOfMemoryError:
+            if min(step, len(pixels)) == 1:
+                raise
+        # Outside of the handler, whose traceback keeps the failed attempt's tensors alive.
+        step = math.ceil(min(step, len(pixels)) / 2)
+        tqdm.write(f"out of memory: {step} images at a time from here on")
+
+
+def _append(batch: Batch, images: ImageSet, record: Record, rows: BinaryIO) -> None:
+    if images.labels is not None:
+        labels = torch.from_numpy(images.labels[record.done:record.done + len(batch.features)])
+        found = batch.guesses == labels[:, None]
+        record.top1 += int(found[:, 0].sum())
+        record.top5 += int(found.sum())
+    record.unreadable += batch.problems
+    record.done += len(batch.features)
+    try:
+        rows.write(batch.features.numpy())
+    except OSError as error:
+        raise InputError(f"{rows.name}: cannot be written ({error.strerror})") from error
+
+
+def _keep(record: Record, rows: BinaryIO, path: Path) -> None:
+    """The rows first, then the record that counts on them."""
+    rows.flush()
+    os.fsync(rows.fileno())
+    store.save_json(asdict(record), path.with_suffix(".json"))
+
+
+def _resume(record: Record, path: Path, rows: BinaryIO) -> Record:
+    """The record of an earlier run of the same source if there is one; `rows` cut to fit it."""
+    size = os.path.getsize(rows.name)
+    earlier = record_of(path)
+    if earlier is not None and size >= earlier.bytes_done > 0:
+        if (earlier.source, earlier.dim) == (record.source, record.dim):
+            record = earlier
+            print(f"{path.name}: going on after {record.done:,} images")
+        else:
+            print(f"{path.name}: begun with another model or other images; starting over")
+    rows.truncate(record.bytes_done)
+    return record
+
+
+def _mapped(rows: BinaryIO, record: Record) -> Tensor:
+    """The rows (N, D) as they lie on disk; by the open file, to close it again would unlock it."""
+    content = mmap.mmap(rows.fileno(), record.bytes_done, access=mmap.ACCESS_COPY)
+    return torch.frombuffer(content, dtype=torch.float32).view(record.done, record.dim)
+
+
+def _report(record: Record, images: ImageSet, path: Path) -> None:
+    read = record.done - len(record.unreadable)
+    line = f"{path}: {record.done:,} images"
+    if images.labels is not None and read:
+        line += f", top-1 {record.top1 / read:.2%}, top-5 {record.top5 / read:.2%}"
+    if record.unreadable:
+        line += (f"; {len(record.unreadable)} could not be read, their rows are zeros (named in "
+                 f"{path.with_suffix('.json').name})")
+    print(line)
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[BinaryIO]:
+    """The file opened for appending, by one process at a time; a killed one leaves it free."""
+    with open(path, "a+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{path}: waiting for another process that writes it")
+            fcntl.lockf(file, fcntl.LOCK_EX)
+        yield file
+
+
+def _check_space(n: int, record: Record, path: Path) -> None:
+    needed = 2 * n * record.dim * FLOAT_BYTES - record.bytes_done
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise InputError(f"{path}: {needed / 1e9:.1f} GB are needed on its disk while it is "
+                         f"written, {free / 1e9:.1f} GB are free")
+
+
+def _source(network: models.Network, model: nn.Module, images: ImageSet,
+            device: torch.device) -> dict[str, Any]:
+    weights = hashlib.sha256()
+    for key, value in model.state_dict().items():
+        weights.update(key.encode())
+        weights.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return {"network": network.architecture, "weights_sha256": weights.hexdigest(),
+            "images_sha256": hashlib.sha256(images.names).hexdigest(), "sets": images.sets,
+            "precision": "mixed" if device.type == "cuda" else "float32"}

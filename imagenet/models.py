@@ -1,0 +1,180 @@
+"""Which network an experiment's folder stands for: MAE fine-tuned ViTs, and any model of timm.
+
+One way to features and logits for all of them: the feature is what enters the final linear layer
+(for MAE the output of `fc_norm` on the mean over patch tokens), the logits are what leaves it.
+"""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import timm
+import torch
+from timm.data import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    create_transform,
+    resolve_model_data_config,
+)
+from timm.models import clean_state_dict
+from torch import Tensor, nn
+
+from experiment import store
+from experiment.errors import InputError
+
+# He et al. 2022 pool over the patch tokens; timm's own weights of these models use the class token.
+MAE = {"mae_base": "vit_base_patch16_224", "mae_large": "vit_large_patch16_224"}
+# Training checkpoints wrap the weights; an average over training steps comes first where kept.
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+
+
+class Head(NamedTuple):
+    """The final linear layer."""
+
+    weight: Tensor  # (C, D)
+    bias: Tensor  # (C,)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model of timm, and the file of its weights (None: timm's own)."""
+
+    name: str
+    architecture: str
+    weights: Path | None
+
+    @property
+    def is_mae(self) -> bool:
+        return self.name.startswith("mae")
+
+    @property
+    def source(self) -> str:
+        return f"timm's {self.architecture}" if self.weights is None else str(self.weights)
+
+
+def find(folder: Path, epoch: int | None, checkpoint: Path | None) -> Network:
+    """The network of an experiment folder; `checkpoint` takes the place of its own weights.
+
+    mae_base*, mae_large*: checkpoint-<epoch>.pth in the folder. Else the folder's name is timm's.
+    """
+    name = folder.name
+    if name.startswith("mae"):
+        architecture = next((MAE[kind] for kind in MAE if name.startswith(kind)), None)
+        if architecture is None:
+            raise InputError(f"--name {name}: expected {' or '.join(f'{kind}*' for kind in MAE)}")
+        weights = checkpoint or folder / f"checkpoint-{epoch}.pth"
+        if not weights.is_file():
+            raise InputError(f"{weights}: no such file; download.py brings the published ones, "
+                             f"--checkpoint FILE takes your own")
+        return Network(name, architecture, weights)
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise InputError(f"--name {name}: not an experiment, nor a model of timm"
+                         + (f"; did you mean {', '.join(near)}?" if near else ""))
+    return Network(name, name, checkpoint)
+
+
+def read_head(network: Network) -> Head:
+    """The final layer's weights, without building the model where a file holds them."""
+    if network.weights is None:
+        classifier = _linear(build(network), network)
+        weight, bias = classifier.weight.detach(), classifier.bias
+        return Head(weight, torch.zeros(len(weight)) if bias is None else bias.detach())
+    layer = timm.get_pretrained_cfg(network.architecture).classifier
+    if not isinstance(layer, str):  # a tuple of several
+        raise _not_one_layer(network, layer)
+    state = _read_state(network.weights)
+    weight = state.get(f"{layer}.weight")
+    if weight is None or weight.ndim != 2:
+        raise InputError(f"{network.weights}: expected the linear layer {layer}.weight of a "
+                         f"fine-tuned {network.architecture}, found "
+                         f"{'none' if weight is None else f'shape {tuple(weight.shape)}'}")
+    bias = state.get(f"{layer}.bias", torch.zeros(len(weight)))
+    return Head(weight.float(), bias.float())
+
+
+def build(network: Network) -> nn.Module:
+    """The model with its weights, for inference, on the CPU."""
+    if network.weights is None:
+        return _from_timm(network)
+    pool = {"global_pool": "avg"} if network.is_mae else {}
+    model = timm.create_model(network.architecture, num_classes=len(read_head(network).weight),
+                              **pool)
+    state = _read_state(network.weights)
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in state.items()}
+    if found != expected:
+        differing = [key for key in expected | found if expected.get(key) != found.get(key)]
+        key = differing[0]
+        raise InputError(
+            f"{network.weights}: not weights of {network.architecture}: {len(differing)} entries "
+            f"differ, the first {key} (expected {expected.get(key, 'none')}, got "
+            f"{found.get(key, 'none')})")
+    model.load_state_dict(state)
+    _linear(model, network)
+    return model.eval()
+
+
+def transform_of(network: Network, model: nn.Module) -> Callable:
+    """Image to tensor (3, H, W). MAE: resize 256 bicubic, centre crop 224; else the model's own."""
+    if network.is_mae:
+        return create_transform(input_size=(3, 224, 224), interpolation="bicubic",
+                                mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD,
+                                crop_pct=224 / 256)
+    return create_transform(**resolve_model_data_config(model))
+
+
+def features_and_logits(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """images (N, 3, H, W) -> (N, D), (N, C)."""
+    features = model.forward_head(model.forward_features(images), pre_logits=True)
+    return features, model.get_classifier()(features)
+
+
+def _from_timm(network: Network) -> nn.Module:
+    if not timm.get_pretrained_cfg(network.architecture).has_weights:
+        raise InputError(f"--name {network.name}: timm has no weights for it; give a file of your "
+                         f"own with --checkpoint FILE")
+    try:
+        model = timm.create_model(network.architecture, pretrained=True)
+    except OSError as error:  # what the hub's client raises without a connection, too
+        raise InputError(
+            f"--name {network.name}: timm's weights could not be downloaded "
+            f"({str(error).splitlines()[0]}); fetch them elsewhere and give --checkpoint "
+            f"FILE") from error
+    _linear(model, network)
+    return model.eval()
+
+
+def _linear(model: nn.Module, network: Network) -> nn.Linear:
+    classifier = model.get_classifier()
+    if not isinstance(classifier, nn.Linear):
+        raise _not_one_layer(network, type(classifier).__name__)
+    return classifier
+
+
+def _not_one_layer(network: Network, found: object) -> InputError:
+    return InputError(f"--name {network.name}: expected a model with one linear final layer, got "
+                      f"{found}")
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """The weights in a checkpoint of ours, of timm or of the published code, memory-mapped."""
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError  # only for those who have such files
+        from safetensors.torch import load_file
+
+        try:
+            content = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path}: not a readable .safetensors file ({error})") from error
+    else:
+        content = store.load(path)
+    if isinstance(content, dict):
+        content = next((content[key] for key in WRAPPERS if content.get(key) is not None), content)
+    if not isinstance(content, dict) or not content \
+            or not all(isinstance(value, Tensor) for value in content.values()):
+        raise InputError(f"{path}: expected a dict of weights, by itself or under one of "
+                         f"{', '.join(WRAPPERS)}")
+    return clean_state_dict(content)

@@ -1,0 +1,212 @@
+"""ImageNet's answer to the scripts: features from the cache or from images, probabilities, labels.
+
+Features stay memory-mapped unless rows are picked from them. Probabilities are not stored but
+softmax(head(features)): 5 GB for the training set, in memory, computed in blocks.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+from tqdm import tqdm
+
+from experiment import store
+from experiment.device import find_device
+from experiment.errors import InputError
+from experiment.extraction import Extraction
+from experiment.samples import BLOCK, Samples, probs_of
+from imagenet import data, features, labels, models, real_labels
+
+# Rows of each OOD set in the published features.
+PUBLISHED_GROUPS = (("places", 10_000), ("sun", 10_000), ("inat", 10_000), ("dtd", 5_640))
+VAL_ROWS_PER_CLASS = 50
+
+
+def load_train(folder: Path, epoch: int | None, extraction: Extraction) -> Samples:
+    """The training set with its given labels; is_noisy where the folder has a target.pt.
+
+    Raises InputError where no labels are known, or files do not fit together.
+    """
+    return _train(_Experiment.of(folder, epoch, extraction), demand_labels=True)
+
+
+def load_val(folder: Path, epoch: int | None, extraction: Extraction) -> Samples:
+    """The validation set with its folders' labels; noisy = all that are not clean under ReaL.
+
+    The names come from the images or from --val_list. Without either, the labels follow from the
+    order (50 rows of each class) and the truth stays unknown.
+    """
+    listed = None if extraction.val_list is None else data.read_list(extraction.val_list)
+    experiment = _Experiment.of(folder, epoch, extraction)
+    path, rows = experiment.features("val")
+    if listed is None and data.is_there("val", extraction):
+        listed = data.read("val", extraction)
+    classes = len(experiment.head.weight)
+    if listed is not None:
+        if problem := _misfit(listed, len(rows), classes):
+            raise InputError(problem)
+        names = listed.ids()
+        verdicts = real_labels.judge(names, listed.labels)
+        known = dict(labels=torch.from_numpy(listed.labels), ids=names, extra={"real": verdicts},
+                     is_noisy=torch.tensor([verdict != "clean" for verdict in verdicts]),
+                     notes=(real_labels.summary(verdicts),))
+    elif len(rows) == classes * VAL_ROWS_PER_CLASS:
+        known = dict(labels=torch.arange(classes).repeat_interleave(VAL_ROWS_PER_CLASS),
+                     notes=("no ReaL labels without the images' names: give --val_list FILE or "
+                            "--imagenet_dir DIR",))
+    else:
+        raise InputError(f"{path}: {len(rows)} rows are not {VAL_ROWS_PER_CLASS} of each of "
+                         f"{classes} classes: their labels need --val_list FILE or --imagenet_dir "
+                         f"DIR")
+    return experiment.samples(path, rows, **known)
+
+
+def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[Samples, Samples]:
+    """Training rows; validation rows (in-distribution, group "id") followed by the OOD rows.
+
+    The training labels are None where they are not known, and a note says why.
+    """
+    experiment = _Experiment.of(folder, epoch, extraction)
+    val_path, val = experiment.features("val")
+    ood_path, ood = experiment.features("ood")
+    groups = _groups(len(ood), ood_path, extraction)
+    rows = torch.cat([val, ood])
+    logits = experiment.apply_head(rows, lambda logits: logits)
+    listed = [experiment.names(split, len(part)) for split, part in (("val", val), ("ood", ood))]
+    test = Samples(
+        source=f"{val_path}, {ood_path}", features=rows, logits=logits, probs=probs_of(logits),
+        is_ood=torch.arange(len(rows)) >= len(val),
+        group=["id"] * len(val) + [name for name, size in groups for _ in range(size)],
+        ids=None if None in listed else [*listed[0], *listed[1]],
+        weight=experiment.head.weight, bias=experiment.head.bias)
+    return _train(experiment, demand_labels=False), test
+
+
+@dataclass(frozen=True)
+class _Experiment:
+    """A folder of results, its network, and what the user said."""
+
+    folder: Path
+    epoch: int | None
+    extraction: Extraction
+    network: models.Network
+    head: models.Head
+
+    @classmethod
+    def of(cls, folder: Path, epoch: int | None, extraction: Extraction) -> "_Experiment":
+        network = models.find(folder, epoch, extraction.checkpoint)
+        return cls(folder, epoch, extraction, network, models.read_head(network))
+
+    def features(self, split: str) -> tuple[Path, Tensor]:
+        """feat_<split>.pt and its rows (N, D), memory-mapped; extracted if it is not there."""
+        suffix = "" if self.epoch is None else f"_{self.epoch}"
+        path = self.folder / "features" / f"feat_{split}{suffix}.pt"
+        if not path.is_file():
+            try:
+                images = data.read(split, self.extraction)
+            except InputError as error:
+                raise InputError(f"{path}: no such file (download.py brings the published ones), "
+                                 f"and no images to compute it from: {error}") from error
+            features.extract(self.network, images, path, self.extraction)
+        rows, width = store.load(path), self.head.weight.shape[1]
+        if not isinstance(rows, Tensor) or rows.ndim != 2 or not rows.is_floating_point():
+            raise InputError(f"{path}: expected one tensor of floats (N, {width})")
+        if rows.shape[1] != width:
+            raise InputError(f"{path}: features of width {rows.shape[1]} do not fit the final "
+                             f"layer of {self.network.source}, which takes {width}")
+        return path, rows
+
+    def samples(self, path: Path, rows: Tensor, **known: Any) -> Samples:
+        return Samples(source=str(path), features=rows, probs=self.apply_head(rows, probs_of),
+                       weight=self.head.weight, bias=self.head.bias, **known)
+
+    def apply_head(self, rows: Tensor, then: Callable[[Tensor], Tensor]) -> Tensor:
+        """`then` of the logits (N, C), block by block, float32 on the CPU."""
+        device = find_device(self.extraction.device)
+        weight, bias = (tensor.to(device) for tensor in self.head)
+        result = torch.empty(len(rows), len(weight))
+        for start in tqdm(range(0, len(rows), BLOCK), desc="final layer", unit=" blocks", delay=1,
+                          disable=not self.extraction.progress):
+            block = rows[start:start + BLOCK].to(device, torch.float32)
+            result[start:start + BLOCK] = then(linear(block, weight, bias)).cpu()
+        return result
+
+    def names(self, split: str, n: int) -> list[str] | None:
+        """File names of the n rows, where the images are there and as many."""
+        if not data.is_there(split, self.extraction):
+            return None
+        images = data.read(split, self.extraction)
+        return images.ids() if len(images) == n else None
+
+
+def _train(experiment: _Experiment, *, demand_labels: bool) -> Samples:
+    """The rows the network was trained on; labels None and a note where they are not known."""
+    target, extraction = experiment.folder / "target.pt", experiment.extraction
+    if target.is_file():
+        return _train_on_targets(experiment, target)
+    given, problem = None, ""
+    if extraction.train_labels is not None:
+        given = labels.read_labels(extraction.train_labels)
+    path, rows = experiment.features("train")
+    if given is not None and len(given) != len(rows):
+        raise InputError(f"{extraction.train_labels}: {len(given)} labels, but {path} has "
+                         f"{len(rows)} rows")
+    if given is None and data.is_there("train", extraction):
+        images = data.read("train", extraction)
+        problem = _misfit(images, len(rows), len(experiment.head.weight))
+        given = None if problem else torch.from_numpy(images.labels)
+    elif given is None:
+        problem = f"no {target.name}, no train/ in --imagenet_dir, no --train_labels FILE"
+    if problem and demand_labels:
+        raise InputError(f"{path}: training labels unknown: {problem}")
+    return experiment.samples(path, rows, labels=given, ids=experiment.names("train", len(rows)),
+                              notes=(f"training labels unknown: {problem}",) if problem else ())
+
+
+def _train_on_targets(experiment: _Experiment, target: Path) -> Samples:
+    """The rows that target.pt picks, with its labels; ids fall back on their row numbers."""
+    if experiment.extraction.train_labels is not None:
+        raise InputError(f"--train_labels: the experiment has labels of its own in {target}")
+    targets = labels.read_targets(target)
+    path, rows = experiment.features("train")
+    if len(rows) != len(targets.labels):
+        if len(rows) <= int(targets.rows.max()):
+            raise InputError(f"{path}: {len(rows)} rows; expected the {len(targets.labels)} of "
+                             f"{target}, or the full training set that its idx_clean picks from")
+        rows = rows[targets.rows]
+    picked = targets.rows.tolist()
+    ids = [str(row) for row in picked]
+    if data.is_there("train", experiment.extraction):
+        names = data.read("train", experiment.extraction).ids()
+        if len(names) > max(picked):
+            ids = [names[row] for row in picked]
+    return experiment.samples(path, rows, labels=targets.labels, is_noisy=targets.is_noisy, ids=ids)
+
+
+def _misfit(images: data.ImageSet, n: int, classes: int) -> str:
+    """Why the images' labels are not those of n rows of features; empty if they are."""
+    if len(images) != n:
+        return f"{images.root}: {len(images)} images, but the features have {n} rows"
+    if images.folders != classes:
+        return (f"{images.root}: {images.folders} folders of images, but the network has "
+                f"{classes} classes")
+    return ""
+
+
+def _groups(n: int, path: Path, extraction: Extraction) -> tuple[tuple[str, int], ...]:
+    """Name and rows of each OOD set, in order: as given, as extracted, as published, or one."""
+    if extraction.ood_groups is not None:
+        if sum(size for _, size in extraction.ood_groups) != n:
+            raise InputError(f"--ood_groups: {sum(size for _, size in extraction.ood_groups)} rows "
+                             f"in all, but {path} has {n}")
+        return extraction.ood_groups
+    record = features.record_of(path)
+    extracted = () if record is None else tuple(record.source.get("sets", {}).items())
+    for groups in (extracted, PUBLISHED_GROUPS):
+        if sum(size for _, size in groups) == n:
+            return groups
+    return (("ood", n),)

@@ -1,0 +1,10 @@
+"""Texts: the SST-2 and MNLI experiments, and any text classifier of the transformers library.
+
+    <cache_dir>/<task>/target0.1_large_4.pt           given labels, and which of them are wrong
+    <cache_dir>/<task>/<model_name>/                  config and tokenizer
+    <cache_dir>/<task>/<model_name>/epoch_<k>/        weights, feat_train.pt, feat_validation.pt
+    <cache_dir>/<task>/data/                          texts, where they do not come from the hub
+
+The way there: `train.py` on clean labels, `make_noise.py`, `train.py` on the noisy ones, and
+`extract.py`. `samples.py` hands the files to the pipeline; `detect.py` runs it.
+"""

@@ -1,0 +1,61 @@
+"""Find label errors in a text data set: SST-2, MNLI, the demo, or your own.
+
+    python language/detect.py -t sst2                 # after language/download.py -t sst2
+    python language/detect.py -t demo                 # after language/download.py -t demo
+    python language/detect.py -t mine --data_dir DIR -n FOLDER   # your texts and classifier
+
+Prints AUROC, AP, TNR95 and FPR95 of every score where the wrong labels are known, and the most
+suspect texts; writes scores.csv, metrics.json and scores.png to report/ in the task's folder (for
+other models and epochs than the default: report/ beside their features). Features that are missing
+are extracted first.
+"""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from experiment import arguments
+from language import options
+
+
+def get_args_parser() -> arguments.Parser:
+    parser = arguments.Parser(__doc__)
+    options.add_task_options(parser)
+    options.add_model_options(parser)
+    options.add_extraction_options(parser)
+    arguments.add_relation_options(parser, temperature=4, chunk=200)
+    arguments.add_label_options(parser)
+    arguments.add_result_options(parser, cache_dir=arguments.results_beside(__file__))
+    return parser
+
+
+def main(args: Namespace) -> None:
+    # Imported here, so that --help does not wait for torch.
+    from experiment import pipeline, report, store
+    from experiment.device import find_device
+    from experiment.graph import Graph
+    from language import layout
+    from language.samples import load_train
+
+    find_device(args.device)  # refused before hours of loading
+    folder = args.cache_dir / args.task_name
+    own_report = layout.locate(folder, args.model_name, args.epoch).report
+    samples = load_train(
+        folder, args.epoch, arguments.extraction_settings(args), model_name=args.model_name,
+        data_dir=args.data_dir, text_columns=args.text_columns, label_column=args.label_column,
+        max_length=args.max_length)
+    output = args.output or own_report
+    store.check_writable(output)
+    settings = arguments.relation_settings(args)
+    result = pipeline.find_label_errors(
+        samples, settings, noise_threshold=args.reg, n_iter=args.n_iter, progress=args.verbose,
+        graph=Graph.of(args.graph, own_report.parent, settings))
+    report.write(result, output, settings=vars(args))
+    report.show(result, output, verbose=args.verbose)
+
+
+if __name__ == "__main__":
+    arguments.launch(main, get_args_parser())

@@ -1,0 +1,43 @@
+"""Bring what an experiment needs: the published files of SST-2 or MNLI, or make the demo.
+
+    python language/download.py -t sst2       # 680 MB from Google Drive
+    python language/download.py -t mnli       # 1.7 GB
+    python language/download.py -t demo       # no connection needed, under a minute
+"""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from experiment import arguments
+from language import options
+
+
+def get_args_parser() -> arguments.Parser:
+    parser = arguments.Parser(__doc__)
+    parser.add_argument("-t", "--task_name", choices=("sst2", "mnli", "demo"), default="sst2",
+                        help="(default: %(default)s)")
+    options.add_run_options(parser)
+    return parser
+
+
+def main(args: Namespace) -> None:
+    # Imported here, so that --help does not wait for torch.
+    if args.task_name == "demo":
+        import torch
+
+        from language import demo
+
+        torch.set_num_threads(1)  # the same result anywhere, and tiny tensors gain nothing by more
+        demo.make(args.cache_dir / "demo", arguments.extraction_settings(args))
+    else:
+        from experiment import drive, registry
+
+        drive.fetch(registry.PUBLISHED[args.task_name], args.cache_dir, progress=args.verbose)
+
+
+if __name__ == "__main__":
+    arguments.launch(main, get_args_parser())

@@ -1,0 +1,48 @@
+"""Make the published noisy labels from a model that was fit on the clean ones.
+
+    python language/train.py -t sst2 --clean --init roberta-large -n roberta-large --epochs 4
+    python language/make_noise.py -t sst2 -n roberta-large      # writes target0.1_large_4.pt
+
+The recipe is in noise.py. A file that is there already stays: the published one is never replaced.
+"""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from experiment import arguments
+from language import options
+
+
+def get_args_parser() -> arguments.Parser:
+    parser = arguments.Parser(__doc__)
+    options.add_task_options(parser)
+    options.add_model_options(parser)
+    options.add_extraction_options(parser)
+    options.add_run_options(parser)
+    return parser
+
+
+def main(args: Namespace) -> None:
+    # Imported here, so that --help does not wait for torch.
+    from experiment.errors import InputError
+    from language import noise
+    from language.samples import TARGET, load_train, save_targets
+
+    folder = args.cache_dir / args.task_name
+    if (folder / TARGET).exists():
+        raise InputError(f"{folder / TARGET}: is there already; remove it to have it made anew")
+    clean = load_train(
+        folder, args.epoch, arguments.extraction_settings(args), clean=True,
+        model_name=args.model_name, data_dir=args.data_dir, text_columns=args.text_columns,
+        label_column=args.label_column, max_length=args.max_length)
+    targets, changed = noise.noisy_labels(clean.probs, clean.labels)
+    save_targets(targets, changed, folder / TARGET)
+    print(f"{folder / TARGET}: {len(changed):,} of {len(targets):,} labels changed")
+
+
+if __name__ == "__main__":
+    arguments.launch(main, get_args_parser())

@@ -1,0 +1,150 @@
+"""Loading text classifiers as the transformers library saves them."""
+
+import pickle
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BatchEncoding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from experiment.errors import InputError
+from language.layout import homes_of
+
+# What transformers raises for a folder that it cannot read; its own defects are not told apart.
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError,
+              pickle.UnpicklingError)
+
+
+class Classifier(NamedTuple):
+    model: PreTrainedModel  # float32
+    tokenizer: PreTrainedTokenizerBase
+
+    def encode(self, columns: Sequence[list[str]], max_length: int) -> BatchEncoding:
+        """Token ids and masks of texts (one list, or two for pairs), cut and padded on the right.
+
+        At most max_length tokens, and no more than the model has positions.
+        """
+        limit = min(max_length, self.tokenizer.model_max_length, _positions(self.model))
+        return self.tokenizer(*columns, truncation=True, max_length=limit, padding=True,
+                              return_tensors="pt")
+
+
+def load(weights: Path, homes: Sequence[Path]) -> Classifier:
+    """The classifier whose weights lie in `weights`, config and tokenizer in one of `homes`.
+
+    Weights become float32 whatever they are stored in. Raises InputError for anything missing:
+    transformers itself would fill in random weights for a missing head, and hand out a tokenizer
+    of five words for a missing vocabulary.
+    """
+    quieten()
+    local = dict(local_files_only=True, trust_remote_code=False)
+    home = next((home for home in homes if (home / "config.json").is_file()), None)
+    if home is None:
+        raise InputError(f"{homes[-1]}: no config.json")
+    try:
+        config = AutoConfig.from_pretrained(home, **local)
+        if config.is_encoder_decoder or config.pad_token_id is None:
+            raise InputError(
+                f"{home}: expected an encoder, or a decoder, with a padding token; got "
+                f"{config.model_type} with is_encoder_decoder {config.is_encoder_decoder} and "
+                f"pad_token_id {config.pad_token_id}")
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            weights, config=config, dtype=torch.float32, output_loading_info=True, **local)
+    except UNREADABLE as error:
+        raise InputError(f"{weights}: not a model that transformers can load "
+                         f"({_first_line(error)})") from error
+    if report["missing_keys"]:
+        raise InputError(f"{weights}: expected a model fine-tuned for classification, but its "
+                         f"weights lack {', '.join(sorted(report['missing_keys'])[:4])}")
+    return Classifier(model.eval(), _tokenizer(homes, config.vocab_size, local=True))
+
+
+def start_from(source: str, *, classes: int, class_names: Sequence[str] | None) -> Classifier:
+    """A pretrained model to fine-tune, from a folder or by its name on the hub.
+
+    Where it has no head for so many classes it gets one, drawn from torch's global generator.
+    Raises InputError for a source that cannot be had, or whose weights do not fill the body.
+    """
+    quieten()
+    named = dict(num_labels=classes) if class_names is None else dict(
+        id2label=dict(enumerate(class_names)),
+        label2id={name: label for label, name in enumerate(class_names)})
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            source, dtype=torch.float32, trust_remote_code=False, ignore_mismatched_sizes=True,
+            output_loading_info=True, **named)
+    except UNREADABLE as error:
+        raise InputError(f"--init {source}: neither a model's folder nor one that the hub gives "
+                         f"({_first_line(error)})") from error
+    keys = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    # BERT's pooler is new too: models of language alone have none.
+    lost = sorted(key for key in keys if key.startswith(f"{model.base_model_prefix}.")
+                  and ".pooler." not in key)
+    if lost:
+        raise InputError(f"--init {source}: weights missing or of another size: "
+                         f"{', '.join(lost[:4])}")
+    homes = homes_of(Path(source).resolve()) if Path(source).is_dir() else [source]
+    return Classifier(model, _tokenizer(homes, model.config.vocab_size, local=False))
+
+
+def quieten() -> None:
+    """No progress bars and reports of transformers: what matters of them is checked here."""
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def reads_forward_only(model: PreTrainedModel) -> bool:
+    """Whether the first token is blind to those after it, as in GPT-like models."""
+    # Two texts that differ in their last token; the ids themselves mean nothing.
+    probe = torch.tensor([[2, 3, 4], [2, 3, 5]], device=model.device) % model.config.vocab_size
+    with torch.inference_mode():
+        first = model(input_ids=probe, output_hidden_states=True).hidden_states[-1][:, 0]
+    return torch.equal(first[0], first[1])
+
+
+def _tokenizer(homes: Sequence[Path | str], vocab_size: int, *, local: bool
+               ) -> PreTrainedTokenizerBase:
+    """The tokenizer of the first folder that holds one with the model's vocabulary."""
+    found = []
+    for home in homes:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(home, local_files_only=local,
+                                                      trust_remote_code=False)
+        except UNREADABLE as error:
+            found.append(f"{home}: {_first_line(error)}")
+            continue
+        # Models often have a few rows more than words, never twice as many.
+        if vocab_size // 2 < len(tokenizer) <= vocab_size:
+            tokenizer.padding_side = "right"
+            return tokenizer
+        found.append(f"{len(tokenizer):,} in {home}")
+    raise InputError(f"{homes[-1]}: no tokenizer with the vocabulary of the model; expected "
+                     f"{vocab_size:,} words, found {', '.join(found)} (are vocab.json and "
+                     f"merges.txt, or tokenizer.json, in the folder?)")
+
+
+def _positions(model: PreTrainedModel) -> int:
+    """How many tokens the position embeddings allow; RoBERTa's begin after the padding index."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and name.endswith(("position_embeddings", "wpe")):
+            return module.num_embeddings - (0 if module.padding_idx is None
+                                            else module.padding_idx + 1)
+    positions = getattr(model.config, "max_position_embeddings", -1)
+    return positions if positions > 0 else sys.maxsize
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -1,0 +1,82 @@
+"""Fine-tune a text classifier on noisy (or clean) labels, a checkpoint folder per epoch.
+
+    python language/train.py -t sst2                            # noisy labels, as published
+    python language/train.py -t sst2 --clean --init roberta-large -n roberta-large
+    python language/train.py -t mine --data_dir DIR --clean --init FOLDER -n NAME
+
+AdamW, lr 1e-5, weight decay 0.1, batch 32, fp16 on a GPU, 10 epochs, warm-up 1256 (sst2) or 7432
+(mnli) steps. Run it again after it was ended: it goes on after the last whole epoch.
+"""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from experiment import arguments
+from language import options
+
+
+def get_args_parser() -> arguments.Parser:
+    parser = arguments.Parser(__doc__)
+    options.add_task_options(parser)
+    group = parser.add_argument_group("training")
+    group.add_argument("-n", "--model_name", default="roberta-base_fp16_noise0.1", metavar="NAME",
+                       help="folder of the model under the task's (default: %(default)s)")
+    group.add_argument("--init", default="roberta-base", metavar="MODEL",
+                       help="what to start from: a folder, or a name on the hub "
+                            "(default: %(default)s)")
+    group.add_argument("--clean", action="store_true",
+                       help="the data's own labels, not those of target0.1_large_4.pt")
+    group.add_argument("--epochs", type=arguments.positive_integer, default=10, metavar="E",
+                       help="passes over the data (default: %(default)s)")
+    group.add_argument("--lr", type=arguments.positive_number, default=1e-5, metavar="R",
+                       help="learning rate after the warm-up (default: %(default)s)")
+    group.add_argument("--weight_decay", type=arguments.number_from_zero, default=0.1, metavar="W",
+                       help="not on biases and norms (default: %(default)s)")
+    group.add_argument("--warmup", type=arguments.positive_integer, metavar="STEPS",
+                       help="(default: 1256 for sst2, 7432 for mnli, else 6 %% of all steps)")
+    group.add_argument("--seed", type=arguments.positive_integer, default=1, metavar="S",
+                       help="of the order, dropout and new head (default: %(default)s)")
+    options.add_extraction_options(parser, batch_size=32)
+    options.add_run_options(parser)
+    return parser
+
+
+def main(args: Namespace) -> None:
+    # Imported here, so that --help does not wait for torch.
+    import torch
+
+    from experiment.device import find_device
+    from experiment.errors import InputError
+    from language import data, models, samples, training
+
+    folder = args.cache_dir / args.task_name
+    where = data.find_folder(folder, args.data_dir)
+    columns = dict(text_columns=args.text_columns, label_column=args.label_column)
+    texts = data.load(args.task_name, "train", where, **columns)
+    labels = texts.labels
+    if not args.clean:
+        labels, _ = samples.read_targets(folder / samples.TARGET)
+        if len(labels) != len(texts):
+            raise InputError(f"{folder / samples.TARGET}: expected {len(texts)} rows as in "
+                             f"{texts.source}, got {len(labels)}")
+    torch.manual_seed(args.seed)
+    validation = data.load(args.task_name, "validation", where, class_names=texts.class_names,
+                           **columns) if data.has_split("validation", where) else None
+    torch.manual_seed(args.seed)  # of the new head
+    training.train(
+        models.start_from(args.init, classes=texts.classes, class_names=texts.class_names),
+        texts, labels, folder / args.model_name, device=find_device(args.device),
+        schedule=training.Schedule(
+            epochs=args.epochs, batch_size=args.batch_size, learning_rate=args.lr,
+            weight_decay=args.weight_decay, max_length=args.max_length, seed=args.seed,
+            warmup=args.warmup or training.WARMUP.get(args.task_name)),
+        validation=validation, progress=args.verbose)
+    print(f"{folder / args.model_name}: {args.epochs} epochs")
+
+
+if __name__ == "__main__":
+    arguments.launch(main, get_args_parser())

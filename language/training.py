@@ -1,0 +1,176 @@
+"""Fine-tuning: a plain loop with the published schedule, a folder per epoch, and resuming.
+
+N texts.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+from transformers import PreTrainedModel, get_polynomial_decay_schedule_with_warmup
+
+from experiment import store
+from experiment.errors import InputError
+from language import features, layout
+from language.data import Texts
+from language.models import Classifier, quieten
+
+WARMUP = {"sst2": 1256, "mnli": 7432}  # steps, as published
+WARMUP_SHARE = 0.06  # of all steps, for other tasks: what the published numbers come to
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What decides the weights that come out, beside texts, labels and the model to start from."""
+
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 1e-5
+    weight_decay: float = 0.1
+    warmup: int | None = None  # steps; None: 6 % of all
+    max_length: int = features.MAX_LENGTH
+    seed: int = 0
+
+
+def train(start: Classifier, texts: Texts, labels: Tensor, folder: Path, *, schedule: Schedule,
+          device: torch.device, validation: Texts | None = None, progress: bool = False) -> None:
+    """Fine-tune to labels (N,), one folder epoch_<k> after each epoch k = 1, 2, ...
+
+    AdamW, no weight decay on biases and norms, linear (polynomial of power 1) decay after the
+    warm-up, fp16 autocast on a GPU. The folder gets the config and tokenizer, each epoch_<k>/ the
+    weights (float32) and training.json; the newest also holds training.pt, from which a run that
+    was ended in any way goes on at the next epoch, with the same steps as one that was not.
+
+    Prints a line for each epoch. Raises InputError where labels do not fit the model, the folder
+    holds the epochs of another training or cannot be written, and where the loss is not finite.
+    """
+    quieten()
+    classes = start.model.config.num_labels
+    if int(labels.max()) >= classes:
+        raise InputError(f"labels: expected 0 to {classes - 1}, got {int(labels.max())}")
+    steps_per_epoch = -(-len(texts) // schedule.batch_size)
+    settings = asdict(schedule) | {
+        "start": start.model.name_or_path, "device": device.type, "texts": texts.fingerprint(),
+        "labels": hashlib.sha256(labels.numpy()).hexdigest(),
+        "steps": steps_per_epoch * schedule.epochs}
+    done = _epochs_done(folder, settings)
+    if done == schedule.epochs:
+        return
+    store.check_writable(folder)
+    classifier = Classifier(_resumed(start.model, folder, done).to(device), start.tokenizer)
+    parts = _parts(classifier.model, schedule, settings["steps"])
+    if done:
+        state = store.load(folder / f"epoch_{done}" / "training.pt")
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+    else:
+        start.tokenizer.save_pretrained(folder)
+        start.model.config.save_pretrained(folder)
+    for epoch in range(done + 1, schedule.epochs + 1):
+        loss = _run_epoch(classifier, texts, labels, epoch, schedule, progress=progress, **parts)
+        if not loss < float("inf"):
+            raise InputError(f"epoch {epoch}: the loss is no longer finite; try a smaller --lr")
+        said = {"epoch": epoch, "step": epoch * steps_per_epoch, "loss": round(loss, 4)}
+        if validation is not None:
+            said["validation_accuracy"] = _accuracy(classifier, validation, schedule)
+        state = {name: part.state_dict() for name, part in parts.items()}
+        _save_epoch(folder, epoch, classifier.model, state if epoch < schedule.epochs else None,
+                    said | {"settings": settings})
+        print(", ".join(f"{name} {value}" for name, value in said.items()), flush=True)
+
+
+def _run_epoch(classifier: Classifier, texts: Texts, labels: Tensor, epoch: int,
+               schedule: Schedule, *, optimizer, decay, scaler, progress: bool) -> float:
+    """One pass; returns the mean loss. Order and dropout depend on seed and epoch alone."""
+    model = classifier.model.train()
+    torch.manual_seed(schedule.seed * 1000 + epoch)
+    total = torch.zeros((), device=model.device)
+    batches = torch.randperm(len(texts)).split(schedule.batch_size)
+    for rows in tqdm(batches, desc=f"epoch {epoch}", delay=1, disable=not progress):
+        batch = classifier.encode(texts.take(rows.tolist()), schedule.max_length).to(model.device)
+        with torch.autocast(model.device.type, torch.float16, enabled=scaler.is_enabled()):
+            logits = model(**batch).logits
+        loss = cross_entropy(logits.float(), labels[rows].to(model.device))
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        decay.step()
+        total += loss.detach() * len(rows)
+    return float(total) / len(texts)
+
+
+def _parts(model: PreTrainedModel, schedule: Schedule, steps: int) -> dict:
+    """What has a state beside the weights: the optimizer, its decay, the scaler of fp16."""
+    optimizer = optimizer_of(model, schedule)
+    warmup = round(WARMUP_SHARE * steps) if schedule.warmup is None else schedule.warmup
+    return {"optimizer": optimizer,
+            "decay": get_polynomial_decay_schedule_with_warmup(optimizer, warmup,
+                                                               max(steps, warmup + 1)),
+            "scaler": torch.amp.GradScaler(model.device.type,
+                                           enabled=model.device.type == "cuda")}
+
+
+def optimizer_of(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
+    """AdamW; biases and norm weights, the parameters of one dimension, do not decay."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW([
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": schedule.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ], lr=schedule.learning_rate)
+
+
+def _accuracy(classifier: Classifier, texts: Texts, schedule: Schedule) -> float:
+    logits = features.extract(classifier, texts, device=classifier.model.device,
+                              batch_size=schedule.batch_size,
+                              max_length=schedule.max_length)["logit"]
+    return round(float((logits.argmax(1) == texts.labels).float().mean()), 4)
+
+
+def _epochs_done(folder: Path, settings: dict) -> int:
+    """The newest finished epoch, 0 for none; all in the folder must be of these settings."""
+    done = 0
+    for done in layout.epochs_in(folder):
+        record = folder / f"epoch_{done}" / "training.json"
+        found = json.loads(record.read_text(encoding="utf-8"))["settings"] \
+            if record.is_file() else {}
+        other = [name for name, value in settings.items() if found.get(name) != value]
+        if other:
+            raise InputError(f"{record.parent}: from another training, with other "
+                             f"{', '.join(other)}; choose another --model_name or remove {folder}")
+    return done
+
+
+def _resumed(model: PreTrainedModel, folder: Path, done: int) -> PreTrainedModel:
+    if done == 0:
+        return model
+    return type(model).from_pretrained(folder / f"epoch_{done}", dtype=torch.float32,
+                                       local_files_only=True)
+
+
+def _save_epoch(folder: Path, epoch: int, model: PreTrainedModel, state: dict | None,
+                record: dict) -> None:
+    """epoch_<k>/ under a temporary name, then renamed: it is there whole or not at all."""
+    part = folder / f".epoch_{epoch}.part"
+    shutil.rmtree(part, ignore_errors=True)  # what a killed run left
+    try:
+        model.save_pretrained(part)
+        if state is not None:
+            store.save(state, part / "training.pt")
+        store.save_json(record, part / "training.json")
+        for path in part.iterdir():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+        os.replace(part, folder / f"epoch_{epoch}")
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{part}: cannot be written ({error})") from error
+    # Three times the weights in size, and nothing goes on from it any more.
+    (folder / f"epoch_{epoch - 1}" / "training.pt").unlink(missing_ok=True)

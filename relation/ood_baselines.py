@@ -1,0 +1,129 @@
+"""The published baselines for outliers: one function each, HIGHER = MORE OUTLYING.
+
+N source (test) rows, M target (training) rows, D feature width, C classes. Everything is taken as
+the model gives it (features not normalised) and may be half precision or memory-mapped; each
+function returns (N,) float32 and holds a block of rows at a time. `knn_scores` is in `ood.py`,
+beside the relation that it is made of.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from relation.tiles import row_slices, wide_zeros
+
+EPS = 1e-6  # inside every logarithm, as published
+RIDGE = 1e-3  # added to the diagonal of every covariance, as published
+REACT_QUANTILE = 0.9
+REACT_STEP = 100  # every 100th training row is enough for a quantile over D values each
+BLOCK = 8192  # rows at a time: temporaries of (BLOCK, C) or (BLOCK, D) instead of (N, ...)
+
+
+def msp(probs: Tensor) -> Tensor:
+    """-max_c p_c, of probs (N, C). Hendrycks and Gimpel 2017."""
+    return _by_block(lambda p: -p.amax(1), probs)
+
+
+def max_logit(logits: Tensor) -> Tensor:
+    """-max_c of logits (N, C). Hendrycks et al. 2022."""
+    return _by_block(lambda z: -z.amax(1), logits)
+
+
+def energy(logits: Tensor, *, softmax_temperature: float = 1) -> Tensor:
+    """-log sum_c exp(logit_c / T) of logits (N, C), T the softmax_temperature.
+
+    Liu et al. 2020, who multiply by T as well: the same order. Raises ValueError for T <= 0.
+    """
+    if not softmax_temperature > 0:
+        raise ValueError(f"softmax_temperature: expected above 0, got {softmax_temperature}")
+    return _by_block(lambda z: -(z / softmax_temperature).logsumexp(1), logits)
+
+
+def react(features: Tensor, target_features: Tensor, weight: Tensor, bias: Tensor, *,
+          softmax_temperature: float = 1) -> Tensor:
+    """Energy of the logits that the head gives for min(features, c).
+
+    c is the value at position int(0.9 n) of the n sorted entries of every 100th target row; weight
+    (C, D) and bias (C,) are the head's. Sun, Guo, Li 2021. The published code of the relation
+    computes the clamped features but scores the others, so its row repeats the energy's.
+    """
+    entries = target_features[::REACT_STEP].float().flatten().sort().values
+    ceiling = entries[int(REACT_QUANTILE * len(entries))].to(features.device)
+    weight, bias = (part.to(features.device, torch.float32) for part in (weight, bias))
+    return _by_block(lambda f: energy(f.clamp(max=ceiling) @ weight.T + bias,
+                                      softmax_temperature=softmax_temperature), features)
+
+
+def kl_matching(probs: Tensor, target_probs: Tensor) -> Tensor:
+    """min_c sum_k p_k (log(p_k + 1e-6) - log(d_ck + 1e-6)), of probs (N, C).
+
+    d_c (C,) is the mean of target_probs (M, C) over the rows predicted c. Hendrycks et al. 2022. A
+    class that is never predicted has no d_c and is left out, where the published code turns every
+    score into NaN.
+    """
+    classes = probs.shape[1]
+    total = wide_zeros((classes, classes), target_probs.device)
+    count = wide_zeros(classes, target_probs.device)
+    for rows in row_slices(len(target_probs), BLOCK):
+        p = target_probs[rows].to(total.dtype)
+        predicted = p.argmax(1)
+        total.index_add_(0, predicted, p)
+        count += predicted.bincount(minlength=classes)
+    typical = total[count > 0] / count[count > 0, None]
+    log_typical = (typical + EPS).log().float().to(probs.device)  # (classes predicted, C)
+    return _by_block(lambda p: (p * (p + EPS).log()).sum(1) - (p @ log_typical.T).amax(1), probs)
+
+
+def mahalanobis(features: Tensor, target_features: Tensor, target_labels: Tensor, *,
+                progress: bool = False) -> Tensor:
+    """min_c (f - m_c)^T (S_c + 1e-3 I)^-1 (f - m_c), of features (N, D).
+
+    m_c and S_c are the mean and the covariance (divided by the class's count) of the target rows
+    with label c; classes without rows are left out. After Lee et al. 2018, who share one covariance
+    between all classes, as most libraries do under this name.
+
+    One class at a time, so (D, D) is held and never (C, D, D); a class costs N D^2 multiplications.
+    In float64, since a class with fewer rows than D has eigenvalues of 1e-3 beside large ones;
+    features so large that float64 loses the 1e-3 get the smallest ridge that it keeps.
+    Computed where `features` are, or on the CPU where that device has no float64.
+    """
+    device = torch.device("cpu") if features.device.type == "mps" else features.device
+    order = target_labels.argsort(stable=True).to(target_features.device)
+    counts = target_labels.bincount()
+    best = torch.full((len(features),), float("inf"), dtype=torch.float64, device=device)
+    for members in tqdm(order.split(counts[counts > 0].tolist()), desc="Mahalanobis",
+                        unit=" classes", delay=1, disable=not progress):
+        mean, covariance = _moments(target_features, members, device)
+        factor = _cholesky_with_ridge(covariance)
+        for block in row_slices(len(features), BLOCK):
+            centred = features[block].to(device, torch.float64).sub_(mean)
+            whitened = torch.linalg.solve_triangular(factor, centred.T, upper=False)  # (D, BLOCK)
+            best[block] = torch.minimum(best[block], whitened.square_().sum(0))
+    return best.float().to(features.device)
+
+
+def _moments(features: Tensor, members: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and covariance (D, D) of the rows `members`, float64, in two passes over them."""
+    dim = features.shape[1]
+    mean = torch.zeros(dim, dtype=torch.float64, device=device)
+    covariance = torch.zeros(dim, dim, dtype=torch.float64, device=device)
+    for rows in row_slices(len(members), BLOCK):
+        mean += features[members[rows]].to(device, torch.float64).sum(0) / len(members)
+    for rows in row_slices(len(members), BLOCK):
+        centred = features[members[rows]].to(device, torch.float64).sub_(mean)
+        covariance.addmm_(centred.T, centred, alpha=1 / len(members))
+    return mean, covariance
+
+
+def _cholesky_with_ridge(covariance: Tensor) -> Tensor:
+    """Lower factor (D, D) of covariance + ridge * I; the argument is overwritten."""
+    rounding = len(covariance) * torch.finfo(covariance.dtype).eps * float(covariance.trace())
+    covariance.diagonal().add_(max(RIDGE, rounding))
+    return torch.linalg.cholesky(covariance)
+
+
+def _by_block(score: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """score of float32 values (N, ...), BLOCK rows at a time."""
+    return torch.cat([score(values[rows].float()) for rows in row_slices(len(values), BLOCK)])

@@ -1,0 +1,158 @@
+"""Which pairs cannot hold an edge above the threshold: exact, never a guess.
+
+An edge of the kernel `cos_p` needs  cos(f_i, f_j) * (p_i . p_j) > threshold,  and a cosine is at
+most 1 (1 + (D + C) 2^-23 as computed in float32), so p_i . p_j itself must exceed the threshold.
+With many classes few pairs do. Split each p into its peaks, the entries above a floor, and the
+rest, and let L be the largest sum of a p (1 up to rounding). As no entry of the rest exceeds the
+floor,
+
+    p_i . p_j  <=  peaks_i . peaks_j + 2 L floor
+
+and for a block of source rows with m_c = max over its rows of p_ic
+
+    p_i . p_j  <=  sum over the peaks c of j with m_c > floor of m_c p_jc  +  2 L floor.
+
+The sum runs over lists, class by class, of the rows that have a peak there: a few additions for
+each target row that shares a class with the block, none for the others. What it lets through is
+compared by its true p_i . p_j before any feature is read (see `scores.py`).
+
+N source rows, M target rows, D features, C classes, E peaks.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from relation.tiles import row_slices
+
+FLOORS = (1 / 16, 1 / 4)  # of the threshold: a low floor leaves little slack, a high one few peaks
+FEW_PEAKS = 16  # for each row, where the low floor is taken
+SAMPLE_ROWS = 2048  # that tell how many there are
+SCAN_ROWS = 1024  # rows of (C,) probabilities at a time: they stay in cache for three passes
+MIXED = 0.05  # rows with a second probability above it are sorted by that class, too
+SMALL_BLOCK = 16  # rows: a block ends early at a change of classes once it has as many
+
+
+class Peaks(NamedTuple):
+    """Entries of probs (N, C) above a floor, in the order of the rows."""
+
+    row: Tensor  # (E,) int64
+    column: Tensor  # (E,) int64 class
+    value: Tensor  # (E,) float32
+    largest_sum: float  # L
+
+
+class ClassLists(NamedTuple):
+    """The peaks of the target rows by class, and by position in an order of the rows."""
+
+    key: Tensor  # (E,) class * M + position, ascending
+    position: Tensor  # (E,)
+    value: Tensor  # (E,)
+    ends: Tensor  # (C,) where each class's list ends
+    rows: int  # M
+
+
+def choose_floor(probs: Tensor, threshold: float) -> float:
+    """The lower of FLOORS where a sample of probs (N, C) has few peaks above it, or the higher."""
+    sample = probs[::max(1, len(probs) // SAMPLE_ROWS)].float()
+    low, high = (threshold * share for share in FLOORS)
+    return low if (sample > low).sum() <= FEW_PEAKS * len(sample) else high
+
+
+def find_peaks(probs: Tensor, floor: float) -> Peaks | None:
+    """The entries of probs (N, C) above the floor; None if one is below 0: it has no bound."""
+    rows, columns, values, largest = [], [], [], 0.0
+    for block in row_slices(len(probs), SCAN_ROWS):
+        p = probs[block].float()
+        if p.amin() < 0:
+            return None
+        row, column = (p > floor).nonzero(as_tuple=True)
+        rows.append(row + block.start)
+        columns.append(column)
+        values.append(p[row, column])
+        largest = max(largest, float(p.sum(1).amax()))
+    return Peaks(torch.cat(rows), torch.cat(columns), torch.cat(values), largest)
+
+
+def rounding_margin(dim: int, classes: int) -> float:
+    """How far a float32 product of cosine and p . p may fall short of the true one, relative.
+
+    The worst case over any order of summation: half a unit in the last place for each of the
+    additions and multiplications, in both of the numbers that are compared.
+    """
+    return 2 * (dim + classes + 8) * 2.0**-24
+
+
+def order_rows(peaks: Peaks, n: int, classes: int, largest_block: int
+               ) -> tuple[Tensor, list[slice]]:
+    """An order of the n rows in which alike rows are neighbours, and the blocks to cut it into.
+
+    By the largest class; within it the rows with one peak, then the others by their second class;
+    then by confidence. Rows without a peak come last and in no block: no edge is theirs.
+    """
+    device = peaks.value.device
+    best, first = _largest(peaks.row, peaks.column, peaks.value, n)
+    others = peaks.column != first[peaks.row]
+    second_value, second = _largest(peaks.row[others], peaks.column[others], peaks.value[others], n)
+    kind = torch.where(second_value > MIXED, second + 1, 0)
+    group = torch.where(first >= 0, first, classes) * (classes + 1) + kind
+    order = best.argsort(descending=True)
+    order = order[group[order].argsort(stable=True)]
+    live = int((best > 0).sum())
+    changes = (group[order[1:live]] != group[order[:live - 1]]).nonzero()[:, 0] + 1 if live else \
+        torch.empty(0, dtype=torch.int64, device=device)
+    return order, _cut(changes.tolist(), live, largest_block)
+
+
+def class_lists(peaks: Peaks, order: Tensor, classes: int) -> ClassLists:
+    """The lists of the M rows of `order`, each sorted by position."""
+    m = len(order)
+    position = torch.empty_like(order)
+    position[order] = torch.arange(m, device=order.device)
+    key, at = (peaks.column * m + position[peaks.row]).sort()
+    ends = torch.searchsorted(key, torch.arange(1, classes + 1, device=key.device) * m)
+    return ClassLists(key, key % m, peaks.value[at], ends, m)
+
+
+def candidates(lists: ClassLists, block_max: Tensor, start: int, *, floor: float, needed: float,
+               scratch: Tensor) -> Tensor:
+    """Ascending positions from `start` on that may have p_i . p_j > needed with a row of the block.
+
+    block_max (C,) is m of the module's text; `scratch` (M,) float32 zeros, left as zeros.
+    """
+    classes = (block_max > floor).nonzero()[:, 0]
+    begins = torch.searchsorted(lists.key, classes * lists.rows + start).tolist()
+    ends, weights = lists.ends[classes].tolist(), block_max[classes].tolist()
+    pieces = [(slice(begin, end), weight) for begin, end, weight in zip(begins, ends, weights)
+              if begin < end]
+    if not pieces:
+        return lists.position[:0]
+    position = torch.cat([lists.position[piece] for piece, _ in pieces])
+    scratch.index_add_(0, position, torch.cat([lists.value[piece] * weight
+                                               for piece, weight in pieces]))
+    passed = position[scratch[position] > needed]
+    scratch[position] = 0
+    return passed.unique()
+
+
+def _largest(row: Tensor, column: Tensor, value: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Value and column of the largest entry of each of n rows; 0 and -1 where a row has none."""
+    best = value.new_zeros(n).scatter_reduce_(0, row, value, "amax")
+    is_best = value == best[row]
+    at = torch.full((n,), -1, dtype=torch.int64, device=value.device)
+    at[row[is_best]] = column[is_best]
+    return best, at
+
+
+def _cut(changes: list[int], n: int, largest: int) -> list[slice]:
+    """Slices of range(n): at most `largest` rows, ending early at a change of classes."""
+    blocks, start = [], 0
+    for end in [*changes, n]:
+        while end - start > largest:
+            blocks.append(slice(start, start + largest))
+            start += largest
+        if end - start >= SMALL_BLOCK or (end == n and end > start):
+            blocks.append(slice(start, end))
+            start = end
+    return blocks

@@ -1,0 +1,157 @@
+import json
+
+import pytest
+import torch
+
+from experiment import store
+from experiment.errors import InputError
+from experiment.extraction import Extraction
+from language import features, layout, models
+from language.samples import TARGET, load_train, read_targets, save_targets
+
+QUIET = Extraction(batch_size=16, device="cpu", progress=False)
+
+
+def mine(folder, data_dir, model_folder, **how):
+    return load_train(folder, None, QUIET, model_name=str(model_folder), data_dir=data_dir, **how)
+
+
+def test_published_files_suffice(published):
+    samples = load_train(published / "sst2")
+    assert samples.features.shape == (80, 8) and samples.probs.shape == (80, 2)
+    assert samples.is_noisy.nonzero()[:, 0].tolist() == list(range(0, 80, 10))
+    assert samples.ids is None and samples.class_names == ("negative", "positive")
+    assert not list(published.rglob("*.json")) or not list(published.rglob("feat_train.json"))
+
+
+def test_texts_at_hand_are_the_identifiers(published, data_dir, table):
+    samples = load_train(published / "sst2", 4, QUIET, data_dir=data_dir)
+    assert samples.ids == table["sentence"][:80].tolist()
+
+
+def test_own_texts_and_model(tmp_path, data_dir, model_folder, texts):
+    samples = mine(tmp_path / "cache/sst2", data_dir, model_folder)
+    expected = features.extract(models.load(model_folder, [model_folder]), texts,
+                                device=torch.device("cpu"), batch_size=16)
+    assert torch.equal(samples.features, expected["feat_cls"])
+    assert torch.equal(samples.logits, expected["logit"])
+    assert torch.equal(samples.labels, texts.labels) and samples.is_noisy is None
+    written, = (tmp_path / "cache/sst2").rglob("feat_train.pt")
+    assert set(store.load(written)) == {"feat_cls", "logit"}
+
+
+def test_columns_of_the_model_are_put_in_the_order_of_the_data(tmp_path, data_dir, model_folder):
+    straight = mine(tmp_path / "cache/sst2", data_dir, model_folder)
+    config = json.loads((model_folder / "config.json").read_text())
+    config |= {"id2label": {"0": "POSITIVE", "1": "NEGATIVE"},
+               "label2id": {"POSITIVE": 0, "NEGATIVE": 1}}
+    (model_folder / "config.json").write_text(json.dumps(config))
+    turned = mine(tmp_path / "cache/sst2", data_dir, model_folder)
+    assert torch.equal(turned.probs, straight.probs[:, [1, 0]])
+
+
+def test_features_are_made_anew_only_when_weights_texts_or_length_change(
+        tmp_path, data_dir, model_folder, classifier, monkeypatch):
+    extracted = []
+    extract = features.extract
+    monkeypatch.setattr(features, "extract", lambda *words, **how: extracted.append(how)
+                        or extract(*words, **how))
+
+    def runs(**how):
+        extracted.clear()
+        mine(tmp_path / "cache/sst2", data_dir, model_folder, **how)
+        return len(extracted)
+    assert [runs(), runs(), runs(max_length=9), runs(max_length=9), runs()] == [1, 0, 1, 0, 1]
+    text = (data_dir / "train.tsv").read_text()
+    (data_dir / "train.tsv").write_text(text.replace("good", "well done", 1))
+    assert [runs(), runs()] == [1, 0]
+    with torch.no_grad():
+        classifier.model.classifier.out_proj.bias += 1
+    classifier.model.save_pretrained(model_folder)
+    assert [runs(), runs()] == [1, 0]
+
+
+def test_outdated_features_without_texts_are_refused(tmp_path, data_dir, model_folder):
+    folder = tmp_path / "cache/sst2"
+    samples = mine(folder, data_dir, model_folder)
+    save_targets(samples.labels, torch.tensor([3]), folder / TARGET)
+    assert mine(folder, None, model_folder).ids is None  # nothing needs the texts
+    with open(model_folder / "model.safetensors", "r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x01")
+    with pytest.raises(InputError, match="extracted from other weights .* with --data_dir"):
+        mine(folder, None, model_folder)
+
+
+def test_model_of_another_number_of_classes_is_refused_before_the_work(
+        tmp_path, data_dir, model_folder, monkeypatch):
+    monkeypatch.setattr(features, "extract", None)
+    with pytest.raises(InputError, match="expected a model of 3 classes .entailment, neutral, con"
+                                         ".*, got one of 2"):
+        mine(tmp_path / "cache/mnli", data_dir, model_folder, text_columns=["sentence"])
+
+
+def test_no_texts_anywhere(published):
+    (published / "sst2").rename(published / "mine")
+    (published / "mine" / TARGET).unlink()
+    with pytest.raises(InputError, match="--task_name mine: no texts"):
+        load_train(published / "mine", model_name=layout.PUBLISHED)
+
+
+@pytest.mark.parametrize("content, message", [
+    ([1], "feat_train.pt: expected a dict of the tensors feat_cls and logit, got list"),
+    ({"feat": torch.ones(80, 2), "logit": torch.ones(80, 2)}, "feat_cls and logit, got feat, log"),
+    ({"feat_cls": torch.ones(80), "logit": torch.ones(80, 2)}, r"expected feat_cls \(N, D\) and"),
+    ({"feat_cls": torch.ones(9, 2), "logit": torch.ones(9, 2)},
+     "target0.1_large_4.pt: expected 9 rows as in .*feat_train.pt, got 80"),
+    ({"feat_cls": torch.ones(80, 2), "logit": torch.ones(80, 3)},
+     "feat_train.pt: class_names: expected 3 entries, got 2"),
+])
+def test_refuses_feature_files(published, content, message):
+    store.save(content, published / "sst2" / layout.PUBLISHED / "epoch_4/feat_train.pt")
+    with pytest.raises(InputError, match=message):
+        load_train(published / "sst2")
+
+
+def test_texts_of_another_length_are_refused(published, data_dir, table):
+    table[:10].to_csv(data_dir / "train.tsv", sep="\t", index=False)
+    with pytest.raises(InputError, match="train.tsv: expected 80 rows as in .*, got 10"):
+        load_train(published / "sst2", data_dir=data_dir)
+
+
+@pytest.mark.parametrize("changed", [[2, 0], torch.tensor([0, 2]), torch.tensor([0, 2]).numpy()])
+def test_targets_in_every_kind_of_list(tmp_path, changed):
+    store.save({"idx_clean": None, "idx_chg": changed, "targets": [1, 0, 1]}, tmp_path / "t.pt")
+    labels, is_noisy = read_targets(tmp_path / "t.pt")
+    assert labels.tolist() == [1, 0, 1] and is_noisy.tolist() == [True, False, True]
+
+
+def test_targets_are_written_as_published(tmp_path):
+    save_targets(torch.tensor([1, 0]), torch.tensor([1]), tmp_path / "t.pt")
+    content = store.load(tmp_path / "t.pt")
+    assert content["idx_clean"] is None and content["targets"] == [1, 0]
+    assert content["idx_chg"].tolist() == [1]
+
+
+@pytest.mark.parametrize("content, message", [
+    ({"targets": [1]}, "expected a dict with targets and idx_chg"),
+    ([1], "expected a dict with targets and idx_chg"),
+    ({"targets": ["a"], "idx_chg": []}, "expected integers in targets and idx_chg"),
+    ({"targets": [0.5], "idx_chg": []}, "targets: expected a list of integers, got torch.float32"),
+    ({"targets": [1], "idx_chg": [1]}, "idx_chg: expected rows 0 to 0, got 1"),
+])
+def test_refuses_targets(tmp_path, content, message):
+    store.save(content, tmp_path / "t.pt")
+    with pytest.raises(InputError, match=f"t.pt: {message}"):
+        read_targets(tmp_path / "t.pt")
+
+
+def test_unknown_labels_in_the_targets(published):
+    save_targets(torch.full((80,), 2), torch.tensor([0]), published / "sst2" / TARGET)
+    with pytest.raises(InputError, match="labels: expected 0 to 1, got 2 in row 0"):
+        load_train(published / "sst2")
+
+
+def test_clean_labels_are_the_datas_own(published, data_dir, texts):
+    samples = load_train(published / "sst2", 4, QUIET, clean=True, data_dir=data_dir)
+    assert torch.equal(samples.labels, texts.labels) and samples.is_noisy is None
