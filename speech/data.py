@@ -1,0 +1,192 @@
+"""Clips and labels: the layout of ESC-50, one waveform, and the file of noisy labels.
+
+A data folder holds `meta/esc50.csv` and the files it names under `audio/`. Of the table's columns
+`filename` and `target` (whole numbers from 0) are needed; `fold` says which rows are held out (1),
+and without it none is; `category` names the classes.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from torch import Tensor
+
+from experiment import store
+from experiment.errors import InputError
+
+TARGETS = "target_noisy0.1.pt"  # the published name; 0.1 is NOISE
+NOISE = 0.1
+HELD_OUT = 1  # the fold that the published experiment does not train on
+CLASSES = 10_000  # more are a mistake: every number below the largest target is a class
+WINDOW = 0.025  # seconds; the filter bank has no frame for a shorter clip
+
+
+@dataclass(frozen=True)
+class Clips:
+    """N sound files and their labels as the table gives them, in its order."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    labels: Tensor  # (N,) int64
+    class_names: tuple[str, ...]  # (C,), of the whole table, whichever rows are kept
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+def read_clips(folder: Path, *, held_out: bool = False) -> Clips:
+    """The training clips of a data folder, or its held-out ones.
+
+    Raises InputError for a missing table, column or file, and for a target that is no class number.
+    """
+    table = folder / "meta" / "esc50.csv"
+    names: dict[int, str] = {}
+    files, labels = [], []
+    for line, row in _read_table(table):
+        label = _whole_number(row["target"], f"{table}, line {line}: target")
+        names[label] = row.get("category") or str(label)
+        fold = HELD_OUT + 1
+        if "fold" in row:
+            fold = _whole_number(row["fold"], f"{table}, line {line}: fold")
+        if not row["filename"]:
+            raise InputError(f"{table}, line {line}: filename: expected a name, got none")
+        if (fold == HELD_OUT) == held_out:
+            files.append(folder / "audio" / row["filename"])
+            labels.append(label)
+    absent = [path for path in files if not path.is_file()]
+    if absent:
+        raise InputError(f"{absent[0]}: no such file, though {table} names it "
+                         f"({len(absent)} of {len(files)} are missing)")
+    if not files and not held_out:
+        raise InputError(f"{table}: expected rows of a fold other than {HELD_OUT}, got none")
+    return Clips(folder, tuple(files), torch.tensor(labels, dtype=torch.int64),
+                 tuple(names.get(label, str(label)) for label in range(max(names, default=-1) + 1)))
+
+
+def read_wave(path: Path, rate: int) -> np.ndarray:
+    """A sound file as mono float32 samples (S,) at `rate` Hz; channels are averaged.
+
+    Reads what libsndfile does: WAV of any width, FLAC, Ogg, MP3.
+    Raises InputError, with the file's name, for anything else and for a clip without sound.
+    """
+    try:
+        sound, own_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        size = path.stat().st_size if path.is_file() else None
+        reason = {None: "no such file", 0: "an empty file"}.get(size, "not a sound file that "
+                                                                "libsndfile can read")
+        raise InputError(f"{path}: {reason}; expected WAV, FLAC, Ogg or MP3") from error
+    if len(sound) < WINDOW * own_rate:
+        raise InputError(f"{path}: expected at least {1000 * WINDOW:g} ms of sound, got "
+                         f"{1000 * len(sound) / own_rate:.3g} ms")
+    if not np.isfinite(sound).all():
+        raise InputError(f"{path}: expected finite samples, got NaN or infinity")
+    wave = sound.mean(1)
+    return wave if own_rate == rate else soxr.resample(wave, own_rate, rate)
+
+
+def mixing_notes(files: Sequence[Path]) -> tuple[str, ...]:
+    """A line for the screen where readable sound files have more than one channel."""
+    mixed = [path for path in files if soundfile.info(path).channels > 1]
+    return (f"{len(mixed)} of {len(files)} clips have more than one channel, mixed down to one; "
+            f"the first is {mixed[0]}",) if mixed else ()
+
+
+def noisy_labels(labels: Tensor, classes: int, *, seed: int, rate: float = NOISE
+                 ) -> dict[str, Tensor]:
+    """`targets` (N,), of which round(rate * N) rows, `idx_chg`, are changed to another class.
+
+    Rows are drawn without repetition and new classes evenly among the others, from the seed alone.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    changed = torch.randperm(len(labels), generator=generator)[:round(rate * len(labels))]
+    changed = changed.sort().values
+    step = torch.randint(1, classes, (len(changed),), generator=generator)
+    targets = labels.clone()
+    targets[changed] = (targets[changed] + step) % classes
+    return {"targets": targets, "idx_chg": changed}
+
+
+def planted_labels(folder: Path, clips: Clips, *, seed: int) -> Tensor:
+    """The labels (N,) of the folder's file of targets, which is drawn first if it is not there.
+
+    Raises InputError where the file is of other clips.
+    """
+    path = folder / TARGETS
+    if len(clips.class_names) < 2:
+        raise InputError(f"{clips.folder}: expected at least two classes")
+    if not path.is_file():
+        store.save(noisy_labels(clips.labels, len(clips.class_names), seed=seed), path)
+    labels, _ = read_targets(path)
+    check_count(path, labels, clips)
+    return labels
+
+
+def check_count(path: Path, labels: Tensor, clips: Clips) -> None:
+    """Refuse a file of targets that has not one label per training clip."""
+    if len(labels) != len(clips):
+        raise InputError(f"{path}: expected a label for each of the {len(clips)} training clips "
+                         f"of {clips.folder}, got {len(labels)}")
+
+
+def read_targets(path: Path) -> tuple[Tensor, Tensor]:
+    """Given labels (N,) int64 and which of them are wrong (N,) bool, from a file of `targets`
+    and `idx_chg` (positions in `targets`).
+
+    Raises InputError where either is missing or is not made of whole numbers.
+    """
+    content = store.load(path)
+    found = list(content) if isinstance(content, dict) else [type(content).__name__]
+    for name in ("targets", "idx_chg"):
+        if name not in found:
+            raise InputError(f"{path}: expected a dict with targets and idx_chg, got {found}")
+    labels, changed = (_whole_numbers(content[name], f"{path}: {name}")
+                       for name in ("targets", "idx_chg"))
+    if ((changed < 0) | (changed >= len(labels))).any():
+        raise InputError(f"{path}: idx_chg: expected positions from 0 to {len(labels) - 1}")
+    is_noisy = torch.zeros(len(labels), dtype=torch.bool)
+    is_noisy[changed] = True
+    return labels, is_noisy
+
+
+def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
+    """Line number and columns of each row."""
+    if not table.is_file():
+        raise InputError(f"{table}: no such file; expected a folder laid out as ESC-50 "
+                         f"(github.com/karolpiczak/ESC-50): meta/esc50.csv and audio/*.wav")
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader]
+            columns = reader.fieldnames or []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: not a readable table of comma-separated values in UTF-8 "
+                         f"({error})") from error
+    missing = [name for name in ("filename", "target") if name not in columns]
+    if missing:
+        raise InputError(f"{table}: missing column {' and '.join(missing)}; "
+                         f"found {', '.join(columns) or 'none'}")
+    return rows
+
+
+def _whole_number(text: str | None, what: str) -> int:
+    if text is None or not text.strip().isdecimal() or int(text) >= CLASSES:
+        raise InputError(f"{what}: expected a whole number from 0 to {CLASSES - 1}, got {text!r}")
+    return int(text)
+
+
+def _whole_numbers(values, what: str) -> Tensor:
+    try:
+        tensor = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{what}: expected whole numbers ({error})") from error
+    if tensor.ndim != 1 or len(tensor) and (tensor.is_floating_point() or tensor.is_complex()
+                                            or tensor.dtype == torch.bool):
+        raise InputError(f"{what}: expected a row of whole numbers, got {tensor.dtype} of shape "
+                         f"{tuple(tensor.shape)}")
+    return tensor.long()

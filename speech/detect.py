@@ -1,0 +1,64 @@
+"""Find wrong labels among the clips of ESC-50, or of your own sounds, by how they relate.
+
+    python speech/download.py                   # published features, labels and model: 338 MB
+    python speech/detect.py
+    python speech/detect.py -t demo             # after download.py -t demo, which needs no network
+    python speech/detect.py -t mine -n my_ast --data_dir my_clips     # see speech/README.md
+
+Prints AUROC, AP, TNR95 and FPR95 of every score where the wrong labels are known, and the most
+suspect clips; writes scores.csv, metrics.json and scores.png to the task's report folder. Takes
+seconds once the features are there; extracting them takes AST about 1.5 GB.
+"""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the root, in place of this folder
+
+from experiment import arguments  # noqa: E402
+
+
+def get_args_parser() -> arguments.Parser:
+    parser = arguments.Parser(__doc__)
+    group = parser.add_argument_group("data")
+    group.add_argument("-t", "--task_name", default="esc50", metavar="TASK",
+                       help="esc50, demo, or the name you gave your own (default: %(default)s)")
+    group.add_argument("-n", "--model_name", default="ast", metavar="ast|PATH",
+                       help="ast is the task's own model, PATH a folder of an AST as Hugging Face "
+                            "saves it (default: %(default)s)")
+    group.add_argument("-e", "--epoch", type=arguments.positive_integer, default=25, metavar="E",
+                       help="epoch of the task's own model (default: %(default)s)")
+    group.add_argument("--data_dir", type=Path, metavar="DIR",
+                       help="folder with meta/esc50.csv and audio/, read where features are "
+                            "missing, and for names (default: data/ in the task's folder)")
+    group.add_argument("--batch_size", type=arguments.positive_integer, default=8, metavar="B",
+                       help="clips at a time in extraction (default: %(default)s)")
+    arguments.add_relation_options(parser, temperature=8, chunk=200)
+    arguments.add_label_options(parser)
+    arguments.add_result_options(parser, cache_dir=arguments.results_beside(__file__))
+    return parser
+
+
+def main(args: Namespace) -> None:
+    # Imported here, so that --help does not wait for torch.
+    from experiment import pipeline, report, store
+    from speech import samples
+
+    folder = samples.task_folder(args.cache_dir, args.task_name)
+    model_folder = None if args.model_name == "ast" else Path(args.model_name)
+    clips = samples.load_train(folder, args.epoch, arguments.extraction_settings(args),
+                               data_dir=args.data_dir, model_folder=model_folder)
+    if model_folder is not None:
+        folder = folder / model_folder.resolve().name
+    output = args.output or folder / "report"
+    store.check_writable(output)
+    result = pipeline.find_label_errors(
+        clips, arguments.relation_settings(args), noise_threshold=args.reg, n_iter=args.n_iter,
+        progress=args.verbose)
+    report.write(result, output, settings=vars(args))
+    report.show(result, output, verbose=args.verbose)
+
+
+if __name__ == "__main__":
+    arguments.launch(main, get_args_parser())
