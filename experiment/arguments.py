@@ -239,7 +239,7 @@ def truth(text: str) -> bool:
 
 def device_name(text: str) -> str:
     kind, _, number = text.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not (
+    if kind not in ("auto", "cpu", "cuda", "mps") or (":" in text and not (
             kind == "cuda" and number.isdecimal())):
         raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda, cuda:N or mps, got {text!r}")
     return text
@@ -247,7 +247,7 @@ def device_name(text: str) -> str:
 
 def _whole_or_not(text: str) -> float:
     value = float(text)
-    return int(value) if value.is_integer() else value
+    return int(value) if value.is_integer() and value < 1000 else value
 
 
 def _number(text: str, kind: Callable[[str], float], expected: str,

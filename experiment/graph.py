@@ -30,12 +30,15 @@ class Graph:
 
     @classmethod
     def of(cls, chosen: str, folder: Path, settings: RelationSettings) -> "Graph | None":
-        """What --graph asks for: auto (full runs of cos_p, in `folder`), off, or a file."""
+        """What --graph asks for: auto (full runs of cos_p, in `folder`), off, or a file.
+
+        A run with the dense engine is there to check the other, and reads nothing kept.
+        """
         if chosen == "off":
             return None
         if chosen != "auto":
             return cls(Path(chosen), trusted=True)
-        if settings.hop > 1 or settings.kernel != "cos_p":
+        if settings.hop > 1 or settings.kernel != "cos_p" or settings.engine != "auto":
             return None
         return cls(folder / f"graph_{settings.kernel}_pow{settings.temperature}.pt")
 
