@@ -57,6 +57,7 @@ class RelationSettings:
     chunk: int
     dtype: str
     device: str
+    probs: str = "model"  # or "loo": whose probabilities the reported relation is made of
 
 
 def relation_settings(args: argparse.Namespace) -> RelationSettings:
@@ -64,7 +65,7 @@ def relation_settings(args: argparse.Namespace) -> RelationSettings:
     return RelationSettings(
         kernel=args.kernel, temperature=args.pow, threshold=args.thres, hop=args.hop,
         chunk=min(args.chunk, RESNET_CHUNK) if resnet else args.chunk, dtype=args.dtype,
-        device=args.device)
+        device=args.device, probs=getattr(args, "probs", "model"))
 
 
 def extraction_settings(args: argparse.Namespace) -> Extraction:
@@ -161,6 +162,19 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--n_iter", type=positive_integer, default=2, metavar="K",
                        help="how often s is computed: 1 = no refinement, 2 = as published "
                             "(default: %(default)s)")
+    group.add_argument("--probs", choices=("model", "loo"), default="model",
+                       help="probabilities behind relation_score, rank and predicted_label: the "
+                            "model's, or leave-one-out ones that the row's own label has no say "
+                            "in; the table has both (default: %(default)s)")
+
+
+def add_epochs_option(parser: argparse.ArgumentParser) -> None:
+    """Further checkpoints of the same training."""
+    group = parser.add_argument_group("several epochs")
+    group.add_argument("--epochs", type=positive_integer, nargs="+", metavar="E",
+                       help="epochs whose features auto is averaged over, for a training whose "
+                            "last features have memorised the wrong labels (default: none but "
+                            "the epoch of the name)")
 
 
 def add_ood_options(parser: argparse.ArgumentParser) -> None:

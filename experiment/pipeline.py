@@ -2,15 +2,18 @@
 
 import hashlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import relation
+from experiment import out_of_sample
 from experiment.arguments import RelationSettings
 from experiment.device import find_device
+from experiment.errors import InputError
 from experiment.samples import BLOCK, Samples
 
 
@@ -27,6 +30,8 @@ class Result:
     seconds: dict[str, float]
     notes: list[str] = field(default_factory=list)  # lines for the screen
     further: dict[str, Any] = field(default_factory=dict)  # more entries of metrics.json
+    beyond: out_of_sample.OutOfSample | None = None  # label errors only
+    relation_name: str = "relation"  # what relation_score is called in the table
 
     @property
     def words(self) -> tuple[str, str]:
@@ -35,8 +40,10 @@ class Result:
 
 
 def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_threshold: float,
-                      n_iter: int, progress: bool) -> Result:
-    """Baselines on the features as they come, then relation before and after refinement.
+                      n_iter: int, progress: bool, epochs: dict[str, Samples] | None = None
+                      ) -> Result:
+    """Baselines on the features as they come, then relation before and after refinement; all of it
+    on leave-one-out probabilities too; and `auto`, averaged over `epochs` (name -> samples).
 
     Metrics where the truth is known and holds both classes; a note says why there are none.
     """
@@ -50,22 +57,69 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
 
     features, probs, notes = on_device(kept, settings)
     labels = kept.labels.to(features.device)
+    related = partial(_relation_columns, features, labels=labels, settings=settings,
+                      noise_threshold=noise_threshold, n_iter=n_iter, progress=progress)
+    columns |= related(probs)
+    clock.lap("relation")
+    if not columns["relation"].any():
+        notes.append(f"no relation is above the threshold {settings.threshold}: every relation "
+                     f"score is 0; try a smaller --thres")
+
+    found = relation.auto_scores(features, probs, labels, progress=progress)
+    others = {name: _auto(other, samples, settings, progress=progress)
+              for name, other in (epochs or {}).items()}
+    clock.lap("auto")
+    loo = found.probs
+    on_loo = relation.label_baseline_scores(features, loo, labels)
+    if settings.kernel == "cos_p":  # the other kernel does not look at probabilities
+        on_loo |= related(loo)
+    beyond = out_of_sample.describe(kept, found, on_loo, others)
+    clock.lap("leave-one-out scores")
+
+    scores = {**columns, **beyond.columns, "auto": beyond.auto}
+    metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy")
+    clock.lap("metrics")
+    result = Result(kept, columns.pop("relation"), columns,
+                    None if kept.is_noisy is None else "is_noisy", metrics, fingerprint,
+                    clock.laps, [*samples.notes, *notes, *why_not], beyond.facts, beyond)
+    return result if settings.probs == "model" else _by_leave_one_out(result, loo)
+
+
+def _relation_columns(features: Tensor, probs: Tensor, *, labels: Tensor,
+                      settings: RelationSettings, noise_threshold: float, n_iter: int,
+                      progress: bool) -> dict[str, Tensor]:
+    """relation before and after refinement, (N,) on the CPU under their printed names."""
     how = dict(kernel=settings.kernel, temperature=settings.temperature,
                threshold=settings.threshold, chunk=settings.chunk, progress=progress)
     initial = relation.relation_scores(features, probs, labels, **how)
     found = relation.detect_label_noise(features, probs, labels, noise_threshold=noise_threshold,
                                         n_iter=n_iter, initial=initial, **how)
-    columns["relation (initial)"] = -relation.relative(initial).cpu()
-    clock.lap("relation")
+    return {"relation (initial)": -relation.relative(initial).cpu(),
+            "relation": found.scores.cpu()}
 
-    score = found.scores.cpu()
-    if not score.any():
-        notes.append(f"no relation is above the threshold {settings.threshold}: every relation "
-                     f"score is 0; try a smaller --thres")
-    metrics, why_not = evaluate_all({**columns, "relation": score}, kept.is_noisy, "noisy")
-    clock.lap("metrics")
-    return Result(kept, score, columns, None if kept.is_noisy is None else "is_noisy", metrics,
-                  fingerprint, clock.laps, [*samples.notes, *notes, *why_not])
+
+def _by_leave_one_out(result: Result, loo: Tensor) -> Result:
+    """The same result with leave-one-out's relation and predictions in front of the model's."""
+    result = replace(result, samples=replace(result.samples, probs=loo.cpu()))
+    columns = dict(result.beyond.columns)
+    if "relation (loo)" not in columns:  # kernel cos: one relation, whatever the probabilities
+        return result
+    in_front = columns.pop("relation (loo)")
+    columns["relation"] = result.relation_score
+    return replace(result, relation_score=in_front, relation_name="relation (loo)",
+                   beyond=replace(result.beyond, columns=columns))
+
+
+def _auto(samples: Samples, like: Samples, settings: RelationSettings, *, progress: bool
+          ) -> relation.Auto:
+    """auto_scores of another epoch. Raises InputError unless it holds the rows of `like`."""
+    if len(samples) != len(like) or not torch.equal(samples.labels, like.labels):
+        raise InputError(f"--epochs: {samples.source} does not hold the same rows and labels in "
+                         f"every epoch")
+    kept = samples.every(settings.hop)
+    features, probs, _ = on_device(kept, settings)
+    return relation.auto_scores(features, probs, kept.labels.to(features.device),
+                                progress=progress)
 
 
 def evaluate_all(scores: dict[str, Tensor], is_positive: Tensor | None, positive: str,

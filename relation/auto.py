@@ -13,11 +13,11 @@ those that leave-one-out accepts it accepts a share b: less than 1 if it is trai
 coin would reach 1/2, so
 
     w    = max(0, min(2 a - 1, 2 b - 1))
-    auto = (loss (refit) + w (loss + loss (loo)) + (1 - w) 2 neighbours) / 3
+    auto = (loss (refit) + (2 - w) neighbours + w (loss + loss (loo))) / (3 + w)
 
 of the scores' ranks divided by N: ranks, as their scales have nothing in common. Where the model
-knows, three probabilities are averaged; where it only repeats what it was told, neighbours take the
-place of the two that listened to the suspects.
+knows, all four are averaged; where it only repeats what it was told, the two that listened to the
+suspects fall silent, and the neighbours speak for one of them.
 """
 
 from typing import NamedTuple
@@ -96,7 +96,7 @@ def average_ranks(scores: Tensor) -> Tensor:
 
 def _combine(model_loss: Tensor, parts: dict[str, Tensor], weight: float) -> Tensor:
     model, loo, refit, near = (average_ranks(scores) for scores in (model_loss, *parts.values()))
-    return (refit + weight * (model + loo) + (1 - weight) * 2 * near) / 3
+    return (refit + (2 - weight) * near + weight * (model + loo)) / (3 + weight)
 
 
 def _read(fitted: LeaveOneOut, labels: Tensor, probs: Tensor | None, *, progress: bool
