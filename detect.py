@@ -4,11 +4,14 @@
     python detect.py -n mae_large_noise0.08_49 --pow 4
     python detect.py --features train.npz                   # your own data, see README
 
-Prints AUROC, AP, TNR95 and FPR95 of every score where the wrong labels are known, and the most
-suspect rows; writes scores.csv, metrics.json and scores.png to the experiment's report folder.
+Prints AUROC, AP, TNR95 and FPR95 of every score where the wrong labels are known, how far the
+model can be trusted, how many labels are wrong, and the most suspect rows (of your own data by
+`auto`, see relation/README.md); writes scores.csv, metrics.json and scores.png to the experiment's
+report folder.
 """
 
 from argparse import Namespace
+from functools import partial
 
 from experiment import arguments
 
@@ -18,6 +21,7 @@ def get_args_parser() -> arguments.Parser:
     arguments.add_experiment_options(parser, name="mae_large_noise0.08_49")
     arguments.add_relation_options(parser, temperature=4, chunk=250)
     arguments.add_label_options(parser)
+    arguments.add_epochs_option(parser)
     arguments.add_extraction_options(parser, train=True)
     arguments.add_result_options(parser, cache_dir=arguments.results_beside(__file__))
     return parser
@@ -27,23 +31,30 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment import feature_file, pipeline, registry, report, store
     from experiment.device import find_device
+    from experiment.errors import InputError
     from experiment.graph import Graph
 
     find_device(args.device)  # refused before hours of loading
+    if args.features is not None and args.epochs:
+        raise InputError("--epochs: a feature file holds one epoch; leave one of the two out")
     if args.features is not None:
         folder = args.cache_dir / args.features.stem
-        samples = feature_file.read(args.features, labelled=True)
+        samples, epochs = feature_file.read(args.features, labelled=True), {}
     else:
         experiment = registry.find(args.name, args.dataset, args.cache_dir, args.epoch)
         folder = experiment.folder
-        samples = registry.loader(experiment.domain).load_train(
-            folder, experiment.epoch, arguments.extraction_settings(args))
+        load = partial(registry.loader(experiment.domain).load_train, folder,
+                       extraction=arguments.extraction_settings(args))
+        if experiment.epoch is None and args.epochs:
+            raise InputError(f"--epochs: the files of {args.name} carry no epoch")
+        samples = load(epoch=experiment.epoch)
+        epochs = {f"epoch {epoch}": load(epoch=epoch) for epoch in args.epochs or []}
     output = args.output or folder / "report"
     store.check_writable(output)
     settings = arguments.relation_settings(args)
     result = pipeline.find_label_errors(
         samples, settings, noise_threshold=args.reg, n_iter=args.n_iter, progress=args.verbose,
-        graph=Graph.of(args.graph, folder, settings))
+        graph=Graph.of(args.graph, folder, settings), epochs=epochs)
     report.write(result, output, settings=vars(args))
     report.show(result, output, verbose=args.verbose)
 

@@ -58,6 +58,7 @@ class RelationSettings:
     dtype: str
     device: str
     engine: str = "auto"
+    probs: str = "model"  # or "loo": whose probabilities the reported relation is made of
 
 
 def relation_settings(args: argparse.Namespace) -> RelationSettings:
@@ -65,7 +66,7 @@ def relation_settings(args: argparse.Namespace) -> RelationSettings:
     return RelationSettings(
         kernel=args.kernel, temperature=args.pow, threshold=args.thres, hop=args.hop,
         chunk=min(args.chunk, RESNET_CHUNK) if resnet else args.chunk, dtype=args.dtype,
-        device=args.device, engine=args.engine)
+        device=args.device, engine=args.engine, probs=getattr(args, "probs", "model"))
 
 
 def extraction_settings(args: argparse.Namespace) -> Extraction:
@@ -169,6 +170,19 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
                        help="scores before refinement: auto = those kept by an earlier run on the "
                             "same data and settings, off = computed anew and not kept, FILE = a "
                             "graph_*.pt that you trust to fit (default: %(default)s)")
+    group.add_argument("--probs", choices=("model", "loo"), default="model",
+                       help="probabilities behind relation_score, rank and predicted_label: the "
+                            "model's, or leave-one-out ones that the row's own label has no say "
+                            "in; the table has both (default: %(default)s)")
+
+
+def add_epochs_option(parser: argparse.ArgumentParser) -> None:
+    """Further checkpoints of the same training."""
+    group = parser.add_argument_group("several epochs")
+    group.add_argument("--epochs", type=positive_integer, nargs="+", metavar="E",
+                       help="epochs whose features auto is averaged over, for a training whose "
+                            "last features have memorised the wrong labels (default: none but "
+                            "the epoch of the name)")
 
 
 def add_ood_options(parser: argparse.ArgumentParser) -> None:

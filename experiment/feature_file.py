@@ -60,7 +60,7 @@ def read(path: Path, *, labelled: bool, ignore: Collection[str] = ()) -> Samples
             raise InputError(f"{path}: logits: expected shape (N, C), "
                              f"got {tuple(values['logits'].shape)}")
         values["probs"] = probs_of(values["logits"])
-    return Samples(source=str(path), **values)
+    return Samples(source=str(path), own_data=True, **values)
 
 
 def _read_npz(path: Path) -> dict[str, Any]:

@@ -24,7 +24,10 @@ def draw_scores(result: Result, path: Path) -> None:
                                 squeeze=False, layout="constrained")
     _histogram(axes[0, 0], score, truth, *result.words)
     if evaluated:
-        _precision_recall(axes[0, 1], {**result.columns, "relation": result.relation_score}, truth)
+        shown = {**result.columns, result.relation_name: result.relation_score}
+        if result.beyond is not None:
+            shown["auto"] = result.beyond.auto
+        _precision_recall(axes[0, 1], shown, truth)
     with store.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=144)
     plt.close(figure)
@@ -49,9 +52,9 @@ def _histogram(axis, score: np.ndarray, truth: np.ndarray | None, negative: str,
 def _precision_recall(axis, scores, truth: np.ndarray) -> None:
     for name, values in scores.items():
         precision, recall, _ = precision_recall_curve(truth, values.numpy())
-        ours = name == "relation"
+        ours = {"relation": BAD, "relation (loo)": BAD, "auto": "black"}.get(name)
         axis.plot(recall, precision, label=name, linewidth=2.2 if ours else 1,
-                  color=BAD if ours else None, zorder=3 if ours else 2)
+                  color=ours, zorder=3 if ours else 2)
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize=8)

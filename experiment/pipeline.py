@@ -2,15 +2,18 @@
 
 import hashlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import relation
+from experiment import out_of_sample
 from experiment.arguments import RelationSettings
 from experiment.device import find_device
+from experiment.errors import InputError
 from experiment.graph import Graph
 from experiment.samples import BLOCK, Samples
 
@@ -28,6 +31,8 @@ class Result:
     seconds: dict[str, float]
     notes: list[str] = field(default_factory=list)  # lines for the screen
     further: dict[str, Any] = field(default_factory=dict)  # more entries of metrics.json
+    beyond: out_of_sample.OutOfSample | None = None  # label errors only
+    relation_name: str = "relation"  # what relation_score is called in the table
 
     @property
     def words(self) -> tuple[str, str]:
@@ -36,8 +41,10 @@ class Result:
 
 
 def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_threshold: float,
-                      n_iter: int, progress: bool, graph: Graph | None = None) -> Result:
-    """Baselines on the features as they come, then relation before and after refinement.
+                      n_iter: int, progress: bool, graph: Graph | None = None,
+                      epochs: dict[str, Samples] | None = None) -> Result:
+    """Baselines on the features as they come, then relation before and after refinement; all of it
+    on leave-one-out probabilities too; and `auto`, averaged over `epochs` (name -> samples).
 
     `graph` is where the scores before refinement are found, or kept for the next run.
     Metrics where the truth is known and holds both classes; a note says why there are none.
@@ -55,33 +62,94 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     notes += [f"{name} is left out: it overflows on these features"
               for name in baselines if name not in columns]
     labels = kept.labels.to(features.device)
-    how = dict(kernel=settings.kernel, temperature=settings.temperature,
-               threshold=settings.threshold, chunk=settings.chunk, engine=settings.engine,
-               progress=progress)
-    initial = None if graph is None else graph.load(len(kept), fingerprint, settings)
-    if initial is not None:
-        notes.append(f"relation scores before refinement are taken from {graph.path}")
-        initial = initial.to(features.device)
-    else:
-        initial = relation.relation_scores(features, probs, labels, **how)
-        if graph is not None and (problem := graph.save(initial, fingerprint, settings)):
-            notes.append(problem)
-    found = relation.detect_label_noise(features, probs, labels, noise_threshold=noise_threshold,
-                                        n_iter=n_iter, initial=initial, **how)
-    columns["relation (initial)"] = -relation.relative(initial).cpu()
+    related = partial(_relation_columns, features, labels=labels, settings=settings,
+                      noise_threshold=noise_threshold, n_iter=n_iter, progress=progress)
+    initial, said = _initial(features, probs, labels, settings, graph, fingerprint,
+                             progress=progress)
+    columns |= related(probs, initial=initial)
     clock.lap("relation")
-
-    score = found.scores.cpu()
-    if n_iter > 1 and not found.estimated_noise.any():
-        notes.append(f"no row is below -{noise_threshold} of the largest score: there was nothing "
-                     f"to refine by, and both relation rows are the same")
-    if not score.any():
+    notes += said
+    if n_iter > 1 and torch.equal(columns["relation"], columns["relation (initial)"]):
+        notes.append("refinement changed nothing: both relation rows are the same")
+    if not columns["relation"].any():
         notes.append(f"no relation is above the threshold {settings.threshold}: every relation "
                      f"score is 0; try a smaller --thres")
-    metrics, why_not = evaluate_all({**columns, "relation": score}, kept.is_noisy, "noisy")
+
+    found = relation.auto_scores(features, probs, labels, progress=progress)
+    others = {name: _auto(other, samples, settings, progress=progress)
+              for name, other in (epochs or {}).items()}
+    clock.lap("auto")
+    loo = found.probs
+    on_loo = {name: scores for name, scores in
+              relation.label_baseline_scores(features, loo, labels).items() if name in columns}
+    if settings.kernel == "cos_p":  # the other kernel does not look at probabilities
+        on_loo |= related(loo)
+    beyond = out_of_sample.describe(kept, found, on_loo, others)
+    clock.lap("leave-one-out scores")
+
+    scores = {**columns, **beyond.columns, "auto": beyond.auto}
+    metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy")
     clock.lap("metrics")
-    return Result(kept, score, columns, None if kept.is_noisy is None else "is_noisy", metrics,
-                  fingerprint, clock.laps, [*samples.notes, *notes, *why_not])
+    result = Result(kept, columns.pop("relation"), columns,
+                    None if kept.is_noisy is None else "is_noisy", metrics, fingerprint,
+                    clock.laps, [*samples.notes, *notes, *why_not], beyond.facts, beyond)
+    return result if settings.probs == "model" else _by_leave_one_out(result, loo)
+
+
+def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: RelationSettings,
+             graph: Graph | None, fingerprint: str, *, progress: bool) -> tuple[Tensor, list[str]]:
+    """s0 (N,), found in the graph or computed and kept there; and what to say of that."""
+    kept = None if graph is None else graph.load(len(labels), fingerprint, settings)
+    if kept is not None:
+        return kept.to(features.device), [
+            f"relation scores before refinement are taken from {graph.path}"]
+    initial = relation.relation_scores(features, probs, labels, **_how(settings, progress))
+    problem = None if graph is None else graph.save(initial, fingerprint, settings)
+    return initial, [problem] if problem else []
+
+
+def _how(settings: RelationSettings, progress: bool) -> dict[str, Any]:
+    """The settings as `relation`'s functions take them."""
+    return dict(kernel=settings.kernel, temperature=settings.temperature,
+                threshold=settings.threshold, chunk=settings.chunk, engine=settings.engine,
+                progress=progress)
+
+
+def _relation_columns(features: Tensor, probs: Tensor, *, labels: Tensor,
+                      settings: RelationSettings, noise_threshold: float, n_iter: int,
+                      progress: bool, initial: Tensor | None = None) -> dict[str, Tensor]:
+    """relation before and after refinement, (N,) on the CPU under their printed names."""
+    how = _how(settings, progress)
+    if initial is None:
+        initial = relation.relation_scores(features, probs, labels, **how)
+    found = relation.detect_label_noise(features, probs, labels, noise_threshold=noise_threshold,
+                                        n_iter=n_iter, initial=initial, **how)
+    return {"relation (initial)": -relation.relative(initial).cpu(),
+            "relation": found.scores.cpu()}
+
+
+def _by_leave_one_out(result: Result, loo: Tensor) -> Result:
+    """The same result with leave-one-out's relation and predictions in front of the model's."""
+    result = replace(result, samples=replace(result.samples, probs=loo.cpu()))
+    columns = dict(result.beyond.columns)
+    if "relation (loo)" not in columns:  # kernel cos: one relation, whatever the probabilities
+        return result
+    in_front = columns.pop("relation (loo)")
+    columns["relation"] = result.relation_score
+    return replace(result, relation_score=in_front, relation_name="relation (loo)",
+                   beyond=replace(result.beyond, columns=columns))
+
+
+def _auto(samples: Samples, like: Samples, settings: RelationSettings, *, progress: bool
+          ) -> relation.Auto:
+    """auto_scores of another epoch. Raises InputError unless it holds the rows of `like`."""
+    if len(samples) != len(like) or not torch.equal(samples.labels, like.labels):
+        raise InputError(f"--epochs: {samples.source} does not hold the same rows and labels in "
+                         f"every epoch")
+    kept = samples.every(settings.hop)
+    features, probs, _ = on_device(kept, settings)
+    return relation.auto_scores(features, probs, kept.labels.to(features.device),
+                                progress=progress)
 
 
 def evaluate_all(scores: dict[str, Tensor], is_positive: Tensor | None, positive: str,

@@ -49,6 +49,8 @@ def show(result: Result, folder: Path, *, verbose: bool) -> None:
           f"classes {samples.probs.shape[1]:,}")
     for note in result.notes:
         print(f"note: {note}")
+    if result.beyond is not None:
+        print(*result.beyond.statement, sep="\n")
     if result.metrics:
         print()
         _print_metrics(result.metrics, *result.words)
@@ -92,7 +94,13 @@ def _columns(result: Result) -> dict[str, list | np.ndarray]:
     columns |= {name: values.numpy() for name, values in result.columns.items()}
     if result.truth is not None:
         columns[result.truth] = getattr(samples, result.truth).numpy()
-    return columns | samples.extra
+    columns |= samples.extra
+    if result.beyond is not None:
+        beyond = result.beyond
+        columns |= {name: values.numpy() for name, values in beyond.columns.items()}
+        columns |= {"auto_score": beyond.auto.numpy(), "auto_rank": ranks(beyond.auto.numpy()),
+                    "suggested_label": beyond.suggested_labels.numpy()}
+    return columns
 
 
 def _rows(columns) -> Iterator[tuple[str, ...]]:
@@ -121,13 +129,18 @@ def _print_metrics(rows: list[dict], negative: str, positive: str) -> None:
 
 
 def _print_suspects(result: Result) -> None:
-    samples, score = result.samples, result.relation_score
+    samples, score, guesses = result.samples, result.relation_score, "predicted"
+    by_auto = samples.own_data and result.beyond is not None
+    by = f"{result.relation_name} (rank in scores.csv)"
+    if by_auto:
+        score, guesses, by = result.beyond.auto, "suggested", "auto (auto_rank in scores.csv)"
     order = np.argsort(-score.numpy(), kind="stable")[:LISTED]
-    predicted = samples.probs[torch.from_numpy(order)].argmax(1)
-    print(f"the {len(order)} most suspect rows, by relation")
+    guessed = result.beyond.suggested_labels[order] if by_auto else \
+        samples.probs[torch.from_numpy(order)].argmax(1)
+    print(f"the {len(order)} most suspect rows, by {by}")
     given = "" if samples.labels is None else "  given     "
-    print(f" rank    index     score{given}  predicted   " + (result.truth or ""))
-    for rank, (row, guess) in enumerate(zip(order, predicted), 1):
+    print(f" rank    index     score{given}  {guesses}   " + (result.truth or ""))
+    for rank, (row, guess) in enumerate(zip(order, guessed), 1):
         given = "" if samples.labels is None else \
             f"  {_class_name(samples, samples.labels[row]):<10}"
         truth = "" if result.truth is None else \

@@ -39,6 +39,7 @@ class Samples:
     bias: Tensor | None = None  # (C,)
     extra: dict[str, Sequence[str]] = field(default_factory=dict)  # further columns of scores.csv
     notes: tuple[str, ...] = ()  # lines for the screen
+    own_data: bool = False  # the user's, not an experiment's: suspects are listed by auto
     index: Tensor | None = None  # (N,) row numbers in the full data; set here and by `every`
 
     def __post_init__(self) -> None:
@@ -56,7 +57,8 @@ class Samples:
         """Rows 0, hop, 2 hop, …"""
         hop = min(hop, len(self))
         per_row = {f.name: getattr(self, f.name) for f in fields(self)
-                   if f.name not in ("source", "class_names", "weight", "bias", "extra", "notes")}
+                   if f.name not in ("source", "class_names", "weight", "bias", "extra", "notes",
+                                     "own_data")}
         return replace(self, extra={name: texts[::hop] for name, texts in self.extra.items()},
                        **{name: None if rows is None else rows[::hop]
                           for name, rows in per_row.items()})

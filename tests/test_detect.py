@@ -13,6 +13,12 @@ from tests.dense import dense_relation, dense_sums
 
 NAMES = ["loss", "margin", "entropy", "least-confidence", "cwe", "tracin", "jsd",
          "relation (initial)", "relation"]
+BEYOND = [*(f"{name} (loo)" for name in NAMES[:7]), "relation (initial, loo)", "relation (loo)",
+          "loss (refit)", "neighbours"]
+
+
+def figures(metrics, name="relation"):
+    return next(row for row in metrics["rows"] if row["name"] == name)
 
 
 def read(folder):
@@ -36,15 +42,18 @@ def test_feature_file(script, tmp_path, feature_file, clusters):
     rows, metrics = read(tmp_path / "train/report")
     assert list(rows[0])[:7] == ["index", "id", "given_label", "predicted_label",
                                  "given_label_prob", "relation_score", "rank"]
-    assert list(rows[0])[7:] == [*NAMES[:-1], "is_noisy"]
+    assert list(rows[0])[7:16] == [*NAMES[:-1], "is_noisy"]
+    added = [name for name in list(rows[0])[16:] if not name.startswith("cleanlab")]
+    assert added == [*BEYOND, "auto_score", "auto_rank", "suggested_label"]
     scores = np.array([row["relation_score"] for row in rows], dtype=np.float32)
     np.testing.assert_allclose(scores, dense_score(features, probs, labels, 1.5), atol=1e-5)
     assert sorted(int(row["rank"]) for row in rows) == list(range(1, 121))
     assert {row["index"] for row in rows if int(row["rank"]) <= 8} == set("01234567")
     assert [row["is_noisy"] for row in rows[7:9]] == ["True", "False"]
 
-    assert [row["name"] for row in metrics["rows"]] == NAMES
-    assert metrics["rows"][-1] | {"name": "", "group": ""} == pytest.approx(
+    names = [row["name"] for row in metrics["rows"] if not row["name"].startswith("cleanlab")]
+    assert names == [*NAMES, *BEYOND, "auto"]
+    assert figures(metrics) | {"name": "", "group": ""} == pytest.approx(
         {"name": "", "group": "", "auroc": 1, "ap": 1, "tnr95": 1, "fpr95": 0})
     assert metrics["data"]["n"] == 120 and metrics["data"]["classes"] == 4
     assert metrics["settings"]["pow"] == 1.5 and metrics["peak_memory_mib"] > 0
@@ -62,8 +71,7 @@ def test_golden_file_gives_golden_scores(script, tmp_path, golden):
     refined = golden["refined/cos_p/pow4"]
     np.testing.assert_allclose([float(row["relation_score"]) for row in rows],
                                -refined / np.abs(refined).max(), atol=1e-5)
-    figures = metrics["rows"][-1]
-    np.testing.assert_allclose([figures[key] for key in ("auroc", "ap", "tnr95")],
+    np.testing.assert_allclose([figures(metrics)[key] for key in ("auroc", "ap", "tnr95")],
                                golden["metrics/relation/cos_p/pow4"], atol=1e-4)
 
 
@@ -83,7 +91,51 @@ def test_digits_and_hop(script, tmp_path):
 def test_options_find_the_planted_errors(script, tmp_path, feature_file, option, value):
     script("detect.py", "--features", feature_file, "--output", tmp_path / "out", option, value)
     _, metrics = read(tmp_path / "out")
-    assert metrics["rows"][-1]["ap"] == pytest.approx(1)
+    assert figures(metrics)["ap"] == figures(metrics, "auto")["ap"] == pytest.approx(1)
+
+
+def test_own_data_are_listed_by_auto(script, tmp_path, feature_file):
+    shown = script("detect.py", "--features", feature_file, "--output", tmp_path / "out").stdout
+    rows, metrics = read(tmp_path / "out")
+    assert "by auto (auto_rank in scores.csv)" in shown and "suggested" in shown
+    assert "about 8 of 120 labels (6.7 %) are wrong" in shown
+    assert metrics["estimated_wrong"] == 8
+    assert metrics["regime"]["model"] == pytest.approx(112 / 120)
+    assert {row["index"] for row in rows if int(row["auto_rank"]) <= 8} == set("01234567")
+    assert all(int(row["suggested_label"]) == int(row["index"]) % 4 for row in rows)
+
+
+@pytest.mark.parametrize("kernel", ["cos_p", "cos"])
+def test_probs_loo_puts_leave_one_out_in_front(script, tmp_path, feature_file, kernel):
+    words = "detect.py", "--features", feature_file, "--kernel", kernel, "--output"
+    script(*words, tmp_path / "model")
+    shown = script(*words, tmp_path / "loo", "--probs", "loo").stdout
+    (model, same), (loo, metrics) = read(tmp_path / "model"), read(tmp_path / "loo")
+    assert metrics["rows"] == same["rows"] and metrics["settings"]["probs"] == "loo"
+    assert "relation" in shown
+    if kernel == "cos_p":
+        for row, other in zip(loo, model):
+            assert row["relation_score"] == other["relation (loo)"]
+            assert row["relation"] == other["relation_score"]
+            assert float(row["loss (loo)"]) == pytest.approx(
+                -np.log(float(row["given_label_prob"])), rel=1e-4)
+    else:  # no probability in it
+        assert [row["relation_score"] for row in loo] == [row["relation_score"] for row in model]
+        assert "relation (loo)" not in model[0]
+
+
+def test_several_epochs(script, refused, tmp_path):
+    build(tmp_path / "digits_noise0.2", 20, progress=False)
+    words = "detect.py", "-n", "digits_noise0.2_20", "--cache_dir", tmp_path, "--verbose", "False"
+    shown = script(*words, "--epochs", 10, 20).stdout
+    assert "by relation (rank in scores.csv)" in shown  # an experiment, not one's own data
+    rows, metrics = read(tmp_path / "digits_noise0.2/report")
+    weights = metrics["epoch_weights"]
+    assert weights["epoch 10"] > weights["epoch 20"] > 0
+    assert sum(weights.values()) == pytest.approx(1)
+    assert figures(metrics, "auto")["ap"] > 0.98
+    assert f"epoch 10 ({weights['epoch 10']:.2f})" in shown
+    assert "feat_train_30.pt" in refused(*words, "--epochs", 30)
 
 
 @pytest.mark.parametrize("change, line", [
@@ -115,6 +167,10 @@ def test_odd_data_have_finite_scores_and_a_line(script, tmp_path, feature_file, 
     (["--device", "tpu"], "argument --device: expected auto, cpu, cuda, cuda:N or mps"),
     (["--device", "cuda:99"], "--device cuda:99: 0 CUDA devices were found"),
     (["--bogus"], "unrecognized arguments: --bogus"),
+    (["--probs", "mine"], "argument --probs: invalid choice: 'mine'"),
+    (["--epochs", "0"], "argument --epochs: expected a whole number of at least 1, got '0'"),
+    (["--epochs", "10"], "--epochs: a feature file holds one epoch"),
+    (["-n", "resnet50", "--epochs", "10"], "--epochs: the files of resnet50 carry no epoch"),
     (["--features", "nowhere.npz"], "nowhere.npz: no such file"),
     (["-n", "digits_noise0.08"], "expected an epoch after the last '_'"),
     (["-n", "../digits_60"], "--name '../digits_60': expected letters, digits"),

@@ -1,0 +1,98 @@
+"""Leave-one-out probabilities: what they cost, and what a slow cross-validation would give instead.
+
+    python benchmarks/leave_one_out.py --n 200000                # beside the relation scores
+    python benchmarks/leave_one_out.py --against digits_noise0.08_60 --cache_dir results
+
+The first prints seconds on simulated ImageNet-like data (--dim, --classes). The second compares, on
+an experiment of the digits, average precision and seconds of the loss on leave-one-out and on
+10-fold cross-validated probabilities of logistic regression, each with its own choice of penalty.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.model_selection import cross_val_predict
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import simulate  # noqa: E402  (after the project's root is known)
+from digits import samples as digits  # noqa: E402
+from experiment import registry  # noqa: E402
+from relation import (  # noqa: E402
+    evaluate,
+    leave_one_out_probs,
+    relation_scores,
+    unit_rows,
+)
+
+FOLDS = 10
+
+
+def at_size(n: int, *, dim: int, classes: int, relate: bool) -> dict[str, float]:
+    """Seconds of leave-one-out probabilities, and of the relation scores of the same rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, simulate.__file__, "--out", folder, "--n", str(n),
+                        "--dim", str(dim), "--classes", str(classes)], check=True)
+        features, probs, labels, _ = simulate.read(Path(folder))
+        started = time.perf_counter()
+        leave_one_out_probs(features, labels, classes, progress=True)
+        seconds = {"leave_one_out": time.perf_counter() - started}
+        if relate:
+            started = time.perf_counter()
+            relation_scores(features, probs, labels, progress=True)
+            seconds["relation"] = time.perf_counter() - started
+    return {"rows": n, "dim": dim, "classes": classes, "threads": torch.get_num_threads(),
+            **{f"{name}_seconds": round(value, 1) for name, value in seconds.items()}}
+
+
+def against_cross_validation(name: str, cache_dir: Path) -> dict[str, dict[str, float]]:
+    """Average precision of -log p_y and seconds, for both ways to out-of-sample probabilities."""
+    experiment = registry.find(name, "digits", cache_dir)
+    samples = digits.load_train(experiment.folder, experiment.epoch)
+    features, labels = unit_rows(samples.features), samples.labels
+    classes = samples.probs.shape[1]
+    started = time.perf_counter()
+    loo = leave_one_out_probs(features, labels, classes)
+    loo_seconds = time.perf_counter() - started
+    started = time.perf_counter()
+    logistic = LogisticRegressionCV(Cs=5, cv=3, scoring="neg_log_loss", max_iter=1000)
+    folds = cross_val_predict(logistic, features.numpy(), labels.numpy(), cv=FOLDS,
+                              method="predict_proba")
+    fold_seconds = time.perf_counter() - started
+    return {"leave-one-out ridge": _figures(loo, labels, samples.is_noisy, loo_seconds),
+            f"{FOLDS}-fold logistic": _figures(torch.from_numpy(folds), labels, samples.is_noisy,
+                                               fold_seconds)}
+
+
+def _figures(probs: Tensor, labels: Tensor, is_noisy: Tensor, seconds: float) -> dict[str, float]:
+    loss = -probs.gather(1, labels[:, None])[:, 0].clamp(min=1e-30).log()
+    return {"ap": round(evaluate(loss.numpy(), is_noisy.numpy()).ap, 4),
+            "seconds": round(seconds, 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=20_000, help="rows (default: %(default)s)")
+    parser.add_argument("--dim", type=int, default=1024, help="features (default: %(default)s)")
+    parser.add_argument("--classes", type=int, default=1000, help="classes (default: %(default)s)")
+    parser.add_argument("--no_relation", action="store_true", help="leave-one-out alone")
+    parser.add_argument("--against", metavar="NAME", help="digits experiment to compare on")
+    parser.add_argument("--cache_dir", type=Path, default=Path("results"),
+                        help="folder of the experiments (default: %(default)s)")
+    args = parser.parse_args()
+    print(json.dumps(
+        against_cross_validation(args.against, args.cache_dir) if args.against else
+        at_size(args.n, dim=args.dim, classes=args.classes, relate=not args.no_relation)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import torch
+from scipy.stats import rankdata
+from torch.nn.functional import one_hot
+
+from relation import auto_scores, evaluate
+from relation.auto import average_ranks
+
+
+@pytest.fixture
+def blobs():
+    """features, true labels, given labels, is_noisy of 600 rows in 3 classes, 60 labels wrong."""
+    generator = torch.Generator().manual_seed(0)
+    true = torch.arange(600) % 3
+    features = 2 * torch.eye(3, 12)[true] + 0.45 * torch.randn(600, 12, generator=generator)
+    given = true.clone()
+    given[:60] = (given[:60] + 1) % 3
+    return features, true, given, given != true
+
+
+def sure_of(labels, confidence=0.9):
+    """Probabilities (N, 3) of a model that believes `labels`."""
+    return torch.where(one_hot(labels, 3).bool(), confidence, (1 - confidence) / 2)
+
+
+def test_a_model_that_memorised_is_not_asked(blobs):
+    features, _, given, is_noisy = blobs
+    found = auto_scores(features, sure_of(given), given)
+    assert found.regime.model == 1 and found.regime.weight == 0
+    assert found.regime.rejected_too == 0 and found.regime.accepted_too == 1
+    assert evaluate(found.scores.numpy(), is_noisy.numpy()).ap > 0.95
+
+
+def test_a_model_that_knows_is_asked(blobs):
+    features, true, given, is_noisy = blobs
+    found = auto_scores(features, sure_of(true), given)
+    assert found.regime.weight > 0.9 and found.regime.model == pytest.approx(0.9)
+    assert evaluate(found.scores.numpy(), is_noisy.numpy()).ap > 0.99
+
+
+def test_a_model_that_knows_nothing_is_not_asked(blobs):
+    features, true, given, is_noisy = blobs
+    found = auto_scores(features, sure_of((given + 2) % 3), given)  # rejects every label
+    assert found.regime.rejected_too == 1 and found.regime.weight == 0
+    assert evaluate(found.scores.numpy(), is_noisy.numpy()).ap > 0.95
+
+
+def test_how_many_are_wrong_and_what_they_are(blobs):
+    features, true, given, is_noisy = blobs
+    found = auto_scores(features, sure_of(given), given)
+    assert found.n_wrong == pytest.approx(60, rel=0.1)
+    assert (found.suggested_labels[is_noisy] == true[is_noisy]).float().mean() > 0.95
+    assert set(found.parts) == {"loss (loo)", "loss (refit)", "neighbours"}
+    for scores in (*found.parts.values(), found.scores):
+        assert scores.shape == (600,) and scores.isfinite().all()
+    np.testing.assert_allclose(found.probs.sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n, classes", [(1, 1), (1, 3), (4, 1), (4, 3)])
+def test_tiny_sets_are_finite(n, classes):
+    labels = torch.arange(n) % classes
+    for features in (torch.zeros(n, 2), torch.eye(n, 2)):
+        found = auto_scores(features, torch.full((n, classes), 1 / classes), labels)
+        assert found.scores.isfinite().all() and ((found.scores >= 0) & (found.scores <= 1)).all()
+        assert 0 <= found.n_wrong <= n
+
+
+def test_permuting_the_rows_permutes_the_scores(blobs):
+    features, _, given, _ = blobs
+    order = torch.randperm(600, generator=torch.Generator().manual_seed(1))
+    expected = auto_scores(features, sure_of(given), given)
+    found = auto_scores(features[order], sure_of(given)[order], given[order])
+    np.testing.assert_allclose(found.scores, expected.scores[order], atol=2 / 600)
+    assert found.n_wrong == expected.n_wrong
+
+
+def test_equal_scores_share_a_rank():
+    scores = torch.tensor([3.0, 1.0, 3.0, 2.0, 3.0])
+    np.testing.assert_allclose(average_ranks(scores), rankdata(scores.numpy()) / 5)
