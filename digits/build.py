@@ -15,6 +15,7 @@ from tqdm import tqdm
 from digits.data import INLIER_CLASSES, Part, parse, parts
 from digits.models import DigitsNet
 from experiment import store
+from experiment.errors import InputError
 
 BATCH = 64
 LEARNING_RATE = 2e-3
@@ -32,6 +33,8 @@ def build(folder: Path, epoch: int, *, progress: bool = True) -> None:
     Raises InputError for a folder whose name is no digits experiment.
     """
     variant = parse(folder.name)
+    if epoch < 1:
+        raise InputError(f"--name {folder.name}_{epoch}: expected an epoch of at least 1")
     data = parts(variant)
     _save_targets(folder, data)
     with _one_thread(), torch.random.fork_rng(devices=[]):

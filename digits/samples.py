@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from digits.data import parse
 from experiment import store
 from experiment.errors import InputError
 from experiment.extraction import Extraction
@@ -57,6 +58,10 @@ def _features(folder: Path, epoch: int, part: str) -> Tensor:
 
 
 def _existing(path: Path, folder: Path, epoch: int) -> Path:
+    if not path.is_file() and parse(folder.name).noise and "train" not in path.name \
+            and path.suffix == ".pt" and path.name != "target.pt":
+        raise InputError(f"--name {folder.name}_{epoch}: digits with noise in their name have no "
+                         f"validation and OOD parts; digits_{epoch} has")
     if not path.is_file():
         raise InputError(f"{path}: no such file; make it with "
                          f"python download.py -n {folder.name}_{epoch}")

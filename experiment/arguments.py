@@ -83,7 +83,7 @@ def add_experiment_options(parser: argparse.ArgumentParser, *, name: str) -> Non
     group.add_argument("-d", "--dataset", choices=("imagenet", "digits"), default="imagenet",
                        help="where the data come from; digits_* names imply digits "
                             "(default: %(default)s)")
-    group.add_argument("-e", "--epoch", type=positive_integer, metavar="E",
+    group.add_argument("-e", "--epoch", type=integer_from_zero, metavar="E",
                        help="epoch of the features (default: from the name)")
     group.add_argument("--features", type=Path, metavar="FILE",
                        help="your own data instead: .npz, .pt or .safetensors with features, "
@@ -204,6 +204,10 @@ def positive_integer(text: str) -> int:
     return int(_number(text, int, "a whole number of at least 1", lambda value: value >= 1))
 
 
+def integer_from_zero(text: str) -> int:
+    return int(_number(text, int, "a whole number of at least 0", lambda value: value >= 0))
+
+
 def positive_number(text: str) -> float:
     return _number(text, _whole_or_not, "a number above 0",
                    lambda value: value > 0 and math.isfinite(value))
@@ -235,7 +239,7 @@ def truth(text: str) -> bool:
 
 def device_name(text: str) -> str:
     kind, _, number = text.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not (
+    if kind not in ("auto", "cpu", "cuda", "mps") or (":" in text and not (
             kind == "cuda" and number.isdecimal())):
         raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda, cuda:N or mps, got {text!r}")
     return text
@@ -243,7 +247,7 @@ def device_name(text: str) -> str:
 
 def _whole_or_not(text: str) -> float:
     value = float(text)
-    return int(value) if value.is_integer() else value
+    return int(value) if value.is_integer() and value < 1000 else value
 
 
 def _number(text: str, kind: Callable[[str], float], expected: str,

@@ -33,7 +33,8 @@ from experiment.registry import Published
 
 ADDRESS = "https://drive.google.com/drive/folders/"
 RECORD = "download.json"
-TENSOR_FILES = (".pt", ".pth")
+# As torch.save writes them. Not every .bin: training_args.bin holds a class, and nothing reads it.
+TENSOR_FILES = ("*.pt", "*.pth", "pytorch_model*.bin")
 TIMEOUT = (15, 60)  # seconds to connect, and between bytes; gdown alone would wait for ever
 RETRIES = 4  # of one file when its connection breaks, after up to 1, 2, 4 and 8 seconds
 
@@ -110,7 +111,7 @@ def _fault(path: Path, size: int | None) -> str | None:
     if not path.is_file():
         return "missing"
     found = path.stat().st_size
-    if path.suffix in TENSOR_FILES:
+    if any(path.match(pattern) for pattern in TENSOR_FILES):
         try:
             store.load(path)
         except InputError as error:

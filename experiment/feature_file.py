@@ -67,7 +67,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile,
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile,
             zlib.error) as error:
         raise InputError(f"{path}: not a readable .npz file ({error}); text must be stored as a "
                          f"numpy string array, not as objects") from error

@@ -30,12 +30,15 @@ class Graph:
 
     @classmethod
     def of(cls, chosen: str, folder: Path, settings: RelationSettings) -> "Graph | None":
-        """What --graph asks for: auto (full runs of cos_p, in `folder`), off, or a file."""
+        """What --graph asks for: auto (full runs of cos_p, in `folder`), off, or a file.
+
+        A run with the dense engine is there to check the other, and reads nothing kept.
+        """
         if chosen == "off":
             return None
         if chosen != "auto":
             return cls(Path(chosen), trusted=True)
-        if settings.hop > 1 or settings.kernel != "cos_p":
+        if settings.hop > 1 or settings.kernel != "cos_p" or settings.engine != "auto":
             return None
         return cls(folder / f"graph_{settings.kernel}_pow{settings.temperature}.pt")
 
@@ -58,9 +61,23 @@ class Graph:
                              f"'score'; remove it to have them computed, or choose --graph off")
         return score.float()
 
-    def save(self, score: Tensor, fingerprint: str, settings: RelationSettings) -> None:
-        """Write both files, so that at no moment an old sidecar speaks for a new file."""
-        self.sidecar.unlink(missing_ok=True)
+    def save(self, score: Tensor, fingerprint: str, settings: RelationSettings) -> str | None:
+        """Write both files, so that at no moment an old sidecar speaks for a new file.
+
+        Returns why they are not kept, if so: a file without a sidecar is somebody else's and stays,
+        and scores that took hours are not given up because they cannot be kept.
+        """
+        if self.path.exists() and not self.sidecar.exists():
+            return (f"{self.path} does not say what it was computed from: not used (--graph "
+                    f"{self.path} would), and not replaced")
+        try:
+            self._write(score, fingerprint, settings)
+        except (InputError, OSError) as error:
+            return f"scores before refinement are not kept: {error}"
+        return None
+
+    def _write(self, score: Tensor, fingerprint: str, settings: RelationSettings) -> None:
+        store.save_json(None, self.sidecar)  # ours, and matching nothing, until both are written
         empty: dict[str, list] = {"top": [], "top_val": [], "low": [], "low_val": []}
         store.save({"score": score, **empty}, self.path)
         store.save_json(made_from(fingerprint, settings), self.sidecar)

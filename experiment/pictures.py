@@ -17,7 +17,7 @@ GOOD, BAD, MUTED = "#4477aa", "#ee6677", "#bbbbbb"
 
 def draw_scores(result: Result, path: Path) -> None:
     """Histogram of the relation score; beside it precision-recall where the truth is known."""
-    score = result.relation_score.numpy()
+    score = result.relation_score.double().numpy()  # float32 has no 60 bins in a narrow range
     truth = None if result.truth is None else getattr(result.samples, result.truth).numpy()
     evaluated = truth is not None and truth.any() and not truth.all()
     figure, axes = plt.subplots(1, 1 + evaluated, figsize=(5 * (1 + evaluated), 3.6),

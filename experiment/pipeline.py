@@ -47,10 +47,13 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     clock.lap("fingerprint")
     baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels)
     kept = samples.every(settings.hop)
-    columns = {name: scores[::settings.hop] for name, scores in baselines.items()}
+    columns = {name: scores[kept.index] for name, scores in baselines.items()
+               if scores.isfinite().all()}
     clock.lap("baselines")
 
     features, probs, notes = on_device(kept, settings)
+    notes += [f"{name} is left out: it overflows on these features"
+              for name in baselines if name not in columns]
     labels = kept.labels.to(features.device)
     how = dict(kernel=settings.kernel, temperature=settings.temperature,
                threshold=settings.threshold, chunk=settings.chunk, engine=settings.engine,
@@ -61,14 +64,17 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
         initial = initial.to(features.device)
     else:
         initial = relation.relation_scores(features, probs, labels, **how)
-        if graph is not None:
-            graph.save(initial, fingerprint, settings)
+        if graph is not None and (problem := graph.save(initial, fingerprint, settings)):
+            notes.append(problem)
     found = relation.detect_label_noise(features, probs, labels, noise_threshold=noise_threshold,
                                         n_iter=n_iter, initial=initial, **how)
     columns["relation (initial)"] = -relation.relative(initial).cpu()
     clock.lap("relation")
 
     score = found.scores.cpu()
+    if n_iter > 1 and not found.estimated_noise.any():
+        notes.append(f"no row is below -{noise_threshold} of the largest score: there was nothing "
+                     f"to refine by, and both relation rows are the same")
     if not score.any():
         notes.append(f"no relation is above the threshold {settings.threshold}: every relation "
                      f"score is 0; try a smaller --thres")

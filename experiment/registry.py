@@ -83,6 +83,8 @@ def find(name: str, dataset: str, cache_dir: Path, epoch: int | None = None) -> 
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(f"--name {name!r}: expected letters, digits, '.', '_' and '-' only")
+    if dataset == "digits" and not name.startswith("digits"):
+        raise InputError(f"--name {name}: expected {DIGITS_NAMES} with --dataset digits")
     folder = name
     if name.startswith(("mae", "digits")):
         folder, _, last = name.rpartition("_")

@@ -44,6 +44,9 @@ class Samples:
     def __post_init__(self) -> None:
         if self.index is None:
             _check(self)
+            for entry in fields(self):  # a saved nn.Parameter would ask for gradients all the way
+                if isinstance(value := getattr(self, entry.name), Tensor) and value.requires_grad:
+                    object.__setattr__(self, entry.name, value.detach())
             object.__setattr__(self, "index", torch.arange(len(self.features)))
 
     def __len__(self) -> int:
@@ -51,6 +54,7 @@ class Samples:
 
     def every(self, hop: int) -> "Samples":
         """Rows 0, hop, 2 hop, …"""
+        hop = min(hop, len(self))
         per_row = {f.name: getattr(self, f.name) for f in fields(self)
                    if f.name not in ("source", "class_names", "weight", "bias", "extra", "notes")}
         return replace(self, extra={name: texts[::hop] for name, texts in self.extra.items()},

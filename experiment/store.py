@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import secrets
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ _HARMLESS = [
     (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
 ]
 
+# What torch and the unpickler raise on bytes that are no such file, or half of one.
+UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError,
+              AssertionError, struct.error, pickle.UnpicklingError)
+
 
 def load(path: Path) -> Any:
     """What torch.save wrote, tensors memory-mapped where the format allows it.
@@ -43,7 +48,7 @@ def load(path: Path) -> Any:
                 if "mmap can only be used" not in str(error):
                     raise
                 return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path}: not a readable tensor file as torch.save writes it "
                          f"({reason[:200]})") from error

@@ -6,6 +6,8 @@ Set the two folders here, in the environment (IMGNET_DIR, OOD_DIR), or by --imag
 
 import functools
 import os
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,10 @@ IMGNET_DIR = Path(os.environ.get("IMGNET_DIR") or DATA / "imagenet")  # holds tr
 OOD_DIR = Path(os.environ.get("OOD_DIR") or DATA / "ood")
 # In the order of the published features; each holds folders of images.
 OOD_SETS = {"places": "Places", "sun": "SUN", "inat": "iNaturalist", "dtd": "dtd/images"}
+
+# What Pillow raises for broken files of the various formats, and for one of absurdly many pixels.
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
+          Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -119,8 +125,7 @@ class Images(Dataset):
         try:
             with Image.open(path) as image:
                 return self.transform(image.convert("RGB")), ""
-        # What Pillow raises for broken files of the various formats.
-        except (OSError, SyntaxError, ValueError) as error:
+        except BROKEN as error:
             return None, f"{path}: not a readable image ({error})"
 
 

@@ -42,7 +42,7 @@ TOP = 5  # classes among which an image's own counts as found, besides the first
 class Record:
     """How far an extraction is, and what it is of; kept as feat_*.json."""
 
-    source: dict[str, Any]  # network, weights, images, sets, precision
+    source: dict[str, Any]  # network, weights (of the file, and as built), images, sets, precision
     dim: int
     done: int = 0  # rows
     top1: int = 0  # rows whose folder's class has the largest logit
@@ -77,9 +77,13 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
     with _exclusive(path.with_suffix(".rows")) as rows:
         for left in path.parent.glob(f".{path.stem}.*.part"):  # by a kill in mid-write
             left.unlink()
-        if path.is_file():  # another process wrote it while this one waited
-            Path(rows.name).unlink(missing_ok=True)
-            return
+        if path.is_file():
+            problem = misfit(path, network, images)
+            if not problem:  # another process wrote it while this one waited
+                Path(rows.name).unlink(missing_ok=True)
+                return
+            print(f"{path.name}: {problem}; starting over")
+            path.unlink()  # before the first record of the new one, which it would pass for
         record = _resume(Record(_source(network, model, images, device),
                                 model.get_classifier().in_features), path, rows)
         _check_space(len(images), record, path)
@@ -110,6 +114,32 @@ def record_of(path: Path) -> Record | None:
         return Record(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):  # missing, not JSON, or not a record
         return None
+
+
+def misfit(path: Path, network: models.Network, images: ImageSet | None) -> str:
+    """Why the features in `path` are not those of this network and these images; empty if they are.
+
+    Without images only the network counts. Empty, too, for a file that was brought from elsewhere:
+    it has no record, or that of an extraction which did not come to its end.
+    """
+    record = record_of(path)
+    if record is None or record.done < sum(record.source.get("sets", {}).values()):
+        return ""
+    if not _weights(network).items() <= record.source.items():
+        return f"extracted with other weights than {network.source}"
+    if images is not None and not _images(images).items() <= record.source.items():
+        return f"extracted from other images than those in {images.root}"
+    return ""
+
+
+def tidy(path: Path) -> None:
+    """Remove the rows beside finished features, which a kill at the last moment leaves."""
+    rows = path.with_suffix(".rows")
+    # None there, in use by another process, or a folder that is not ours to write in.
+    with contextlib.suppress(OSError), open(rows, "r+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(file, rows):
+            rows.unlink()
 
 
 def _computed(model: nn.Module, images: Images, start: int, device: torch.device,
@@ -173,7 +203,7 @@ def _keep(record: Record, rows: BinaryIO, path: Path) -> None:
 
 def _resume(record: Record, path: Path, rows: BinaryIO) -> Record:
     """The record of an earlier run of the same source if there is one; `rows` cut to fit it."""
-    size = os.path.getsize(rows.name)
+    size = os.fstat(rows.fileno()).st_size
     earlier = record_of(path)
     if earlier is not None and size >= earlier.bytes_done > 0:
         if (earlier.source, earlier.dim) == (record.source, record.dim):
@@ -205,13 +235,25 @@ def _report(record: Record, images: ImageSet, path: Path) -> None:
 @contextlib.contextmanager
 def _exclusive(path: Path) -> Iterator[BinaryIO]:
     """The file opened for appending, by one process at a time; a killed one leaves it free."""
-    with open(path, "a+b") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{path}: waiting for another process that writes it")
-            fcntl.lockf(file, fcntl.LOCK_EX)
-        yield file
+    while True:
+        with open(path, "a+b") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"{path}: waiting for another process that writes it")
+                fcntl.lockf(file, fcntl.LOCK_EX)
+            except OSError:
+                pass  # some cluster file systems have no locks: then nobody is kept out
+            if _is_at(file, path):  # else the process that had the lock has removed the file
+                yield file
+                return
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _check_space(n: int, record: Record, path: Path) -> None:
@@ -228,6 +270,13 @@ def _source(network: models.Network, model: nn.Module, images: ImageSet,
     for key, value in model.state_dict().items():
         weights.update(key.encode())
         weights.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return {"network": network.architecture, "weights_sha256": weights.hexdigest(),
-            "images_sha256": hashlib.sha256(images.names).hexdigest(), "sets": images.sets,
+    return {**_weights(network), "weights_sha256": weights.hexdigest(), **_images(images),
             "precision": "mixed" if device.type == "cuda" else "float32"}
+
+
+def _weights(network: models.Network) -> dict[str, Any]:
+    return {"network": network.architecture, "weights": models.fingerprint(network)}
+
+
+def _images(images: ImageSet) -> dict[str, Any]:
+    return {"images_sha256": hashlib.sha256(images.names).hexdigest(), "sets": images.sets}

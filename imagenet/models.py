@@ -5,6 +5,8 @@ One way to features and logits for all of them: the feature is what enters the f
 """
 
 import difflib
+import functools
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,9 @@ from experiment.errors import InputError
 MAE = {"mae_base": "vit_base_patch16_224", "mae_large": "vit_large_patch16_224"}
 # Training checkpoints wrap the weights; an average over training steps comes first where kept.
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+# Experiments of the other domains, and what runs them.
+ELSEWHERE = {"sst2": "python language/detect.py -t sst2",
+             "mnli": "python language/detect.py -t mnli", "esc50": "python speech/detect.py"}
 
 
 class Head(NamedTuple):
@@ -60,6 +65,9 @@ def find(folder: Path, epoch: int | None, checkpoint: Path | None) -> Network:
     mae_base*, mae_large*: checkpoint-<epoch>.pth in the folder. Else the folder's name is timm's.
     """
     name = folder.name
+    if name in ELSEWHERE:
+        raise InputError(f"--name {name}: not an experiment on ImageNet; {name} is run by "
+                         f"{ELSEWHERE[name]}")
     if name.startswith("mae"):
         architecture = next((MAE[kind] for kind in MAE if name.startswith(kind)), None)
         if architecture is None:
@@ -74,6 +82,17 @@ def find(folder: Path, epoch: int | None, checkpoint: Path | None) -> Network:
         raise InputError(f"--name {name}: not an experiment, nor a model of timm"
                          + (f"; did you mean {', '.join(near)}?" if near else ""))
     return Network(name, name, checkpoint)
+
+
+def fingerprint(network: Network) -> str:
+    """What tells the weights from others, without building the model: SHA-256 of their file.
+
+    A second for 1 GB, once. Of timm's own weights it is the name that they are published under.
+    """
+    if network.weights is None:
+        return f"timm/{network.architecture}.{timm.get_pretrained_cfg(network.architecture).tag}"
+    status = network.weights.stat()
+    return _sha256(network.weights, status.st_size, status.st_mtime_ns)
 
 
 def read_head(network: Network) -> Head:
@@ -130,6 +149,13 @@ def features_and_logits(model: nn.Module, images: Tensor) -> tuple[Tensor, Tenso
     """images (N, 3, H, W) -> (N, D), (N, C)."""
     features = model.forward_head(model.forward_features(images), pre_logits=True)
     return features, model.get_classifier()(features)
+
+
+@functools.cache  # three splits ask for it
+def _sha256(path: Path, size: int, changed_ns: int) -> str:
+    """Of the file as it is at this size and time of change."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _from_timm(network: Network) -> nn.Module:

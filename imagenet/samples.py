@@ -31,7 +31,8 @@ def load_train(folder: Path, epoch: int | None, extraction: Extraction) -> Sampl
 
     Raises InputError where no labels are known, or files do not fit together.
     """
-    return _train(_Experiment.of(folder, epoch, extraction), demand_labels=True)
+    experiment = _Experiment.of(folder, epoch, extraction)
+    return _train(experiment, _known_labels(experiment), demand_labels=True)
 
 
 def load_val(folder: Path, epoch: int | None, extraction: Extraction) -> Samples:
@@ -43,8 +44,10 @@ def load_val(folder: Path, epoch: int | None, extraction: Extraction) -> Samples
     listed = None if extraction.val_list is None else data.read_list(extraction.val_list)
     experiment = _Experiment.of(folder, epoch, extraction)
     path, rows = experiment.features("val")
-    if listed is None and data.is_there("val", extraction):
-        listed = data.read("val", extraction)
+    unlisted = ""
+    if listed is None:
+        listed, unlisted = experiment.listing("val")
+        unlisted = unlisted and f" ({unlisted})"
     classes = len(experiment.head.weight)
     if listed is not None:
         if problem := _misfit(listed, len(rows), classes):
@@ -57,11 +60,11 @@ def load_val(folder: Path, epoch: int | None, extraction: Extraction) -> Samples
     elif len(rows) == classes * VAL_ROWS_PER_CLASS:
         known = dict(labels=torch.arange(classes).repeat_interleave(VAL_ROWS_PER_CLASS),
                      notes=("no ReaL labels without the images' names: give --val_list FILE or "
-                            "--imagenet_dir DIR",))
+                            f"--imagenet_dir DIR{unlisted}",))
     else:
         raise InputError(f"{path}: {len(rows)} rows are not {VAL_ROWS_PER_CLASS} of each of "
                          f"{classes} classes: their labels need --val_list FILE or --imagenet_dir "
-                         f"DIR")
+                         f"DIR{unlisted}")
     return experiment.samples(path, rows, **known)
 
 
@@ -71,19 +74,23 @@ def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[S
     The training labels are None where they are not known, and a note says why.
     """
     experiment = _Experiment.of(folder, epoch, extraction)
+    known = _known_labels(experiment)
     val_path, val = experiment.features("val")
     ood_path, ood = experiment.features("ood")
     groups = _groups(len(ood), ood_path, extraction)
     rows = torch.cat([val, ood])
     logits = experiment.apply_head(rows, lambda logits: logits)
-    listed = [experiment.names(split, len(part)) for split, part in (("val", val), ("ood", ood))]
+    (val_images, val_problem), (ood_images, ood_problem) = map(experiment.listing, ("val", "ood"))
+    ids = [_names(val_images, len(val)), _names(ood_images, len(ood))]
     test = Samples(
         source=f"{val_path}, {ood_path}", features=rows, logits=logits, probs=probs_of(logits),
         is_ood=torch.arange(len(rows)) >= len(val),
         group=["id"] * len(val) + [name for name, size in groups for _ in range(size)],
-        ids=None if None in listed else [*listed[0], *listed[1]],
+        ids=None if None in ids else [*ids[0], *ids[1]],
+        notes=tuple(f"names of the images unknown: {problem}"
+                    for problem in (val_problem, ood_problem) if problem),
         weight=experiment.head.weight, bias=experiment.head.bias)
-    return _train(experiment, demand_labels=False), test
+    return _train(experiment, known, demand_labels=False), test
 
 
 @dataclass(frozen=True)
@@ -102,15 +109,21 @@ class _Experiment:
         return cls(folder, epoch, extraction, network, models.read_head(network))
 
     def features(self, split: str) -> tuple[Path, Tensor]:
-        """feat_<split>.pt and its rows (N, D), memory-mapped; extracted if it is not there."""
+        """feat_<split>.pt and its rows (N, D), memory-mapped; extracted if it is not there.
+
+        Extracted anew if its record names other weights or images than those asked for.
+        """
         suffix = "" if self.epoch is None else f"_{self.epoch}"
         path = self.folder / "features" / f"feat_{split}{suffix}.pt"
-        if not path.is_file():
+        problem = "no such file (download.py brings the published ones)"
+        if path.is_file():
+            problem = self._outdated(split, path)
+        if problem:
             try:
                 images = data.read(split, self.extraction)
             except InputError as error:
-                raise InputError(f"{path}: no such file (download.py brings the published ones), "
-                                 f"and no images to compute it from: {error}") from error
+                raise InputError(f"{path}: {problem}, and no images to compute it from: "
+                                 f"{error}") from error
             features.extract(self.network, images, path, self.extraction)
         rows, width = store.load(path), self.head.weight.shape[1]
         if not isinstance(rows, Tensor) or rows.ndim != 2 or not rows.is_floating_point():
@@ -119,6 +132,15 @@ class _Experiment:
             raise InputError(f"{path}: features of width {rows.shape[1]} do not fit the final "
                              f"layer of {self.network.source}, which takes {width}")
         return path, rows
+
+    def _outdated(self, split: str, path: Path) -> str:
+        """Why features that were extracted here cannot serve; empty if they can."""
+        if features.record_of(path) is None:
+            return ""  # published: spare the listing of the images
+        problem = features.misfit(path, self.network, self.listing(split)[0])
+        if not problem:
+            features.tidy(path)
+        return problem
 
     def samples(self, path: Path, rows: Tensor, **known: Any) -> Samples:
         return Samples(source=str(path), features=rows, probs=self.apply_head(rows, probs_of),
@@ -135,56 +157,73 @@ class _Experiment:
             result[start:start + BLOCK] = then(linear(block, weight, bias)).cpu()
         return result
 
-    def names(self, split: str, n: int) -> list[str] | None:
-        """File names of the n rows, where the images are there and as many."""
+    def listing(self, split: str) -> tuple[data.ImageSet | None, str]:
+        """The images, where they are there; why they cannot be listed, where they should be."""
         if not data.is_there(split, self.extraction):
-            return None
-        images = data.read(split, self.extraction)
-        return images.ids() if len(images) == n else None
+            return None, ""
+        try:
+            return data.read(split, self.extraction), ""
+        except InputError as error:
+            return None, str(error)
 
 
-def _train(experiment: _Experiment, *, demand_labels: bool) -> Samples:
-    """The rows the network was trained on; labels None and a note where they are not known."""
-    target, extraction = experiment.folder / "target.pt", experiment.extraction
-    if target.is_file():
-        return _train_on_targets(experiment, target)
-    given, problem = None, ""
-    if extraction.train_labels is not None:
-        given = labels.read_labels(extraction.train_labels)
-    path, rows = experiment.features("train")
-    if given is not None and len(given) != len(rows):
-        raise InputError(f"{extraction.train_labels}: {len(given)} labels, but {path} has "
-                         f"{len(rows)} rows")
-    if given is None and data.is_there("train", extraction):
-        images = data.read("train", extraction)
-        problem = _misfit(images, len(rows), len(experiment.head.weight))
-        given = None if problem else torch.from_numpy(images.labels)
-    elif given is None:
-        problem = f"no {target.name}, no train/ in --imagenet_dir, no --train_labels FILE"
-    if problem and demand_labels:
-        raise InputError(f"{path}: training labels unknown: {problem}")
-    return experiment.samples(path, rows, labels=given, ids=experiment.names("train", len(rows)),
-                              notes=(f"training labels unknown: {problem}",) if problem else ())
-
-
-def _train_on_targets(experiment: _Experiment, target: Path) -> Samples:
-    """The rows that target.pt picks, with its labels; ids fall back on their row numbers."""
-    if experiment.extraction.train_labels is not None:
+def _known_labels(experiment: _Experiment) -> labels.Targets | Tensor | None:
+    """What target.pt or --train_labels say: read first, lest a wrong file end hours of work."""
+    target, file = experiment.folder / "target.pt", experiment.extraction.train_labels
+    if not target.is_file():
+        return None if file is None else labels.read_labels(file)
+    if file is not None:
         raise InputError(f"--train_labels: the experiment has labels of its own in {target}")
-    targets = labels.read_targets(target)
+    return labels.read_targets(target)
+
+
+def _train(experiment: _Experiment, known: labels.Targets | Tensor | None, *,
+           demand_labels: bool) -> Samples:
+    """The rows the network was trained on; labels None and a note where they are not known."""
+    if isinstance(known, labels.Targets):
+        return _train_on_targets(experiment, known)
+    path, rows = experiment.features("train")
+    if known is not None and len(known) != len(rows):
+        raise InputError(f"{experiment.extraction.train_labels}: {len(known)} labels, but {path} "
+                         f"has {len(rows)} rows")
+    images, problem = experiment.listing("train")
+    unknown = "names of the training images"
+    if known is None:
+        unknown = "training labels"
+        if images is not None:
+            problem = _misfit(images, len(rows), len(experiment.head.weight))
+            known = None if problem else torch.from_numpy(images.labels)
+        elif not problem:
+            problem = "no target.pt, no train/ in --imagenet_dir, no --train_labels FILE"
+        if problem and demand_labels:
+            raise InputError(f"{path}: training labels unknown: {problem}")
+    return experiment.samples(path, rows, labels=known, ids=_names(images, len(rows)),
+                              notes=(f"{unknown} unknown: {problem}",) if problem else ())
+
+
+def _train_on_targets(experiment: _Experiment, targets: labels.Targets) -> Samples:
+    """The rows that target.pt picks, with its labels; ids fall back on their row numbers."""
     path, rows = experiment.features("train")
     if len(rows) != len(targets.labels):
         if len(rows) <= int(targets.rows.max()):
             raise InputError(f"{path}: {len(rows)} rows; expected the {len(targets.labels)} of "
-                             f"{target}, or the full training set that its idx_clean picks from")
+                             f"{experiment.folder / 'target.pt'}, or the full training set that "
+                             f"its idx_clean picks from")
         rows = rows[targets.rows]
     picked = targets.rows.tolist()
     ids = [str(row) for row in picked]
-    if data.is_there("train", experiment.extraction):
-        names = data.read("train", experiment.extraction).ids()
-        if len(names) > max(picked):
-            ids = [names[row] for row in picked]
-    return experiment.samples(path, rows, labels=targets.labels, is_noisy=targets.is_noisy, ids=ids)
+    images, problem = experiment.listing("train")
+    if images is not None and len(images) > max(picked):
+        names = images.ids()
+        ids = [names[row] for row in picked]
+    return experiment.samples(
+        path, rows, labels=targets.labels, is_noisy=targets.is_noisy, ids=ids,
+        notes=(f"names of the training images unknown: {problem}",) if problem else ())
+
+
+def _names(images: data.ImageSet | None, n: int) -> list[str] | None:
+    """File names of the n rows, where the images are there and as many."""
+    return images.ids() if images is not None and len(images) == n else None
 
 
 def _misfit(images: data.ImageSet, n: int, classes: int) -> str:

@@ -3,8 +3,10 @@
 What is computed: for every row the sum, over all rows of a target set, of a signed relation made
 of two inner products (features, probabilities); see `kernel.py` for the formula. Done naively this
 is an (N, M) matrix: 6 TiB for ImageNet against itself. So it is computed tile by tile and summed
-as it goes (`scores.py`). Held in memory are the inputs (in any precision, memory-mapped if need
-be), one tile in float32, and one accumulator per row; nothing depends on the tile size but speed.
+as it goes: plainly (`scores.py`), or over the few pairs that can count (`sums.py`, `pruning.py`).
+Held in memory are the inputs (in any precision, memory-mapped if need be), one tile in float32,
+the large probabilities of each row, and one accumulator per row and worker; nothing depends on
+the tile size but speed.
 
 Everything takes and returns torch tensors, on any device. Every score that leaves a public
 function is HIGHER = MORE SUSPICIOUS, with one exception that says so in its name and docstring:

@@ -4,9 +4,11 @@ Both return (N,) float32, HIGHER = MORE OUTLYING. N source (test) rows, M target
 no labels. Kim, Yun, Song 2023, section 4.
 """
 
+import torch
 from torch import Tensor
 
-from relation.scores import relation_scores, relation_topk
+from relation.scores import extremes, relation_scores
+from relation.tiles import pair_rows
 
 EPS = 1e-6  # a row without any kept edge scores 1 / EPS
 
@@ -26,6 +28,7 @@ def detect_ood(features: Tensor, probs: Tensor | None, target_features: Tensor,
     return 1 / (reliability + EPS)
 
 
+@torch.no_grad()
 def knn_scores(features: Tensor, target_features: Tensor, *, k: int, chunk: int = 250,
                progress: bool = False) -> Tensor:
     """1 / (v + 1e-6) with v the (k+1)-th largest cosine to the training rows (0 where negative).
@@ -33,6 +36,7 @@ def knn_scores(features: Tensor, target_features: Tensor, *, k: int, chunk: int 
     After Sun et al. 2022, who take the distance to the k-th neighbour instead.
     Raises ValueError for k outside 0 .. M - 1.
     """
-    nearest, _, _, _ = relation_topk(features, None, target_features=target_features,
-                                     kernel="cos", k=k, chunk=chunk, progress=progress)
+    source, target = pair_rows(features, None, None, target_features, None, None, kernel="cos")
+    [(nearest, _)] = extremes(source, target, sides=(True,), kernel="cos", k=k, chunk=chunk,
+                              progress=progress)
     return 1 / (nearest[:, -1] + EPS)

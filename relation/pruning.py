@@ -14,7 +14,8 @@ and for a block of source rows with m_c = max over its rows of p_ic
 
 The sum runs over lists, class by class, of the rows that have a peak there: a few additions for
 each target row that shares a class with the block, none for the others. What it lets through is
-compared by its true p_i . p_j before any feature is read (see `scores.py`).
+compared by its true p_i . p_j before any feature is read (see `sums.py`). Where 2 L floor reaches
+the threshold, as sums far above 1 make it, nothing is pruned.
 
 N source rows, M target rows, D features, C classes, E peaks.
 """
@@ -26,8 +27,8 @@ from torch import Tensor
 
 from relation.tiles import row_slices
 
-FLOORS = (1 / 16, 1 / 4)  # of the threshold: a low floor leaves little slack, a high one few peaks
-FEW_PEAKS = 16  # for each row, where the low floor is taken
+# Share of the threshold -> the most peaks for each row. A low floor leaves little slack.
+FLOORS = {1 / 16: 16, 1 / 4: 64}
 SAMPLE_ROWS = 2048  # that tell how many there are
 SCAN_ROWS = 1024  # rows of (C,) probabilities at a time: they stay in cache for three passes
 MIXED = 0.05  # rows with a second probability above it are sorted by that class, too
@@ -53,25 +54,32 @@ class ClassLists(NamedTuple):
     rows: int  # M
 
 
-def choose_floor(probs: Tensor, threshold: float) -> float:
-    """The lower of FLOORS where a sample of probs (N, C) has few peaks above it, or the higher."""
-    sample = probs[::max(1, len(probs) // SAMPLE_ROWS)].float()
-    low, high = (threshold * share for share in FLOORS)
-    return low if (sample > low).sum() <= FEW_PEAKS * len(sample) else high
+def choose_floor(*sides: Tensor, threshold: float) -> float | None:
+    """The lowest of FLOORS with few peaks above it in a sample of each side's probs (N, C).
+
+    None where even the highest has too many: the lists would cost more than they save.
+    """
+    samples = [probs[::max(1, len(probs) // SAMPLE_ROWS)].float() for probs in sides]
+    for share, few in FLOORS.items():
+        if threshold > 0 and all((sample > threshold * share).sum() <= few * len(sample)
+                                 for sample in samples):
+            return threshold * share
+    return None
 
 
 def find_peaks(probs: Tensor, floor: float) -> Peaks | None:
-    """The entries of probs (N, C) above the floor; None if one is below 0: it has no bound."""
+    """The entries of probs (N, C) above the floor; None if one is below 0 or not finite."""
     rows, columns, values, largest = [], [], [], 0.0
     for block in row_slices(len(probs), SCAN_ROWS):
         p = probs[block].float()
-        if p.amin() < 0:
+        total = p.sum(1)
+        if not (p.amin() >= 0 and total.isfinite().all()):
             return None
         row, column = (p > floor).nonzero(as_tuple=True)
         rows.append(row + block.start)
         columns.append(column)
         values.append(p[row, column])
-        largest = max(largest, float(p.sum(1).amax()))
+        largest = max(largest, float(total.amax()))
     return Peaks(torch.cat(rows), torch.cat(columns), torch.cat(values), largest)
 
 

@@ -1,4 +1,4 @@
-"""Relation sums and top-k over tiles: the one place with a tile loop.
+"""Relation sums and top-k over plain tiles; `sums.py` skips what cannot count in the sums.
 
 A tile is at most `chunk` source rows against as many target rows as fit TILE_ELEMENTS. Held in
 memory: one float32 copy of a tile's rows, the tile itself with its temporaries, and the result.
@@ -19,6 +19,7 @@ from relation.tiles import TILE_ELEMENTS, pair_rows, row_slices, wide_zeros
 ENGINES = ("auto", "dense")
 
 
+@torch.no_grad()
 def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | None = None, *,
                     target_features: Tensor | None = None, target_probs: Tensor | None = None,
                     target_labels: Tensor | None = None, kernel: str = "cos_p",
@@ -57,15 +58,17 @@ def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | Non
     return scores.float()
 
 
+@torch.no_grad()
 def relation_topk(features: Tensor, probs: Tensor | None, labels: Tensor | None = None, *,
                   target_features: Tensor | None = None, target_probs: Tensor | None = None,
                   target_labels: Tensor | None = None, kernel: str = "cos_p", k: int,
-                  chunk: int = 250, progress: bool = False
-                  ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+                  temperature: float = 4, threshold: float = 0.03, chunk: int = 250,
+                  progress: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The k + 1 largest and the k + 1 smallest relations of each source row.
 
     Returns top_values, top_indices, low_values, low_indices, each (N, k + 1), the most extreme
-    first; indices are target rows. Taken before the threshold and the power. k + 1, because in a
+    first; indices are target rows. Taken before the threshold and the power, which are accepted as
+    in `relation_scores` and change nothing. k + 1, because in a
     set related to itself the row's own relation is among the largest. Rows of equal relation come
     in no particular order.
 
@@ -73,22 +76,30 @@ def relation_topk(features: Tensor, probs: Tensor | None, labels: Tensor | None 
     """
     source, target = pair_rows(features, probs, labels, target_features, target_probs,
                                target_labels, kernel=kernel)
+    (top, top_at), (low, low_at) = extremes(source, target, sides=(True, False), kernel=kernel, k=k,
+                                            chunk=chunk, progress=progress)
+    return top, top_at, low, low_at
+
+
+def extremes(source: Rows, target: Rows, *, sides: tuple[bool, ...], kernel: str, k: int,
+             chunk: int, progress: bool) -> list[tuple[Tensor, Tensor]]:
+    """(values, indices), each (N, k + 1), for each side: True the largest, False the smallest."""
     n, m = len(source.features), len(target.features)
     if chunk < 1:
         raise ValueError(f"chunk: expected at least 1 row, got {chunk}")
     if not 0 <= k < m:
         raise ValueError(f"k: expected 0 to {m - 1} (k + 1 of {m} target rows), got {k}")
-    values = [torch.full((n, k + 1), sign * float("inf"), device=features.device)
-              for sign in (-1, 1)]
-    indices = [torch.zeros(n, k + 1, dtype=torch.int64, device=features.device) for _ in range(2)]
+    device = source.features.device
+    found = [(torch.full((n, k + 1), float("-inf" if largest else "inf"), device=device),
+              torch.zeros(n, k + 1, dtype=torch.int64, device=device)) for largest in sides]
     for rows, columns, r in _tiles(source, target, kernel=kernel, chunk=chunk, progress=progress):
-        for side, largest in enumerate((True, False)):
-            found, at = r.topk(min(k + 1, r.shape[1]), largest=largest)
-            both = torch.cat([values[side][rows], found], 1)
-            both_at = torch.cat([indices[side][rows], at + columns.start], 1)
-            values[side][rows], best = both.topk(k + 1, largest=largest)
-            indices[side][rows] = both_at.gather(1, best)
-    return values[0], indices[0], values[1], indices[1]
+        for (values, indices), largest in zip(found, sides):
+            best, at = r.topk(min(k + 1, r.shape[1]), largest=largest)
+            both = torch.cat([values[rows], best], 1)
+            both_at = torch.cat([indices[rows], at + columns.start], 1)
+            values[rows], kept = both.topk(k + 1, largest=largest)
+            indices[rows] = both_at.gather(1, kept)
+    return found
 
 
 def _tiles(source: Rows, target: Rows, *, kernel: str, chunk: int, progress: bool

@@ -12,7 +12,7 @@ and a tile's rows in float32. Features and probabilities are only read, and may 
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -55,8 +55,8 @@ def pruned_sums(source: Rows, target: Rows, *, kernel: str, temperature: float, 
                 chunk: int, progress: bool) -> Tensor | None:
     """The sums (N,) float64 of `relation_scores`; None where that takes the plain loop.
 
-    That is so for features of norms beyond SAFE_NORMS, probabilities below 0, and a threshold of 0
-    with the kernel `cos_p`.
+    That is so for features of norms beyond SAFE_NORMS; and with the kernel `cos_p` for a threshold
+    that is 0 or too small to prune by, and for probs that are below 0, not finite or of large sums.
     """
     work = _prepare(source, target, kernel, temperature, threshold, chunk)
     if work is None:
@@ -69,6 +69,7 @@ def pruned_sums(source: Rows, target: Rows, *, kernel: str, temperature: float, 
         lock = threading.Lock()
         blocks = iter(work.blocks)
 
+        @torch.no_grad()  # of each thread's own
         def run() -> Tensor:
             sums = wide_zeros(len(work.target.order) if work.symmetric else len(total), device)
             scratch = torch.zeros(len(work.target.order), device=device)
@@ -80,8 +81,11 @@ def pruned_sums(source: Rows, target: Rows, *, kernel: str, temperature: float, 
                     bar.update(block.stop - block.start)
                 _add_block(work, block, sums, scratch)
 
-        for sums in _in_threads(run, workers):
-            total[work.source.order] += sums
+        try:
+            for sums in _in_threads(run, workers):
+                total[work.source.order] += sums
+        finally:  # after an error or Ctrl-C `run` finds no blocks left in the other workers
+            blocks = iter(())
     return total
 
 
@@ -103,9 +107,9 @@ def _prepare(source: Rows, target: Rows, kernel: str, temperature: float, thresh
         blocks = list(row_slices(n, block))
     else:
         classes = source.probs.shape[1]
-        floor = pruning.choose_floor(target.probs, threshold)
-        peaks = pruning.find_peaks(source.probs, floor)
-        other = peaks if symmetric else pruning.find_peaks(target.probs, floor)
+        floor = pruning.choose_floor(source.probs, target.probs, threshold=threshold)
+        peaks = None if floor is None else pruning.find_peaks(source.probs, floor)
+        other = peaks if symmetric or peaks is None else pruning.find_peaks(target.probs, floor)
         if peaks is None or other is None:
             return None
         # Half a class's rows: smaller blocks are more alike, larger ones share what they gather.
@@ -113,6 +117,8 @@ def _prepare(source: Rows, target: Rows, kernel: str, temperature: float, thresh
                                            min(block, max(64, n // (2 * classes))))
         least = threshold * (1 - pruning.rounding_margin(dim, classes))
         needed = least - 2 * floor * max(peaks.largest_sum, other.largest_sum)
+        if not needed > 0:  # rows without a shared peak, which are in no list, could hold an edge
+            return None
     target_order = order if symmetric else torch.arange(len(target.features), device=order.device)
     if kernel == "cos_p":
         lists = pruning.class_lists(other, target_order, classes)
@@ -193,9 +199,12 @@ def _in_threads(run: Callable[[], Tensor], workers: int) -> Iterator[Tensor]:
     if workers == 1:
         yield run()
         return
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for future in [pool.submit(run) for _ in range(workers)]:
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        for future in as_completed([pool.submit(run) for _ in range(workers)]):
             yield future.result()
+    finally:
+        pool.shutdown(wait=False)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from digits.build import build
 from tests.conftest import ROOT
@@ -150,3 +151,32 @@ def test_help_answers_without_the_heavy_libraries():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--kernel" in done.stdout and "temperature" in done.stdout
+
+
+def test_features_that_overflow_leave_tracin_out(script, tmp_path, feature_file):
+    with np.load(feature_file) as file:
+        data = dict(file)
+    data["features"] = data["features"] * np.float32(1e25)
+    np.savez(feature_file, **data)
+    shown = script("detect.py", "--features", feature_file, "--output", tmp_path / "out").stdout
+    assert "tracin is left out" in shown
+    assert read(tmp_path / "out")[1]["rows"][-1]["ap"] == pytest.approx(1)
+
+
+def test_copies_of_one_row(script, tmp_path):
+    """Scores that differ in the last bit only still make a picture."""
+    row = np.random.default_rng(0).normal(size=9)
+    np.savez(tmp_path / "a.npz", features=np.float32([row * s for s in (1, 3, 7, 11, 13)]),
+             probs=np.tile(np.float32([0.9, 0.1]), (5, 1)), labels=np.zeros(5, int))
+    script("detect.py", "--features", tmp_path / "a.npz", "--output", tmp_path / "out")
+
+
+def test_saved_parameters_and_extreme_options(script, refused, tmp_path, feature_file):
+    with np.load(feature_file) as file:
+        data = {key: torch.from_numpy(value) for key, value in file.items()}
+    data["features"].requires_grad_()
+    torch.save(data | {"weight": torch.nn.Parameter(torch.ones(4, 16))}, tmp_path / "a.pt")
+    words = "detect.py", "--features", tmp_path / "a.pt", "--output", tmp_path / "out"
+    script(*words, "--pow", "1e20")
+    script(*words, "--hop", 10**20)
+    assert "expected auto, cpu, cuda" in refused(*words, "--device", "cpu:")

@@ -326,3 +326,12 @@ def test_an_unreadable_record_is_no_record(site, tmp_path):
     fetch(tmp_path)
     store.load(tmp_path / "mae" / NEEDED[0])
     assert json.loads((tmp_path / "mae/download.json").read_text())["bytes"]["config.json"] == 2
+
+
+@pytest.mark.parametrize("name, judged", [("feat.pt", True), ("a/checkpoint-49.pth", True),
+                                          ("epoch_4/pytorch_model.bin", True),
+                                          ("epoch_4/training_args.bin", False)])
+def test_weights_are_judged_by_loading_them(tmp_path, name, judged):
+    path = put(tmp_path, name, b"<!DOCTYPE html> quota exceeded")
+    fault = drive._fault(path, None)
+    assert (fault is not None) == judged

@@ -47,7 +47,16 @@ def test_without_a_sidecar_only_on_request(script, words, tmp_path):
     assert TAKEN in script(*words, "--graph", graph).stdout
     scores = np.genfromtxt(tmp_path / "train/report/scores.csv", delimiter=",", skip_header=1)
     np.testing.assert_allclose(scores[:, 5], -np.arange(120) / 119, atol=1e-6)
-    assert TAKEN not in script(*words).stdout
+    before = graph.read_bytes()
+    shown = script(*words).stdout
+    assert TAKEN not in shown and "not used" in shown and graph.read_bytes() == before
+
+
+def test_scores_that_cannot_be_kept_are_still_reported(script, words, tmp_path):
+    (tmp_path / "train").write_text("a file where the folder would be")
+    shown = script(*words, "--output", tmp_path / "out").stdout
+    assert "scores before refinement are not kept" in shown
+    assert (tmp_path / "out/scores.csv").is_file()
 
 
 @pytest.mark.parametrize("content", [{"score": torch.ones(3)}, torch.ones(120), {},
@@ -62,11 +71,20 @@ def test_a_kill_between_the_two_files_leaves_nothing_to_be_trusted(tmp_path, mon
     settings = RelationSettings("cos_p", 4, 0.03, 1, 250, "float32", "cpu")
     graph = Graph.of("auto", tmp_path, settings)
     graph.save(torch.ones(5), "old data", settings)
-    monkeypatch.setattr("experiment.store.save_json", lambda *_: (_ for _ in ()).throw(KeyError))
+    written = []
+
+    def save_json(value, path):
+        if value is not None:  # the one after the scores
+            raise KeyError
+        written.append(path)
+        path.write_text("null")
+
+    monkeypatch.setattr("experiment.store.save_json", save_json)
     with pytest.raises(KeyError):
         graph.save(torch.zeros(5), "new data", settings)
     assert graph.load(5, "old data", settings) is None
     assert graph.load(5, "new data", settings) is None
+    assert written == [graph.sidecar]
 
 
 def test_partial_runs_are_not_kept(tmp_path):

@@ -52,6 +52,25 @@ def test_unreadable_files_are_refused_by_name(tmp_path, monkeypatch, content):
     assert "\n" not in str(error.value) and not (tmp_path / "hostile").exists()
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_cut_anywhere_is_refused(tmp_path, legacy):
+    path = tmp_path / "feat.pt"
+    torch.save({"rows": torch.ones(3), "epoch": 4}, path,
+               _use_new_zipfile_serialization=not legacy)
+    whole = path.read_bytes()
+    for length in range(0, len(whole) - 1, 1 if legacy else 17):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match="feat.pt: not a readable tensor file"):
+            store.load(path)
+
+
+@pytest.mark.parametrize("text", [b"train", b"error", b"<!DOCTYPE html>", b"0", b"(", b"\x80\x02."])
+def test_text_is_refused(tmp_path, text):
+    (tmp_path / "feat.pt").write_bytes(text)
+    with pytest.raises(InputError, match="feat.pt: not a readable tensor file"):
+        store.load(tmp_path / "feat.pt")
+
+
 def test_missing_file():
     with pytest.raises(InputError, match="nowhere.pt: no such file"):
         store.load(store.Path("nowhere.pt"))

@@ -1,5 +1,7 @@
 """Extraction with a tiny convolutional network: what is written, and what stops or resumes it."""
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -284,3 +286,38 @@ def test_missing_device(world, tmp_path):
     with pytest.raises(InputError, match="--device cuda:99"):
         features.extract(network, images, tmp_path / "feat_val.pt",
                          replace(extraction, device="cuda:99"))
+
+
+def test_a_file_system_without_locks(world, undisturbed, tmp_path, monkeypatch):
+    network, images, extraction = world
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    path = tmp_path / "feat_val.pt"
+    assert in_child(features.extract, network, images, path, extraction) == 0
+    assert path.read_bytes() == undisturbed
+
+
+def test_rows_that_a_kill_left_are_removed_unless_they_are_in_use(tmp_path):
+    path, rows = tmp_path / "feat_val.pt", tmp_path / "feat_val.rows"
+    rows.write_bytes(b"left")
+    with features._exclusive(rows):
+        assert in_child(features.tidy, path) == 0 and rows.exists()
+    features.tidy(path)
+    assert not rows.exists()
+    features.tidy(path)  # none there
+
+
+def test_who_waited_for_the_lock_does_not_write_into_a_removed_file(tmp_path, monkeypatch):
+    rows, lock = tmp_path / "feat_val.rows", fcntl.lockf
+    removals = iter([True, False])
+
+    def lock_late(*arguments):
+        lock(*arguments)
+        if next(removals):
+            rows.unlink()
+    monkeypatch.setattr(fcntl, "lockf", lock_late)
+    with features._exclusive(rows) as file:
+        file.write(b"rows")
+    assert rows.read_bytes() == b"rows"

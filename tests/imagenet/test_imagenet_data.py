@@ -1,9 +1,12 @@
 import importlib
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from experiment.errors import InputError
@@ -108,3 +111,19 @@ def test_unreadable_images_are_reported_not_raised(tmp_path):
         assert problem.startswith(f"{path}: not a readable image (") and "\n" not in problem
     tensors, good, problems = data.collate([rows[0]])
     assert len(tensors) == 0 and good == [] and len(problems) == 1
+
+
+def test_an_image_of_too_many_pixels_is_reported(tmp_path, monkeypatch):
+    write_tree(tmp_path, "val", per_class=1, classes=1)
+    rows = data.Images(data.read("val", Extraction(imagenet_dir=tmp_path)), transform=None)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert "JPEG: not a readable image (Image size (1920 pixels) exceeds limit" in rows[0][1]
+
+
+@pytest.mark.parametrize("error", [struct.error, EOFError, zlib.error])
+def test_what_else_decoding_raises_is_reported(tmp_path, error):
+    def transform(image):
+        raise error("cut")
+    write_tree(tmp_path, "val", per_class=1, classes=1)
+    rows = data.Images(data.read("val", Extraction(imagenet_dir=tmp_path)), transform)
+    assert rows[0][1].endswith("JPEG: not a readable image (cut)")

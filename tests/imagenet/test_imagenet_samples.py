@@ -1,9 +1,13 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from experiment.errors import InputError
 from experiment.extraction import Extraction
+from imagenet import features
 from imagenet.samples import load_ood, load_train, load_val
 from tests.imagenet_files import (
     planted,
@@ -231,3 +235,105 @@ def test_train_labels_beside_targets(mae, quiet, tmp_path):
     write_targets(folder, 40, torch.arange(0, 40, 4))
     with pytest.raises(InputError, match="--train_labels: the experiment has labels of its own"):
         load_train(folder, 49, quiet(train_labels=tmp_path / "labels.npy"))
+
+
+@pytest.fixture
+def extracted(tmp_path, quiet, capsys):
+    """Features of val/ from images: returns the file, and how to load them with a checkpoint."""
+    write_tree(tmp_path / "imagenet", "val", per_class=3, classes=CLASSES)
+    for seed in range(2):
+        torch.save(random_model("test_resnet", CLASSES, seed=seed).state_dict(),
+                   tmp_path / f"weights{seed}.pth")
+    folder = tmp_path / "test_resnet"
+
+    def load(seed, **options):
+        return load_val(folder, None, quiet(checkpoint=tmp_path / f"weights{seed}.pth", **options))
+    load(0)
+    capsys.readouterr()
+    return folder / "features/feat_val.pt", load
+
+
+def test_features_of_other_weights_are_extracted_anew(extracted, tmp_path, capsys):
+    path, load = extracted
+    before = load(0).features.clone()
+    assert capsys.readouterr().out == ""  # taken from the file
+    after = load(1).features
+    assert f"feat_val.pt: extracted with other weights than {tmp_path / 'weights1.pth'}; " \
+        "starting over" in capsys.readouterr().out
+    assert not torch.allclose(before, after)
+    assert torch.equal(load(0).features, before)
+    assert sorted(file.name for file in path.parent.iterdir()) == ["feat_val.json", "feat_val.pt"]
+
+
+def test_features_of_other_weights_are_refused_without_images(extracted, tmp_path, monkeypatch):
+    path, load = extracted
+    names = "".join(f"{name}\n" for name in load(0).ids)
+    (tmp_path / "val.txt").write_text(names)
+    shutil.rmtree(tmp_path / "imagenet")
+    assert len(load(0, val_list=tmp_path / "val.txt")) == 12
+    with pytest.raises(InputError, match=f"{path}: extracted with other weights than "
+                                         ".*weights1.pth, and no images to compute it from: val: "
+                                         "no folder"):
+        load(1, val_list=tmp_path / "val.txt")
+    assert path.is_file()
+    record = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(record | {"done": 5}))  # of an unfinished run
+    assert len(load(1, val_list=tmp_path / "val.txt")) == 12
+    path.with_suffix(".json").unlink()  # as published
+    assert len(load(1, val_list=tmp_path / "val.txt")) == 12
+
+
+def test_features_of_other_images_are_extracted_anew(extracted, tmp_path, capsys):
+    _, load = extracted
+    write_tree(tmp_path / "more", "val", per_class=4, classes=CLASSES)
+    assert len(load(0, imagenet_dir=tmp_path / "more")) == 16
+    assert f"extracted from other images than those in {tmp_path / 'more/val'}; starting over" \
+        in capsys.readouterr().out
+
+
+def test_rows_that_a_kill_left_are_removed(extracted):
+    path, load = extracted
+    path.with_suffix(".rows").write_bytes(b"left")
+    load(0)
+    assert not path.with_suffix(".rows").exists()
+
+
+@pytest.fixture
+def flat(tmp_path):
+    """Image folders of the wrong shape: no folders of classes in them."""
+    for folder in ("imagenet/train", "imagenet/val", "ood/Places", "ood/SUN", "ood/iNaturalist",
+                   "ood/dtd/images"):
+        (tmp_path / folder).mkdir(parents=True)
+
+
+def test_cached_features_beside_folders_of_the_wrong_shape(mae, quiet, tmp_path, flat):
+    folder, *_ = mae(train=rows(20), val=rows(50 * CLASSES), ood=rows(6))
+    train, test = load_ood(folder, 49, quiet())
+    assert train.labels is None and train.ids is None and test.ids is None
+    assert "training labels unknown: " in train.notes[0] and len(train.notes) == 1
+    assert [f"names of the images unknown: {tmp_path / part}: expected folders of images" in note
+            for part, note in zip(("imagenet/val", "ood/Places"), test.notes)] == [True, True]
+    assert "imagenet/val: expected folders of images" in load_val(folder, 49, quiet()).notes[0]
+    with pytest.raises(InputError, match="training labels unknown: .*train: expected folders of"):
+        load_train(folder, 49, quiet())
+    np.save(tmp_path / "labels.npy", np.arange(20) % CLASSES)
+    train = load_train(folder, 49, quiet(train_labels=tmp_path / "labels.npy"))
+    assert len(train.labels) == 20 and "names of the training images unknown" in train.notes[0]
+    write_targets(folder, 20, torch.arange(0, 20, 2))
+    train = load_train(folder, 49, quiet())
+    assert train.ids[1] == "2" and "names of the training images unknown" in train.notes[0]
+
+
+def test_extraction_from_folders_of_the_wrong_shape(mae, quiet, flat):
+    with pytest.raises(InputError, match="no images to compute it from: .*expected folders of"):
+        load_val(mae()[0], 49, quiet())
+
+
+def test_wrong_labels_are_refused_before_any_extraction(mae, quiet, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "extract", None)
+    write_tree(tmp_path / "imagenet", "val", per_class=1, classes=CLASSES)
+    (tmp_path / "labels.txt").write_text("one\n")
+    folder, *_ = mae()
+    for loader in (load_train, load_ood):
+        with pytest.raises(InputError, match="labels.txt: not a readable file of integers"):
+            loader(folder, 49, quiet(train_labels=tmp_path / "labels.txt"))

@@ -1,3 +1,4 @@
+import hashlib
 import math
 
 import pytest
@@ -136,12 +137,26 @@ def test_weights_that_cannot_be_downloaded(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name, message", [
     ("mae_small", r"--name mae_small: expected mae_base\* or mae_large\*"),
+    ("sst2", "--name sst2: .*; sst2 is run by python language/detect.py -t sst2$"),
+    ("mnli", "mnli is run by python language/detect.py -t mnli$"),
+    ("esc50", "esc50 is run by python speech/detect.py$"),
     ("resnet_50", r"--name resnet_50: not an experiment, .*did you mean resnet50"),
     ("mae_large", r"checkpoint-49.pth: no such file; .*--checkpoint FILE"),
 ])
 def test_unknown_names(tmp_path, name, message):
     with pytest.raises(InputError, match=message):
         models.find(tmp_path / name, 49, None)
+
+
+def test_fingerprint_is_of_the_file_or_of_timms_name(tmp_path):
+    file = tmp_path / "weights.pth"
+    file.write_bytes(b"one")
+    network = models.find(tmp_path / "resnet18", None, file)
+    assert models.fingerprint(network) == hashlib.sha256(b"one").hexdigest()
+    file.write_bytes(b"another")
+    assert models.fingerprint(network) == hashlib.sha256(b"another").hexdigest()
+    own = models.find(tmp_path / "resnet18", None, None)
+    assert models.fingerprint(own) == f"timm/resnet18.{timm.get_pretrained_cfg('resnet18').tag}"
 
 
 def test_timm_model_without_weights(tmp_path):

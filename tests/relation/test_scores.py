@@ -222,3 +222,40 @@ def test_workers_do_not_change_the_result():
     finally:
         torch.set_num_threads(threads)
     np.testing.assert_allclose(three, one, rtol=1e-6)
+
+
+def test_sums_far_above_one_are_not_pruned_by():
+    """Rows without a peak can then hold edges: 1,000 entries of 0.0075 make p . p = 0.056."""
+    scores = relation_scores(torch.ones(6, 4), torch.full((6, 1000), 0.0075), temperature=1)
+    np.testing.assert_allclose(scores, 6 * 1000 * 0.0075**2, rtol=1e-5)
+
+
+def test_a_nan_stays_with_its_row_and_its_neighbours():
+    features, probs, labels = many_classes(60, 40, 6)
+    probs[0, 3] = float("nan")
+    scores = [relation_scores(features, probs, labels, engine=e) for e in ("auto", "dense")]
+    np.testing.assert_allclose(*scores, rtol=1e-5)
+
+
+def test_gradients_are_not_followed():
+    features, probs, labels = many_classes(60, 40, 7)
+    scores = relation_scores(features.requires_grad_(), probs, labels)
+    assert not scores.requires_grad
+
+
+def test_an_error_in_a_worker_ends_the_run(monkeypatch):
+    done = []
+
+    def fail(*_):
+        done.append(1)
+        raise MemoryError("no more")
+
+    monkeypatch.setattr("relation.sums._add_block", fail)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(MemoryError):
+            relation_scores(*many_classes(2000, 40, 8), chunk=4)
+    finally:
+        torch.set_num_threads(threads)
+    assert len(done) <= 2
