@@ -105,11 +105,7 @@ def clip(sound: Callable[[Array, Generator], Array], draw: Generator) -> Array:
 
 
 def build(folder: Path, *, progress: bool) -> None:
-    """Clips, wrong labels, a trained network and its features: all that detection reads.
-
-    One thread: the network is too small to gain from more, and loses much where cores are shared.
-    """
-    torch.set_num_threads(1)
+    """Clips, wrong labels, a trained network and its features: all that detection reads."""
     write_clips(folder / "data")
     clips = data.read_clips(folder / "data")
     labels = data.planted_labels(folder, clips, seed=0)

@@ -14,9 +14,10 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the root, in place of this folder
+if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import arguments  # noqa: E402
+from experiment import arguments
 
 
 def get_args_parser() -> arguments.Parser:
@@ -43,8 +44,11 @@ def get_args_parser() -> arguments.Parser:
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment import pipeline, report, store
+    from experiment.device import find_device
+    from experiment.graph import Graph
     from speech import samples
 
+    find_device(args.device)  # refused before minutes of loading
     folder = samples.task_folder(args.cache_dir, args.task_name)
     model_folder = None if args.model_name == "ast" else Path(args.model_name)
     clips = samples.load_train(folder, args.epoch, arguments.extraction_settings(args),
@@ -53,9 +57,10 @@ def main(args: Namespace) -> None:
         folder = folder / model_folder.resolve().name
     output = args.output or folder / "report"
     store.check_writable(output)
+    settings = arguments.relation_settings(args)
     result = pipeline.find_label_errors(
-        clips, arguments.relation_settings(args), noise_threshold=args.reg, n_iter=args.n_iter,
-        progress=args.verbose)
+        clips, settings, noise_threshold=args.reg, n_iter=args.n_iter, progress=args.verbose,
+        graph=Graph.of(args.graph, folder, settings))
     report.write(result, output, settings=vars(args))
     report.show(result, output, verbose=args.verbose)
 

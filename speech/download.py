@@ -12,9 +12,10 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the root, in place of this folder
+if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import arguments  # noqa: E402
+from experiment import arguments
 
 
 def get_args_parser() -> arguments.Parser:
@@ -32,8 +33,11 @@ def get_args_parser() -> arguments.Parser:
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     if args.task_name == "demo":
+        import torch
+
         from speech import demo, samples
 
+        torch.set_num_threads(1)  # the network is too small to gain from more
         folder = samples.task_folder(args.cache_dir, "demo")
         demo.build(folder, progress=args.verbose)
         print(f"{folder}: complete; the sounds are synthetic, made by speech/demo.py")

@@ -13,9 +13,10 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the root, in place of this folder
+if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import arguments  # noqa: E402
+from experiment import arguments
 
 HUB = "MIT/ast-finetuned-audioset-10-10-0.4593"  # AST after AudioSet, by its authors
 
@@ -79,7 +80,7 @@ def main(args: Namespace) -> None:
                          f"choose another --task_name")
     else:
         labels = clips.labels
-    recipe = training.Recipe(epochs=args.epochs, keep=(*args.keep, args.epochs),
+    recipe = training.Recipe(epochs=args.epochs, keep=tuple(args.keep),
                              learning_rate=args.lr, batch_size=args.batch_size,
                              clips_per_pass=args.clips_per_pass, seed=args.seed)
     training.fit(network, clips, labels, folder, recipe,

@@ -44,7 +44,8 @@ class Recipe:
 
 def fit(network: Network, clips: Clips, labels: Tensor, folder: Path, recipe: Recipe, *,
         device: torch.device | str, progress: bool) -> None:
-    """Train on clips and their labels (N,), and write checkpoints and features to `folder`.
+    """Train on clips and their labels (N,); write networks and features to `folder`, always those
+    of the last epoch.
 
     Model inputs stay in memory: 0.25 MiB a clip of 512 frames, 0.4 GiB for ESC-50.
     """
@@ -57,11 +58,8 @@ def fit(network: Network, clips: Clips, labels: Tensor, folder: Path, recipe: Re
     for epoch, loss in epochs(network, inputs, labels, folder / "training.pt", recipe,
                               device=device, progress=progress):
         said = f"epoch {epoch:2} of {recipe.epochs}: loss {loss:.3f}"
-        if epoch in recipe.keep:
-            store.save(models.to_published(network.model),
-                       folder / f"audio_model_epoch{epoch}.pth")
-            store.save(features.extract(network, inputs.split(recipe.clips_per_pass),
-                                        device=device), folder / f"feat_train_{epoch}.pt")
+        if epoch in (*recipe.keep, recipe.epochs):
+            _keep(network, inputs, folder, epoch, recipe, device)
             if len(held_out):
                 found = features.extract(network, held_out_inputs.split(recipe.clips_per_pass),
                                          device=device)["logit"].argmax(1)
@@ -69,6 +67,9 @@ def fit(network: Network, clips: Clips, labels: Tensor, folder: Path, recipe: Re
                 said += f", {right:.1%} of the {len(held_out)} held-out clips right"
         if progress:
             print(said, flush=True)
+    if not (folder / f"audio_model_epoch{recipe.epochs}.pth").is_file():
+        # The run had ended before, and its last network was removed since.
+        _keep(network, inputs, folder, recipe.epochs, recipe, device)
 
 
 def epochs(network: Network, inputs: Tensor, labels: Tensor, state_file: Path, recipe: Recipe, *,
@@ -123,6 +124,13 @@ def masked(inputs: Tensor, recipe: Recipe, network: Network, generator: torch.Ge
         hidden = (at >= first) & (at < first + width)
         inputs = inputs.masked_fill(hidden.unsqueeze(3 - axis), padding)
     return inputs
+
+
+def _keep(network: Network, inputs: Tensor, folder: Path, epoch: int, recipe: Recipe,
+          device: torch.device | str) -> None:
+    store.save(models.to_published(network.model), folder / f"audio_model_epoch{epoch}.pth")
+    store.save(features.extract(network, inputs.split(recipe.clips_per_pass), device=device),
+               folder / f"feat_train_{epoch}.pt")
 
 
 def _step(network: Network, optimizer: torch.optim.Optimizer, batch: Tensor, labels: Tensor, *,

@@ -104,6 +104,18 @@ def test_checkpoints_and_features_are_in_the_published_form(tmp_path, clips):
     assert same(network.model.state_dict(), state["model"])
 
 
+def test_a_finished_run_writes_its_last_network_again(tmp_path, clips):
+    clip_folder = clips(20)
+    fit(tmp_path, clip_folder, replace(RECIPE, keep=()))
+    names = "audio_model_epoch4.pth", "feat_train_4.pt"
+    first = [store.load(tmp_path / name) for name in names]
+    for name in names:
+        (tmp_path / name).unlink()
+    fit(tmp_path, clip_folder, replace(RECIPE, keep=()))
+    for name, content in zip(names, first):
+        assert same(store.load(tmp_path / name), content)
+
+
 def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, clips, monkeypatch, capsys):
     clip_folder = clips(20)
     whole = fit(tmp_path / "whole", clip_folder)
