@@ -63,10 +63,15 @@ def epochs_in(folder: Path) -> list[int]:
                   if (number := path.name.removeprefix("epoch_")).isdecimal())
 
 
+def config_of(place: Place) -> Path | None:
+    """The config.json of a model, where it has one."""
+    return next((home / "config.json" for home in place.homes
+                 if (home / "config.json").is_file()), None)
+
+
 def model_classes(place: Place) -> tuple[str, ...] | None:
     """Names of the model's columns by its config; None where they are LABEL_0, LABEL_1, …"""
-    config = next((home / "config.json" for home in place.homes
-                   if (home / "config.json").is_file()), None)
+    config = config_of(place)
     if config is None:
         return None
     try:

@@ -1,7 +1,11 @@
 """Make the published noisy labels from a model that was fit on the clean ones.
 
-    python language/train.py -t sst2 --clean --init roberta-large -n roberta-large --epochs 4
-    python language/make_noise.py -t sst2 -n roberta-large      # writes target0.1_large_4.pt
+    python language/train.py -t sst2 --clean --init roberta-large -n roberta-large
+    python language/make_noise.py -t sst2 -n roberta-large -e 4   # writes target0.1_large_4.pt
+
+The published labels are those of a RoBERTa-Large at epoch 4. Its schedule is not stated; the one
+here, 10 epochs of which the fourth is used, is that of the RoBERTa-Base, so labels may differ from
+the published ones. The training may be ended once epoch_4 is there.
 
 The recipe is in noise.py. A file that is there already stays: the published one is never replaced.
 """

@@ -1,7 +1,7 @@
 """The published noisy labels: a few of the labels that a good model is sure of are made wrong.
 
-N rows, C classes. Kim, Yun, Song 2023, section 5; the model there is a RoBERTa-Large, fit on the
-clean labels for four epochs.
+N rows, C classes. Kim, Yun, Song 2023, section 5; the model there is a RoBERTa-Large at epoch
+4 on the clean labels, by a schedule that is not stated.
 """
 
 import math

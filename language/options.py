@@ -10,7 +10,7 @@ from experiment import arguments
 def add_task_options(parser: argparse.ArgumentParser) -> None:
     """Which texts: a task, and where they lie."""
     group = parser.add_argument_group("data")
-    group.add_argument("-t", "--task_name", type=_task_name, default="sst2", metavar="TASK",
+    group.add_argument("-t", "--task_name", type=folder_name, default="sst2", metavar="TASK",
                        help="sst2, mnli, demo, or a name for your own texts: the folder under "
                             "--cache_dir (default: %(default)s)")
     group.add_argument("--data_dir", type=Path, metavar="DIR",
@@ -57,8 +57,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
                        metavar="BOOL", help="progress and details (default: %(default)s)")
 
 
-def _task_name(text: str) -> str:
+def folder_name(text: str) -> str:
+    """A name that cannot lead out of the folder it is looked for in."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text):
         raise argparse.ArgumentTypeError(f"expected letters, digits, '.', '_' and '-', "
-                                         f"got {text!r}")
+                                         f"first a letter or digit, got {text!r}")
     return text

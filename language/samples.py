@@ -21,13 +21,21 @@ def load_train(folder: Path, epoch: int | None = None, extraction: Extraction | 
                max_length: int = features.MAX_LENGTH) -> Samples:
     """The training set of the task `folder.name`, as a model sees it.
 
-    Labels are those of target0.1_large_4.pt in the folder, which also says which are wrong; without
-    that file, or `clean`, they are the data's own, and no truth is known. Texts are read where they
-    are at hand (they are the identifiers then), and fetched only if features or labels are missing.
+    Labels are those of target0.1_large_4.pt in the folder, which also says which are wrong. With
+    `clean`, or for a task other than sst2 and mnli without that file (notes then say so), they are
+    the data's own, and no truth is known. Texts are read where they are at hand (they are the
+    identifiers then), and fetched only if features or labels are missing.
+
+    Raises InputError for a missing or unusable file, and for files that do not fit together.
     """
     place = layout.locate(folder, model_name, layout.EPOCH if epoch is None else epoch)
     path, target = place.features / "feat_train.pt", folder / TARGET
-    noisy = None if clean or not target.is_file() else read_targets(target)
+    missing = not clean and not target.is_file()
+    if missing and folder.name in data.CLASS_NAMES:  # its own labels would pass for the noisy ones
+        raise InputError(f"{target}: no such file; python language/download.py -t {folder.name} "
+                         f"fetches it, language/make_noise.py makes one (to use your own labels, "
+                         f"choose another --task_name)")
+    noisy = None if clean or missing else read_targets(target)
     where, texts = data.find_folder(folder, data_dir), None
     if where is not None or noisy is None or not path.is_file():
         texts = data.load(folder.name, "train", where, need_labels=noisy is None,
@@ -40,12 +48,17 @@ def load_train(folder: Path, epoch: int | None = None, extraction: Extraction | 
         if rows is not None and len(rows) != n:
             raise InputError(f"{source}: expected {n} rows as in {path}, got {len(rows)}")
     logits, model_names = content["logit"], layout.model_classes(place)
+    if model_names and len(model_names) != logits.shape[1]:
+        raise InputError(f"{path}: expected {len(model_names)} columns of logit, one for each "
+                         f"class in {layout.config_of(place)}, got {logits.shape[1]}")
     class_names = (texts and texts.class_names) or data.CLASS_NAMES.get(folder.name) or model_names
     if model_names and (order := layout.column_order(model_names, class_names)):
         logits = logits[:, order]
     return Samples(source=str(path), features=content["feat_cls"], logits=logits,
                    probs=probs_of(logits), labels=labels, is_noisy=is_noisy,
-                   ids=texts and texts.joined(), class_names=class_names)
+                   ids=texts and texts.joined(), class_names=class_names,
+                   notes=(f"no noisy labels, as {target} is missing: these are the data's own",)
+                   if missing else ())
 
 
 def read_targets(path: Path) -> tuple[Tensor, Tensor]:

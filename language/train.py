@@ -23,7 +23,8 @@ def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
     options.add_task_options(parser)
     group = parser.add_argument_group("training")
-    group.add_argument("-n", "--model_name", default="roberta-base_fp16_noise0.1", metavar="NAME",
+    group.add_argument("-n", "--model_name", type=options.folder_name,
+                       default="roberta-base_fp16_noise0.1", metavar="NAME",
                        help="folder of the model under the task's (default: %(default)s)")
     group.add_argument("--init", default="roberta-base", metavar="MODEL",
                        help="what to start from: a folder, or a name on the hub "
@@ -63,7 +64,6 @@ def main(args: Namespace) -> None:
         if len(labels) != len(texts):
             raise InputError(f"{folder / samples.TARGET}: expected {len(texts)} rows as in "
                              f"{texts.source}, got {len(labels)}")
-    torch.manual_seed(args.seed)
     validation = data.load(args.task_name, "validation", where, class_names=texts.class_names,
                            **columns) if data.has_split("validation", where) else None
     torch.manual_seed(args.seed)  # of the new head

@@ -45,12 +45,14 @@ def train(start: Classifier, texts: Texts, labels: Tensor, folder: Path, *, sche
     """Fine-tune to labels (N,), one folder epoch_<k> after each epoch k = 1, 2, ...
 
     AdamW, no weight decay on biases and norms, linear (polynomial of power 1) decay after the
-    warm-up, fp16 autocast on a GPU. The folder gets the config and tokenizer, each epoch_<k>/ the
-    weights (float32) and training.json; the newest also holds training.pt, from which a run that
-    was ended in any way goes on at the next epoch, with the same steps as one that was not.
+    warm-up (to 1e-7, or a tenth of a rate below 1e-6), fp16 autocast on a GPU. The folder gets the
+    config and tokenizer, each epoch_<k>/ the weights (float32) and training.json; the newest also
+    holds training.pt, from which a run that was ended in any way goes on at the next epoch, with
+    the same steps as one that was not.
 
     Prints a line for each epoch. Raises InputError where labels do not fit the model, the folder
-    holds the epochs of another training or cannot be written, and where the loss is not finite.
+    holds the epochs of another training, or a record of one that is not readable, or cannot be
+    written, and where the loss is not finite.
     """
     quieten()
     classes = start.model.config.num_labels
@@ -62,6 +64,7 @@ def train(start: Classifier, texts: Texts, labels: Tensor, folder: Path, *, sche
         "labels": hashlib.sha256(labels.numpy()).hexdigest(),
         "steps": steps_per_epoch * schedule.epochs}
     done = _epochs_done(folder, settings)
+    _drop_states_before(done, folder)
     if done == schedule.epochs:
         return
     store.check_writable(folder)
@@ -113,8 +116,9 @@ def _parts(model: PreTrainedModel, schedule: Schedule, steps: int) -> dict:
     optimizer = optimizer_of(model, schedule)
     warmup = round(WARMUP_SHARE * steps) if schedule.warmup is None else schedule.warmup
     return {"optimizer": optimizer,
-            "decay": get_polynomial_decay_schedule_with_warmup(optimizer, warmup,
-                                                               max(steps, warmup + 1)),
+            "decay": get_polynomial_decay_schedule_with_warmup(
+                optimizer, warmup, max(steps, warmup + 1),
+                lr_end=min(1e-7, schedule.learning_rate / 10)),  # must lie below the rate
             "scaler": torch.amp.GradScaler(model.device.type,
                                            enabled=model.device.type == "cuda")}
 
@@ -140,13 +144,20 @@ def _epochs_done(folder: Path, settings: dict) -> int:
     done = 0
     for done in layout.epochs_in(folder):
         record = folder / f"epoch_{done}" / "training.json"
-        found = json.loads(record.read_text(encoding="utf-8"))["settings"] \
-            if record.is_file() else {}
+        found = _recorded_settings(record) if record.is_file() else {}
         other = [name for name, value in settings.items() if found.get(name) != value]
         if other:
             raise InputError(f"{record.parent}: from another training, with other "
                              f"{', '.join(other)}; choose another --model_name or remove {folder}")
     return done
+
+
+def _recorded_settings(record: Path) -> dict:
+    try:
+        return dict(json.loads(record.read_text(encoding="utf-8"))["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{record}: expected JSON with the settings of a training ({error}); "
+                         f"choose another --model_name or remove {record.parents[1]}") from error
 
 
 def _resumed(model: PreTrainedModel, folder: Path, done: int) -> PreTrainedModel:
@@ -172,5 +183,14 @@ def _save_epoch(folder: Path, epoch: int, model: PreTrainedModel, state: dict | 
         os.replace(part, folder / f"epoch_{epoch}")
     except (OSError, SafetensorError) as error:
         raise InputError(f"{part}: cannot be written ({error})") from error
-    # Three times the weights in size, and nothing goes on from it any more.
-    (folder / f"epoch_{epoch - 1}" / "training.pt").unlink(missing_ok=True)
+    _drop_states_before(epoch, folder)
+
+
+def _drop_states_before(epoch: int, folder: Path) -> None:
+    """Remove training.pt of all earlier epochs, those included that a killed run left.
+
+    Each is twice the weights in size, and nothing goes on from it any more.
+    """
+    for earlier in layout.epochs_in(folder):
+        if earlier < epoch:
+            (folder / f"epoch_{earlier}" / "training.pt").unlink(missing_ok=True)

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from transformers import RobertaConfig
 
 from experiment import store
 from experiment.errors import InputError
@@ -30,23 +31,25 @@ def test_texts_at_hand_are_the_identifiers(published, data_dir, table):
 
 
 def test_own_texts_and_model(tmp_path, data_dir, model_folder, texts):
-    samples = mine(tmp_path / "cache/sst2", data_dir, model_folder)
+    samples = mine(tmp_path / "cache/mine", data_dir, model_folder)
     expected = features.extract(models.load(model_folder, [model_folder]), texts,
                                 device=torch.device("cpu"), batch_size=16)
     assert torch.equal(samples.features, expected["feat_cls"])
     assert torch.equal(samples.logits, expected["logit"])
     assert torch.equal(samples.labels, texts.labels) and samples.is_noisy is None
-    written, = (tmp_path / "cache/sst2").rglob("feat_train.pt")
+    note, = samples.notes
+    assert note.endswith("target0.1_large_4.pt is missing: these are the data's own")
+    written, = (tmp_path / "cache/mine").rglob("feat_train.pt")
     assert set(store.load(written)) == {"feat_cls", "logit"}
 
 
 def test_columns_of_the_model_are_put_in_the_order_of_the_data(tmp_path, data_dir, model_folder):
-    straight = mine(tmp_path / "cache/sst2", data_dir, model_folder)
+    straight = mine(tmp_path / "cache/sst2", data_dir, model_folder, clean=True)
     config = json.loads((model_folder / "config.json").read_text())
     config |= {"id2label": {"0": "POSITIVE", "1": "NEGATIVE"},
                "label2id": {"POSITIVE": 0, "NEGATIVE": 1}}
     (model_folder / "config.json").write_text(json.dumps(config))
-    turned = mine(tmp_path / "cache/sst2", data_dir, model_folder)
+    turned = mine(tmp_path / "cache/sst2", data_dir, model_folder, clean=True)
     assert torch.equal(turned.probs, straight.probs[:, [1, 0]])
 
 
@@ -59,7 +62,7 @@ def test_features_are_made_anew_only_when_weights_texts_or_length_change(
 
     def runs(**how):
         extracted.clear()
-        mine(tmp_path / "cache/sst2", data_dir, model_folder, **how)
+        mine(tmp_path / "cache/mine", data_dir, model_folder, **how)
         return len(extracted)
     assert [runs(), runs(), runs(max_length=9), runs(max_length=9), runs()] == [1, 0, 1, 0, 1]
     text = (data_dir / "train.tsv").read_text()
@@ -73,7 +76,7 @@ def test_features_are_made_anew_only_when_weights_texts_or_length_change(
 
 def test_outdated_features_without_texts_are_refused(tmp_path, data_dir, model_folder):
     folder = tmp_path / "cache/sst2"
-    samples = mine(folder, data_dir, model_folder)
+    samples = mine(folder, data_dir, model_folder, clean=True)
     save_targets(samples.labels, torch.tensor([3]), folder / TARGET)
     assert mine(folder, None, model_folder).ids is None  # nothing needs the texts
     with open(model_folder / "model.safetensors", "r+b") as file:
@@ -88,7 +91,7 @@ def test_model_of_another_number_of_classes_is_refused_before_the_work(
     monkeypatch.setattr(features, "extract", None)
     with pytest.raises(InputError, match="expected a model of 3 classes .entailment, neutral, con"
                                          ".*, got one of 2"):
-        mine(tmp_path / "cache/mnli", data_dir, model_folder, text_columns=["sentence"])
+        mine(tmp_path / "cache/mnli", data_dir, model_folder, text_columns=["sentence"], clean=True)
 
 
 def test_no_texts_anywhere(published):
@@ -111,6 +114,24 @@ def test_refuses_feature_files(published, content, message):
     store.save(content, published / "sst2" / layout.PUBLISHED / "epoch_4/feat_train.pt")
     with pytest.raises(InputError, match=message):
         load_train(published / "sst2")
+
+
+def test_config_of_another_number_of_classes_than_the_features_is_refused(published):
+    RobertaConfig(id2label={0: "a", 1: "b", 2: "c"}).save_pretrained(
+        published / "sst2" / layout.PUBLISHED)
+    (published / "sst2").rename(published / "mine")
+    with pytest.raises(InputError, match="feat_train.pt: expected 3 columns of logit, one for each "
+                                         "class in .*config.json, got 2"):
+        load_train(published / "mine", model_name=layout.PUBLISHED)
+
+
+@pytest.mark.parametrize("task", ["sst2", "mnli"])
+def test_published_task_without_its_noisy_labels_is_refused(published, data_dir, task):
+    (published / "sst2" / TARGET).unlink()
+    folder = (published / "sst2").rename(published / task)
+    with pytest.raises(InputError, match=f"{TARGET}: no such file; python language/download.py "
+                                         f"-t {task} fetches it, language/make_noise.py makes one"):
+        load_train(folder, data_dir=data_dir)
 
 
 def test_texts_of_another_length_are_refused(published, data_dir, table):

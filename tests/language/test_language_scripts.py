@@ -129,8 +129,8 @@ def test_model_without_its_vocabulary_gets_one_line(refused, tmp_path, data_dir,
     for path in model_folder.glob("*token*"):
         path.unlink()
     assert "no tokenizer with the vocabulary of the model" in refused(
-        "language/detect.py", "-n", model_folder, "--data_dir", data_dir, "--cache_dir",
-        tmp_path / "cache")
+        "language/detect.py", "-t", "mine", "-n", model_folder, "--data_dir", data_dir,
+        "--cache_dir", tmp_path / "cache")
 
 
 def test_train_needs_targets_that_fit(refused, tmp_path, data_dir, published):
@@ -139,6 +139,13 @@ def test_train_needs_targets_that_fit(refused, tmp_path, data_dir, published):
     data = pandas.read_csv(data_dir / "train.tsv", sep="\t")
     data[:9].to_csv(data_dir / "train.tsv", sep="\t", index=False)
     assert "target0.1_large_4.pt: expected 9 rows as in" in refused(*words, published)
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/abs", ".", "..", ""])
+def test_train_stays_in_the_folder_of_the_task(refused, tmp_path, name):
+    assert "argument -n/--model_name: expected letters, digits" in refused(
+        "language/train.py", "-n", name, "--cache_dir", tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_download_of_published_files_is_drives(script, tmp_path, monkeypatch):

@@ -65,6 +65,17 @@ def test_learning_rate_rises_and_falls(tmp_path, classifier, texts, monkeypatch)
     assert rates == pytest.approx([3e-3 * share for share in expected], abs=2e-7)
 
 
+def test_smallest_learning_rates(tmp_path, classifier, texts):
+    """Decay ends below a rate that is itself below the usual end."""
+    train(classifier, texts, texts.labels, tmp_path / "m", device=CPU,
+          schedule=replace(SCHEDULE, epochs=1, learning_rate=1e-8))
+    parts = training._parts(classifier.model, replace(SCHEDULE, learning_rate=1e-8, warmup=1), 2)
+    for expected in (0, 1e-8, 1e-9):
+        assert parts["optimizer"].param_groups[0]["lr"] == pytest.approx(expected)
+        parts["optimizer"].step()
+        parts["decay"].step()
+
+
 def test_resumed_is_the_same_as_never_interrupted(tmp_path, texts, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(demo.tiny_roberta(texts), texts, texts.labels, whole, schedule=SCHEDULE, device=CPU)
@@ -95,6 +106,43 @@ def test_finished_training_is_left_alone(tmp_path, classifier, texts, capsys):
         train(classifier, texts, texts.labels, tmp_path, schedule=schedule, device=CPU)
         assert capsys.readouterr().out.startswith(expected)
     assert capsys.readouterr().out == ""
+
+
+def test_states_that_a_kill_left_are_swept(tmp_path, classifier, texts, monkeypatch):
+    """A kill after the rename of an epoch leaves the state before it: once here, once at the end.
+    """
+    schedule = replace(SCHEDULE, epochs=3)
+
+    def states():
+        return [path.parent.name for path in sorted(tmp_path.rglob("training.pt"))]
+
+    def fit():
+        train(classifier, texts, texts.labels, tmp_path, schedule=schedule, device=CPU)
+
+    def killed(epoch, folder):
+        if epoch == 2:
+            raise KeyboardInterrupt
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "_drop_states_before", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit()
+    assert states() == ["epoch_1", "epoch_2"]
+    fit()
+    assert states() == []
+    for epoch in (1, 2):
+        store.save(1, tmp_path / f"epoch_{epoch}/training.pt")
+    fit()
+    assert states() == []
+
+
+@pytest.mark.parametrize("content", ["", "{torn", "[]", "{}", '{"settings": 1}', "\0"])
+def test_unreadable_record(tmp_path, classifier, texts, content):
+    (tmp_path / "epoch_1").mkdir()
+    (tmp_path / "epoch_1/training.json").write_text(content)
+    with pytest.raises(InputError, match="epoch_1/training.json: expected JSON with the settings "
+                                         ".*; choose another --model_name or remove") as refusal:
+        train(classifier, texts, texts.labels, tmp_path, schedule=SCHEDULE, device=CPU)
+    assert "\n" not in str(refusal.value)
 
 
 def test_refuses_to_go_on_from_another_training(tmp_path, classifier, texts):
