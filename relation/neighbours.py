@@ -8,8 +8,8 @@ counts among its neighbours:
 
 A linear fit (`leave_one_out.py`) can read a memorised wrong label out of the features as soon as
 any direction holds it; neighbours are a witness of another kind, that gives in later. Beyond AMONG
-rows the neighbours are looked for among that many random ones, so that the cost grows with N and
-not with its square.
+rows (or NEAREST for each class, if that is more) the neighbours are looked for among that many
+random ones, so that the cost grows with N and not with its square.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from relation.leave_one_out import row_blocks, sample_rows
 from relation.scores import relation_topk
 
 NEAREST = 20
-AMONG = 20_000
+AMONG = 8192
 BLOCK = 16_384  # rows at a time: each keeps its neighbours' indices and cosines
 
 
@@ -40,7 +40,7 @@ def ask_neighbours(features: Tensor, labels: Tensor, classes: int, *,
     """
     allowed = torch.arange(len(labels), device=labels.device) if trusted is None else \
         trusted.nonzero()[:, 0]
-    targets = sample_rows(allowed, AMONG)
+    targets = sample_rows(allowed, max(AMONG, NEAREST * classes))
     against = torch.zeros(len(labels), device=labels.device)
     winner = labels.clone()
     if len(targets) == 0:

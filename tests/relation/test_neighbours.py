@@ -41,7 +41,7 @@ def test_blocks_change_nothing(monkeypatch, clusters):
 
 def test_a_sample_of_the_rows_is_enough(monkeypatch, clusters):
     features, _, labels, is_noisy = clusters
-    monkeypatch.setattr(neighbours, "AMONG", 60)
+    monkeypatch.setattr(neighbours, "AMONG", 90)
     found = ask_neighbours(features, labels, 4)
     assert is_noisy[found.against.topk(8).indices].all()
     assert ((found.winner != labels) == is_noisy).all()
