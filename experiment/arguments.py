@@ -59,6 +59,7 @@ class RelationSettings:
     device: str
     engine: str = "auto"
     probs: str = "model"  # or "loo": whose probabilities the reported relation is made of
+    auto: bool | None = None  # whether out-of-sample scores are computed; None: if soon done
 
 
 def relation_settings(args: argparse.Namespace) -> RelationSettings:
@@ -66,7 +67,8 @@ def relation_settings(args: argparse.Namespace) -> RelationSettings:
     return RelationSettings(
         kernel=args.kernel, temperature=args.pow, threshold=args.thres, hop=args.hop,
         chunk=min(args.chunk, RESNET_CHUNK) if resnet else args.chunk, dtype=args.dtype,
-        device=args.device, engine=args.engine, probs=getattr(args, "probs", "model"))
+        device=args.device, engine=args.engine, probs=getattr(args, "probs", "model"),
+        auto=getattr(args, "auto", None))
 
 
 def extraction_settings(args: argparse.Namespace) -> Extraction:
@@ -170,6 +172,10 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
                        help="scores before refinement: auto = those kept by an earlier run on the "
                             "same data and settings, off = computed anew and not kept, FILE = a "
                             "graph_*.pt that you trust to fit (default: %(default)s)")
+    group.add_argument("--auto", type=truth, nargs="?", const=True, metavar="BOOL",
+                       help="also the out-of-sample scores and the one that weighs them, see "
+                            "relation/README.md (default: for up to 100,000 rows; a million rows "
+                            "of 1,000 classes take hours on a CPU)")
     group.add_argument("--probs", choices=("model", "loo"), default="model",
                        help="probabilities behind relation_score, rank and predicted_label: the "
                             "model's, or leave-one-out ones that the row's own label has no say "

@@ -17,6 +17,8 @@ from experiment.errors import InputError
 from experiment.graph import Graph
 from experiment.samples import BLOCK, Samples
 
+AUTO_ROWS = 100_000  # up to which the out-of-sample scores are computed unasked: minutes
+
 
 @dataclass(frozen=True)
 class Result:
@@ -75,6 +77,12 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
         notes.append(f"no relation is above the threshold {settings.threshold}: every relation "
                      f"score is 0; try a smaller --thres")
 
+    if not _wants_auto(settings, len(kept)):
+        notes.append("out-of-sample scores and auto are left out (--auto True computes them)")
+        metrics, why_not = evaluate_all(columns, kept.is_noisy, "noisy")
+        return Result(kept, columns.pop("relation"), columns,
+                      None if kept.is_noisy is None else "is_noisy", metrics, fingerprint,
+                      clock.laps, [*samples.notes, *notes, *why_not])
     found = relation.auto_scores(features, probs, labels, progress=progress)
     others = {name: _auto(other, samples, settings, progress=progress)
               for name, other in (epochs or {}).items()}
@@ -94,6 +102,10 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
                     None if kept.is_noisy is None else "is_noisy", metrics, fingerprint,
                     clock.laps, [*samples.notes, *notes, *why_not], beyond.facts, beyond)
     return result if settings.probs == "model" else _by_leave_one_out(result, loo)
+
+
+def _wants_auto(settings: RelationSettings, n: int) -> bool:
+    return settings.probs == "loo" or (n <= AUTO_ROWS if settings.auto is None else settings.auto)
 
 
 def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: RelationSettings,

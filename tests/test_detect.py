@@ -236,3 +236,11 @@ def test_saved_parameters_and_extreme_options(script, refused, tmp_path, feature
     script(*words, "--pow", "1e20")
     script(*words, "--hop", 10**20)
     assert "expected auto, cpu, cuda" in refused(*words, "--device", "cpu:")
+
+
+def test_out_of_sample_scores_can_be_left_out(script, tmp_path, feature_file):
+    shown = script("detect.py", "--features", feature_file, "--output", tmp_path / "out",
+                   "--auto", "False").stdout
+    rows, metrics = read(tmp_path / "out")
+    assert [row["name"] for row in metrics["rows"]] == NAMES and "auto are left out" in shown
+    assert list(rows[0])[-1] == "is_noisy" and "auto_score" not in rows[0]
