@@ -29,10 +29,9 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import feature_file, pipeline, registry, report, store
+    from experiment import feature_file, label_errors, registry
     from experiment.device import find_device
     from experiment.errors import InputError
-    from experiment.graph import Graph
 
     find_device(args.device)  # refused before hours of loading
     if args.features is not None and args.epochs:
@@ -49,14 +48,10 @@ def main(args: Namespace) -> None:
             raise InputError(f"--epochs: the files of {args.name} carry no epoch")
         samples = load(epoch=experiment.epoch)
         epochs = {f"epoch {epoch}": load(epoch=epoch) for epoch in args.epochs or []}
-    output = args.output or folder / "report"
-    store.check_writable(output)
-    settings = arguments.relation_settings(args)
-    result = pipeline.find_label_errors(
-        samples, settings, noise_threshold=args.reg, n_iter=args.n_iter, progress=args.verbose,
-        graph=Graph.of(args.graph, folder, settings), epochs=epochs)
-    report.write(result, output, settings=vars(args))
-    report.show(result, output, verbose=args.verbose)
+    label_errors.find_and_report(
+        samples, folder, arguments.relation_settings(args), noise_threshold=args.reg,
+        n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
+        options=vars(args), epochs=epochs)
 
 
 if __name__ == "__main__":

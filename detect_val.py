@@ -26,9 +26,8 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import feature_file, pipeline, registry, report, store
+    from experiment import feature_file, label_errors, registry
     from experiment.device import find_device
-    from experiment.graph import Graph
 
     find_device(args.device)  # refused before hours of loading
     if args.features is not None:
@@ -39,14 +38,10 @@ def main(args: Namespace) -> None:
         folder = experiment.folder
         samples = registry.loader(experiment.domain).load_val(
             folder, experiment.epoch, arguments.extraction_settings(args))
-    output = args.output or folder / "report"
-    store.check_writable(output)
-    settings = arguments.relation_settings(args)
-    result = pipeline.find_label_errors(
-        samples, settings, noise_threshold=args.reg, n_iter=args.n_iter, progress=args.verbose,
-        graph=Graph.of(args.graph, folder, settings))
-    report.write(result, output, settings=vars(args))
-    report.show(result, output, verbose=args.verbose)
+    label_errors.find_and_report(
+        samples, folder, arguments.relation_settings(args), noise_threshold=args.reg,
+        n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
+        options=vars(args))
 
 
 if __name__ == "__main__":

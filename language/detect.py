@@ -34,9 +34,8 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import pipeline, report, store
+    from experiment import label_errors
     from experiment.device import find_device
-    from experiment.graph import Graph
     from language import layout
     from language.samples import load_train
 
@@ -47,14 +46,10 @@ def main(args: Namespace) -> None:
         folder, args.epoch, arguments.extraction_settings(args), model_name=args.model_name,
         data_dir=args.data_dir, text_columns=args.text_columns, label_column=args.label_column,
         max_length=args.max_length)
-    output = args.output or own_report
-    store.check_writable(output)
-    settings = arguments.relation_settings(args)
-    result = pipeline.find_label_errors(
-        samples, settings, noise_threshold=args.reg, n_iter=args.n_iter, progress=args.verbose,
-        graph=Graph.of(args.graph, own_report.parent, settings))
-    report.write(result, output, settings=vars(args))
-    report.show(result, output, verbose=args.verbose)
+    label_errors.find_and_report(
+        samples, own_report.parent, arguments.relation_settings(args), noise_threshold=args.reg,
+        n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
+        options=vars(args))
 
 
 if __name__ == "__main__":

@@ -43,9 +43,8 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import pipeline, report, store
+    from experiment import label_errors
     from experiment.device import find_device
-    from experiment.graph import Graph
     from speech import samples
 
     find_device(args.device)  # refused before minutes of loading
@@ -55,14 +54,10 @@ def main(args: Namespace) -> None:
                                data_dir=args.data_dir, model_folder=model_folder)
     if model_folder is not None:
         folder = folder / model_folder.resolve().name
-    output = args.output or folder / "report"
-    store.check_writable(output)
-    settings = arguments.relation_settings(args)
-    result = pipeline.find_label_errors(
-        clips, settings, noise_threshold=args.reg, n_iter=args.n_iter, progress=args.verbose,
-        graph=Graph.of(args.graph, folder, settings))
-    report.write(result, output, settings=vars(args))
-    report.show(result, output, verbose=args.verbose)
+    label_errors.find_and_report(
+        clips, folder, arguments.relation_settings(args), noise_threshold=args.reg,
+        n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
+        options=vars(args))
 
 
 if __name__ == "__main__":
