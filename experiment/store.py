@@ -7,6 +7,8 @@ import os
 import pickle
 import secrets
 import struct
+import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from experiment import archives
 from experiment.errors import InputError
 
 # What the published files hold besides tensors and plain Python values: the training arguments in
@@ -29,29 +32,111 @@ _HARMLESS = [
 
 # What torch and the unpickler raise on bytes that are no such file, or half of one.
 UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError,
-              AssertionError, struct.error, pickle.UnpicklingError)
+              AssertionError, MemoryError, struct.error, pickle.UnpicklingError,
+              zipfile.BadZipFile)
+CONTAINERS = 10**6  # dicts, lists and tuples in one file; those inside one another multiply
 
 
 def load(path: Path) -> Any:
     """What torch.save wrote, tensors memory-mapped where the format allows it.
 
-    Raises InputError for a missing file, one that torch did not write, or one that holds anything
-    but tensors and the harmless types above.
+    The file is read through once before, to compare its checksums: a second for a gigabyte.
+    Raises InputError for a missing file, one that torch did not write, one whose bytes have changed
+    since, or one that holds anything but tensors and the harmless types above.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
+        zipped = archives.is_zip(path)
+        sizes = archives.check_torch(path) if zipped else Counter()
+
+        def place(storage: torch.UntypedStorage, location: str) -> torch.UntypedStorage:
+            if zipped and not sizes[storage.nbytes()]:
+                raise ValueError(f"claims a tensor of {storage.nbytes():,} bytes that it does not "
+                                 f"hold")
+            return storage  # on the CPU, wherever it was
+
         with torch.serialization.safe_globals(_HARMLESS):
-            try:
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            except RuntimeError as error:
-                if "mmap can only be used" not in str(error):
-                    raise
-                return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location=place, weights_only=True, mmap=zipped)
+        _check_content(content, path.stat().st_size)
+        return content
     except UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path}: not a readable tensor file as torch.save writes it "
                          f"({reason[:200]})") from error
+
+
+def load_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a .safetensors file.
+
+    The library itself refuses a header that claims other than what the file holds.
+    """
+    from safetensors import SafetensorError, safe_open  # only for those who have such files
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+    except (*UNREADABLE, SafetensorError) as error:
+        raise InputError(f"{path}: not a readable .safetensors file ({error})") from error
+
+
+def load_json(path: Path) -> Any:
+    """Raises InputError for a file that is missing or is not JSON in UTF-8."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not readable JSON ({error})") from error
+
+
+def recorded(sidecar: Path) -> dict[str, Any]:
+    """What a sidecar says; nothing where it is missing or is not one: then it matches nothing."""
+    try:
+        content = load_json(sidecar)
+    except InputError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def load_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file, text as numpy strings."""
+    try:
+        archives.check_npz(path)
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except archives.BROKEN as error:
+        raise InputError(f"{path}: not a readable .npz file ({error}); text must be stored as a "
+                         f"numpy string array, not as objects") from error
+
+
+def load_npy(path: Path) -> np.ndarray:
+    """The array of a .npy file."""
+    try:
+        with open(path, "rb") as file:
+            archives.check_npy(file, path.stat().st_size, path.name)
+        return np.load(path, allow_pickle=False)
+    except archives.BROKEN as error:
+        raise InputError(f"{path}: not a readable .npy file ({error})") from error
+
+
+def _check_content(content: Any, size: int) -> None:
+    """Refuse what would be larger than the file: views that repeat, lists inside one another."""
+    stack, seen = [content], 0
+    while stack:
+        value = stack.pop()
+        if isinstance(value, torch.Tensor) and (
+                value.layout != torch.strided or value.is_meta or value.is_quantized):
+            raise ValueError("holds a tensor that is not stored in full")
+        if isinstance(value, (torch.Tensor, np.ndarray)) and value.nbytes > size:
+            raise ValueError(f"claims {value.nbytes:,} bytes, more than the {size:,} of the file")
+        if isinstance(value, argparse.Namespace):
+            value = vars(value)
+        if isinstance(value, (dict, list, tuple, set)):
+            seen += 1
+            if seen > CONTAINERS:
+                raise ValueError("holds lists inside one another without end")
+            stack += value.values() if isinstance(value, dict) else value
 
 
 def save(value: Any, path: Path) -> None:

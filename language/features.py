@@ -6,7 +6,6 @@ without (the published files) is taken as it is.
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,13 +109,9 @@ def read(path: Path) -> dict[str, Tensor]:
 
 def _came_from(sidecar: Path, origin: dict) -> bool:
     """Whether a feature file is of this origin, as far as that can be told."""
-    if not sidecar.is_file():
-        return True
-    try:
-        recorded = json.loads(sidecar.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return all(recorded.get(key) == value for key, value in origin.items() if value is not None)
+    recorded = store.recorded(sidecar)
+    return not sidecar.is_file() or all(recorded.get(key) == value for key, value in origin.items()
+                                        if value is not None)
 
 
 def _fingerprint(weights: Path) -> str | None:

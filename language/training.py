@@ -4,7 +4,6 @@ N texts.
 """
 
 import hashlib
-import json
 import os
 import shutil
 from dataclasses import asdict, dataclass
@@ -154,8 +153,8 @@ def _epochs_done(folder: Path, settings: dict) -> int:
 
 def _recorded_settings(record: Path) -> dict:
     try:
-        return dict(json.loads(record.read_text(encoding="utf-8"))["settings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return dict(store.load_json(record)["settings"])
+    except (InputError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{record}: expected JSON with the settings of a training ({error}); "
                          f"choose another --model_name or remove {record.parents[1]}") from error
 

@@ -91,7 +91,7 @@ def _folder_features(folder: Path, model_folder: Path, clips: Clips | None, extr
                          f"the clips by --data_dir")
     path = folder / model_folder.resolve().name / "feat_train.pt"
     stamp, origin = path.with_suffix(".json"), _origin(model_folder, clips)
-    if path.is_file() and stamp.is_file() and json.loads(stamp.read_text("utf-8")) == origin:
+    if path.is_file() and store.recorded(stamp) == origin:
         return path, ()
     from speech import models  # transformers, needed only to extract
 
