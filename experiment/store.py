@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import fcntl
+import glob
 import json
 import os
 import pickle
@@ -145,8 +147,14 @@ def save(value: Any, path: Path) -> None:
     The same value gives the same bytes: torch would write the name of a path into the file, but of
     an open file it knows none.
     """
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        torch.save(_detached(value), file)
+    with replacing(path) as temporary:
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(_detached(value), file)
+        except RuntimeError as error:  # torch's, where it closes what could not be written
+            if not isinstance(error.__context__, OSError):
+                raise
+            raise error.__context__ from None
 
 
 def save_json(value: Any, path: Path) -> None:
@@ -159,21 +167,65 @@ def save_json(value: Any, path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path in the folder of `path` that takes its place if the block succeeds.
 
-    Flushed to disk before the rename; removed if the block fails, and the old file stays.
+    Flushed to disk before the rename; removed if the block fails, and the old file stays. What a
+    killed process left of an earlier attempt is removed, too.
     """
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
+        with _temporary(path) as temporary:
+            yield temporary
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """An empty file that is locked as long as its writer lives, and removed at the end."""
+    stem = f".{path.name[:100]}."
+    for left in path.parent.glob(f"{glob.escape(stem)}*.part"):
+        _remove_if_left(left)
+    while True:
+        temporary = path.parent / f"{stem}{secrets.token_hex(4)}.part"
+        with open(temporary, "xb") as file:
+            try:
+                with contextlib.suppress(OSError):  # taken by a sweep, or a system without locks
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if temporary.exists():
+                    yield temporary
+                    return
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
+def _remove_if_left(part: Path) -> None:
+    """Remove a temporary file unless the process that writes it still holds its lock."""
+    with contextlib.suppress(OSError), open(part, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        part.unlink()
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time: the others wait, and say so. A killed one leaves the folder free.
+
+    For files that belong together, or work that need not be done twice.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{folder}: waiting for another process that writes here", flush=True)
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        except OSError:
+            pass  # some cluster file systems have no locks: then nobody is kept out
+        yield
     finally:
-        with contextlib.suppress(OSError):  # nothing to remove where nothing could be created
-            temporary.unlink(missing_ok=True)
+        os.close(opened)
 
 
 def check_writable(folder: Path) -> None:

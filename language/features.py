@@ -34,7 +34,7 @@ def obtain(place: Place, split: str, texts: Texts | None, extraction: Extraction
     a file that is outdated while there are no texts.
     """
     path = place.features / f"feat_{split}.pt"
-    origin = {"weights": _fingerprint(place.weights)}
+    origin = {"weights": fingerprint(place.weights)}
     if texts is not None:
         origin |= {"texts": texts.fingerprint(), "max_length": max_length}
     if path.is_file() and _came_from(path.with_suffix(".json"), origin):
@@ -42,6 +42,15 @@ def obtain(place: Place, split: str, texts: Texts | None, extraction: Extraction
     if texts is None:
         raise InputError(f"{path}: extracted from other weights than {place.weights} holds now; "
                          f"give the texts with --data_dir, so that it can be made anew")
+    store.check_writable(place.features)
+    with store.alone(place.features):
+        if not (path.is_file() and _came_from(path.with_suffix(".json"), origin)):
+            _make(path, place, texts, origin, extraction, max_length)
+    return read(path)  # memory-mapped: MNLI's features are 1.2 GB
+
+
+def _make(path: Path, place: Place, texts: Texts, origin: dict, extraction: Extraction,
+          max_length: int) -> None:
     from language import models  # transformers takes seconds to import
 
     device = find_device(extraction.device)
@@ -50,15 +59,12 @@ def obtain(place: Place, split: str, texts: Texts | None, extraction: Extraction
     if texts.class_names and len(texts.class_names) != classes:
         raise InputError(f"{place.weights}: expected a model of {len(texts.class_names)} classes "
                          f"({', '.join(texts.class_names)}), got one of {classes}")
-    store.check_writable(place.features)
     content = extract(classifier, texts, device=device, batch_size=extraction.batch_size,
                       max_length=max_length, progress=extraction.progress)
     # In this order a crash leaves no file, never one that seems to be of this origin.
     path.unlink(missing_ok=True)
     store.save_json(origin, path.with_suffix(".json"))
     store.save(content, path)
-    del content  # read back memory-mapped: MNLI's features are 1.2 GB
-    return read(path)
 
 
 @torch.no_grad()
@@ -114,7 +120,7 @@ def _came_from(sidecar: Path, origin: dict) -> bool:
                                         if value is not None)
 
 
-def _fingerprint(weights: Path) -> str | None:
+def fingerprint(weights: Path) -> str | None:
     """SHA-256 over the files of weights in a folder; None where there are none."""
     files = sorted([*weights.glob("*.safetensors"), *weights.glob("pytorch_model*.bin")])
     digest = hashlib.sha256()

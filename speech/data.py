@@ -139,8 +139,9 @@ def planted_labels(folder: Path, clips: Clips, *, seed: int) -> Tensor:
     path = folder / TARGETS
     if len(clips.class_names) < 2:
         raise InputError(f"{clips.folder}: expected at least two classes")
-    if not path.is_file():
-        store.save(noisy_labels(clips.labels, len(clips.class_names), seed=seed), path)
+    with store.alone(folder):  # another training may be about to draw them
+        if not path.is_file():
+            store.save(noisy_labels(clips.labels, len(clips.class_names), seed=seed), path)
     labels, _ = read_targets(path)
     check_count(path, labels, clips)
     return labels
