@@ -6,6 +6,7 @@ Imports nothing heavy, so that --help answers at once.
 import argparse
 import contextlib
 import errno
+import functools
 import math
 import os
 import sys
@@ -45,23 +46,40 @@ def launch(main: Callable[[argparse.Namespace], None], parser: argparse.Argument
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show ends no run
         stream.reconfigure(errors="backslashreplace")
     args = parser.parse_args()
-    with stopping.by_signal(lambda word: _say(parser, word, 0)):
-        try:
+
+    @functools.cache  # once, by whoever comes first
+    def say(word: str) -> None:
+        _say(parser, word, 0)
+
+    received: list[int] = []
+    try:
+        with stopping.by_signal(received, say):
             main(args)
             sys.stdout.flush()
-        except InputError as error:
-            sys.exit(_say(parser, f"error: {error}", 2))
-        except Unavailable as refusal:
-            sys.exit(_say(parser, str(refusal), 1))
-        except KeyboardInterrupt as error:
-            sys.exit(_say(parser, *stopping.status_of(error)))
-        except BrokenPipeError:
-            sys.exit(_hush(PIPE_CLOSED))
-        except OSError as error:
-            if error.errno not in REFUSALS:
-                raise
-            where = f"{error.filename}: " if error.filename else ""
-            sys.exit(_hush(_say(parser, f"error: {where}{error.strerror}", 2)))
+    except (Exception, KeyboardInterrupt) as error:
+        # After a signal, whatever its exception has been turned into on its way.
+        if received or isinstance(error, KeyboardInterrupt):
+            word, status = stopping.ending(received)
+            say(word)
+        else:
+            status = _status_of(error, parser)
+        if status is None:
+            raise
+        sys.exit(status)
+
+
+def _status_of(error: Exception, parser: argparse.ArgumentParser) -> int | None:
+    """The exit status after one line on what is nobody's defect; None for what is."""
+    if isinstance(error, InputError):
+        return _say(parser, f"error: {error}", 2)
+    if isinstance(error, Unavailable):
+        return _say(parser, str(error), 1)
+    if isinstance(error, BrokenPipeError):
+        return _hush(PIPE_CLOSED)
+    if isinstance(error, OSError) and error.errno in REFUSALS:
+        where = f"{error.filename}: " if error.filename else ""
+        return _hush(_say(parser, f"error: {where}{error.strerror}", 2))
+    return None
 
 
 @dataclass(frozen=True)
