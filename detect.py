@@ -37,7 +37,7 @@ def main(args: Namespace) -> None:
     if args.features is not None and args.epochs:
         raise InputError("--epochs: a feature file holds one epoch; leave one of the two out")
     if args.features is not None:
-        folder = args.cache_dir / args.features.stem
+        folder = feature_file.folder_of(args.features, args.cache_dir)
         samples, epochs = feature_file.read(args.features, labelled=True), {}
     else:
         experiment = registry.find(args.name, args.dataset, args.cache_dir, args.epoch)

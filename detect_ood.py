@@ -38,7 +38,7 @@ def main(args: Namespace) -> None:
     find_device(args.device)  # refused before hours of loading
     detectors = ood_detectors.find(args.baselines)
     if args.features is not None:
-        folder = args.cache_dir / args.test_features.stem
+        folder = feature_file.folder_of(args.test_features, args.cache_dir)
         train = feature_file.read(args.features, labelled=False, ignore=("is_noisy",))
         test = feature_file.read(args.test_features, labelled=False, ignore=("labels", "is_noisy"))
     else:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from experiment import stopping
 from experiment.errors import InputError, Unavailable
+from experiment.escaping import printable
 from experiment.extraction import Extraction
 
 OOD_BASELINES = ("MSP", "MaxLogit", "Energy", "ReAct", "KL-Matching", "Mahalanobis", "KNN")
@@ -71,14 +72,15 @@ def launch(main: Callable[[argparse.Namespace], None], parser: argparse.Argument
 def _status_of(error: Exception, parser: argparse.ArgumentParser) -> int | None:
     """The exit status after one line on what is nobody's defect; None for what is."""
     if isinstance(error, InputError):
-        return _say(parser, f"error: {error}", 2)
+        # Lists are indented; any other line break is in somebody's file name.
+        return _say(parser, f"error: {_lines(str(error), indent='  ')}", 2)
     if isinstance(error, Unavailable):
-        return _say(parser, str(error), 1)
+        return _say(parser, _lines(str(error)), 1)
     if isinstance(error, BrokenPipeError):
         return _hush(PIPE_CLOSED)
     if isinstance(error, OSError) and error.errno in REFUSALS:
         where = f"{error.filename}: " if error.filename else ""
-        return _hush(_say(parser, f"error: {where}{error.strerror}", 2))
+        return _hush(_say(parser, f"error: {_lines(where)}{error.strerror}", 2))
     return None
 
 
@@ -320,6 +322,10 @@ def _number(text: str, kind: Callable[[str], float], expected: str,
 def _say(parser: argparse.ArgumentParser, line: str, status: int) -> int:
     print(f"{parser.prog}: {line}", file=sys.stderr)
     return status
+
+
+def _lines(text: str, indent: str = "") -> str:
+    return f"\n{indent}".join(map(printable, text.split(f"\n{indent}")))
 
 
 def _hush(status: int) -> int:

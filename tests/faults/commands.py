@@ -12,6 +12,7 @@ import os
 import resource
 import runpy
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -79,7 +80,11 @@ def _run(cwd, words, patches, file_limit, port):
     multiprocessing.set_start_method(None, force=True)  # the system's own, as a shell's process has
     os.chdir(cwd)
     for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(f".log/{name}", os.O_WRONLY | os.O_APPEND), number)
+        target = os.open(f".log/{name}", os.O_WRONLY | os.O_APPEND)
+        if file_limit is not None:  # which is for files, not for what is behind a pipe
+            target = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=target).stdin.fileno()
+        os.dup2(target, number)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", 1, closefd=False)
     if file_limit is not None:  # writing beyond it fails, as on a full disk
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, resource.RLIM_INFINITY))
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -97,6 +102,17 @@ def _run(cwd, words, patches, file_limit, port):
     sys.argv = [str(script), *words[1:]]
     sys.path.insert(0, str(script.parent))
     runpy.run_path(str(script), run_name="__main__")
+
+
+def is_bar(line):
+    """A line of tqdm's: what it drew last, or its totals."""
+    return "%|" in line or line.rstrip().endswith("/s]")
+
+
+def loader_without_workers(*arguments, **options):
+    from torch.utils.data import DataLoader
+
+    return DataLoader(*arguments, **options | {"num_workers": 0})
 
 
 VOLATILE = ("seconds", "peak_memory_mib")  # of metrics.json

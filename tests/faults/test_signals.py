@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.conftest import ROOT
-from tests.faults.commands import contents, leftovers
+from tests.faults.commands import contents, is_bar, leftovers
 
 pytestmark = pytest.mark.promise("signals")
 WORDS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143)}
@@ -35,7 +35,7 @@ def test_every_command_ends_at_once_and_goes_on_later(command, undisturbed, tmp_
                 assert ended == status, running.err
                 assert time.monotonic() - sent < 5
                 shown = [line for line in running.err.splitlines() if line.strip()]
-                bars = [line for line in shown[:-1] if "%|" not in line and "/s" not in line]
+                bars = [line for line in shown[:-1] if not is_bar(line)]
                 assert shown[-1].endswith(f": {word}") and not bars, running.err
                 cases += 1
     command(tmp_path).done()
