@@ -128,6 +128,22 @@ def class_lists(peaks: Peaks, order: Tensor | None, m: int, classes: int) -> Cla
     return ClassLists(key, key % m, peaks.value[at], ends, m)
 
 
+def pairs_of_blocks(lists: ClassLists, peaks: Peaks, order: Tensor, blocks: list[slice], *,
+                    symmetric: bool, threshold: float) -> list[float]:
+    """For each block about how many pairs it compares: those with a peak above the threshold."""
+    high = peaks.value > threshold
+    position = torch.empty_like(order).index_copy_(
+        0, order, torch.arange(len(order), device=order.device))[peaks.row[high]]
+    stops = torch.tensor([block.stop for block in blocks], device=order.device)
+    starts = torch.tensor([block.start for block in blocks], device=order.device)
+    block = torch.searchsorted(stops, position, right=True)
+    column = peaks.column[high]
+    first = starts[block] if symmetric else torch.zeros_like(block)
+    pairs = lists.ends[column] - torch.searchsorted(lists.key, column * lists.rows + first)
+    costs = torch.zeros(len(blocks), device=order.device)
+    return costs.index_add_(0, block, pairs.float()).tolist()
+
+
 def candidates(lists: ClassLists, block_max: Tensor, start: int, *, floor: float, needed: float,
                scratch: Tensor) -> Tensor:
     """Ascending positions from `start` on that may have p_i . p_j > needed with a row of the block.

@@ -226,6 +226,32 @@ def test_workers_do_not_change_the_result():
     assert torch.equal(three, one)
 
 
+@pytest.mark.parametrize("order", ["random", "rising", "equal", "rare"])
+def test_topk_of_many_rows_equals_a_sort(order, monkeypatch):
+    """Where the guess from a sample holds, where it is too low, where it is too high."""
+    monkeypatch.setattr("relation.topk.SAMPLE", 64)
+    monkeypatch.setattr("relation.topk.TILE_COLUMNS", 100)
+    generator = torch.Generator().manual_seed(8)
+    features = torch.randn(30, 12, generator=generator)
+    target = torch.randn(2000, 12, generator=generator)
+    if order == "rising":
+        target = target[(target @ features[0] / target.norm(dim=1)).argsort()]
+    elif order == "equal":
+        target = target[:1].expand(2000, 12).contiguous()
+    elif order == "rare":  # what the sample sees, every 31st row, is what is nearest
+        target[::31] = features[0] + 0.1 * target[::31]
+    labels = torch.arange(30) % 2
+    pair = dict(target_features=target, target_labels=torch.arange(2000) % 2)
+    found = relation_topk(features, None, labels, **pair, kernel="cos", k=40, chunk=7)
+    r = dense_relation(features, None, labels, target_features=target,
+                       target_labels=pair["target_labels"], kernel="cos")
+    for values, indices, expected in ((found[0], found[1], -np.sort(-r, 1)),
+                                      (found[2], found[3], np.sort(r, 1))):
+        np.testing.assert_allclose(values, expected[:, :41], atol=2e-6)
+        np.testing.assert_allclose(np.take_along_axis(r, indices.numpy(), 1), values, atol=2e-6)
+        assert all(len(set(row)) == 41 for row in indices.tolist())
+
+
 def test_sums_far_above_one_are_not_pruned_by():
     """Rows without a peak can then hold edges: 1,000 entries of 0.0075 make p . p = 0.056."""
     scores = relation_scores(torch.ones(6, 4), torch.full((6, 1000), 0.0075), temperature=1)
