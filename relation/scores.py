@@ -23,9 +23,9 @@ ENGINES = ("auto", "dense")
 @torch.no_grad()
 def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | None = None, *,
                     target_features: Tensor | None = None, target_probs: Tensor | None = None,
-                    target_labels: Tensor | None = None, kernel: str = "cos_p",
-                    temperature: float = 4, threshold: float = 0.03, chunk: int = 250,
-                    engine: str = "auto", progress: bool = False,
+                    target_labels: Tensor | None = None, target_rows: Tensor | None = None,
+                    kernel: str = "cos_p", temperature: float = 4, threshold: float = 0.03,
+                    chunk: int = 250, engine: str = "auto", progress: bool = False,
                     checkpoint: Checkpoint | None = None) -> Tensor:
     """Reliability (N,) float32 of each source row: HIGHER = MORE RELIABLE.
 
@@ -33,10 +33,11 @@ def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | Non
 
     features (N, D), probs (N, C), labels (N,) and target_* (M, ...) are taken as they come from the
     model; scaling to unit norm is inside. Without a target the set is related to itself, and j = i
-    counts. Sums are float64. Kim, Yun, Song 2023, equation 2. `engine` "auto" visits only the pairs
-    that may hold an edge (`sums.py`), "dense" every pair: the same scores, for checks. A killed
-    run goes on from `checkpoint` (not with "dense"). Under torch.distributed every process calls
-    this with the same data, computes its share, and gets all scores.
+    counts; `target_rows` (K,) int64 chooses rows of the target without a copy. Sums are float64.
+    Kim, Yun, Song 2023, equation 2. `engine` "auto" visits only the pairs that may hold an edge
+    (`sums.py`), "dense" every pair: the same scores, for checks. A killed run goes on from
+    `checkpoint` (not with "dense"). Under torch.distributed every process calls this with the same
+    data, computes its share, and gets all scores.
 
     Raises ValueError for an unknown kernel or engine, shapes that disagree, temperature <= 0,
     threshold < 0 or chunk < 1.
@@ -52,22 +53,24 @@ def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | Non
     if chunk < 1:
         raise ValueError(f"chunk: expected at least 1 row, got {chunk}")
     if engine == "auto":
-        sums = pruned_sums(source, target, kernel=kernel, temperature=temperature,
+        sums = pruned_sums(source, target, target_rows, kernel=kernel, temperature=temperature,
                            threshold=threshold, chunk=chunk, progress=progress,
                            checkpoint=checkpoint)
         if sums is not None:
             return sums.float()
     scores = wide_zeros(len(features), features.device)
-    for rows, _, r in _tiles(source, target, kernel=kernel, chunk=chunk, progress=progress):
+    for rows, r in _tiles(source, target, target_rows, kernel=kernel, chunk=chunk,
+                          progress=progress):
         scores[rows] += keep_edges(r, temperature=temperature, threshold=threshold).sum(1)
     add_up(scores)
     return scores.float()
 
 
-def _tiles(source: Rows, target: Rows, *, kernel: str, chunk: int, progress: bool
-           ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield (source slice, target slice, r of that tile) for each pair of this process, once."""
-    n, m = len(source.features), len(target.features)
+def _tiles(source: Rows, target: Rows, target_rows: Tensor | None, *, kernel: str, chunk: int,
+           progress: bool) -> Iterator[tuple[slice, Tensor]]:
+    """Yield (source slice, r of a tile of theirs) for each pair of this process, once."""
+    n = len(source.features)
+    m = len(target.features) if target_rows is None else len(target_rows)
     height = min(chunk, TILE_ELEMENTS)
     rank, count = rank_and_count()
     mine = list(row_slices(n, height))[rank::count]
@@ -77,8 +80,8 @@ def _tiles(source: Rows, target: Rows, *, kernel: str, chunk: int, progress: boo
                disable=not progress)
     with bar:
         for columns in row_slices(m, width):
-            block = target.take(columns).ready()
+            block = target.take(columns if target_rows is None else target_rows[columns]).ready()
             for rows in mine:
                 r = relation(source.take(rows).ready(), block, kernel=kernel)
-                yield rows, columns, r
+                yield rows, r
                 bar.update(r.numel())

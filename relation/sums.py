@@ -37,13 +37,14 @@ class Checkpoint(Protocol):
         """The sums after so many blocks, to be kept as often as is worth it."""
 
 
-def pruned_sums(source: Rows, target: Rows, *, kernel: str, temperature: float, threshold: float,
-                chunk: int, progress: bool, checkpoint: Checkpoint | None = None) -> Tensor | None:
+def pruned_sums(source: Rows, target: Rows, target_rows: Tensor | None, *, kernel: str,
+                temperature: float, threshold: float, chunk: int, progress: bool,
+                checkpoint: Checkpoint | None = None) -> Tensor | None:
     """The sums (N,) float64 of `relation_scores`; None where that takes the plain loop.
 
     That is so for features of norms beyond SAFE_NORMS, and for probs below 0 or not finite.
     """
-    work = _prepare(source, target, kernel, temperature, threshold, chunk)
+    work = _prepare(source, target, target_rows, kernel, temperature, threshold, chunk)
     if work is None:
         return None
     blocks = [work.blocks[piece] for piece in my_share(work.costs)]
@@ -67,23 +68,24 @@ def pruned_sums(source: Rows, target: Rows, *, kernel: str, temperature: float, 
     return torch.empty_like(sums).index_copy_(0, work.source.order, sums)
 
 
-def _prepare(source: Rows, target: Rows, kernel: str, temperature: float, threshold: float,
-             chunk: int) -> Work | None:
-    symmetric = source is target
+def _prepare(source: Rows, target: Rows, target_rows: Tensor | None, kernel: str,
+             temperature: float, threshold: float, chunk: int) -> Work | None:
+    same_set = source is target
+    symmetric = same_set and target_rows is None
     source_norm = inverse_norms(source.features)
-    target_norm = source_norm if symmetric else inverse_norms(target.features)
+    target_norm = source_norm if same_set else inverse_norms(target.features)
     if source_norm is None or target_norm is None:
         return None
     n, chunk = len(source.features), min(chunk, LARGEST_BLOCK)
     order, blocks, lists, floor, needed, least = None, list(row_slices(n, chunk)), None, 0, 0, 0
-    m = len(target.features)
+    m = len(target.features) if target_rows is None else len(target_rows)
     costs = [(rows.stop - rows.start) * (m - rows.start * symmetric) for rows in blocks]
     if kernel == "cos":
         source, target = source._replace(probs=None), target._replace(probs=None)
     else:
         floor = pruning.choose_floor(source.probs, target.probs, threshold=threshold)
         peaks = pruning.find_peaks(source.probs, floor)
-        other = peaks if symmetric or peaks is None else pruning.find_peaks(target.probs, floor)
+        other = peaks if same_set or peaks is None else pruning.find_peaks(target.probs, floor)
         if peaks is None or other is None:
             return None
         dim, classes = source.features.shape[1], source.probs.shape[1]
@@ -94,12 +96,13 @@ def _prepare(source: Rows, target: Rows, kernel: str, temperature: float, thresh
             largest = min(chunk, max(64, n // (2 * classes)))
             order, blocks = pruning.order_rows(peaks, n, classes, threshold=threshold,
                                                largest_block=largest)
-            lists = pruning.class_lists(other, order if symmetric else None, m, classes)
+            target_rows = order if symmetric else target_rows
+            lists = pruning.class_lists(other, target_rows, len(target.features), classes)
             costs = pruning.pairs_of_blocks(lists, peaks, order, blocks, symmetric=symmetric,
                                             threshold=threshold)
     labels = numbered(source.labels, target.labels)
     return Work(_side(source, order, source_norm, labels[0]),
-                _side(target, order if symmetric else None, target_norm, labels[1]),
+                _side(target, target_rows, target_norm, labels[1]),
                 symmetric, blocks, costs, lists, floor, needed, least, temperature, threshold)
 
 

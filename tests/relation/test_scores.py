@@ -183,6 +183,21 @@ def test_pruning_loses_no_edge(threshold, chunk, flat):
     assert_scores(scores, dense_relation(*source, **pair), threshold=threshold)
 
 
+@pytest.mark.parametrize("engine", ["auto", "dense"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_target_rows_are_the_rows_themselves(kernel, engine):
+    features, probs, labels = many_classes(300, 40, 9)
+    rows = torch.arange(0, 300, 7)
+    how = dict(kernel=kernel, engine=engine, chunk=16)
+    chosen = relation_scores(features, probs, labels, target_rows=rows, **how)
+    assert_scores(chosen, dense_relation(features, probs, labels, kernel=kernel)[:, ::7])
+    other = many_classes(100, 40, 10)
+    pair = dict(zip(("target_features", "target_probs", "target_labels"), other))
+    chosen = relation_scores(features, probs, labels, **pair, target_rows=rows[:9], **how)
+    dense = dense_relation(features, probs, labels, **pair, kernel=kernel)
+    assert_scores(chosen, dense[:, rows[:9]])
+
+
 def test_an_edge_just_above_the_threshold_is_kept_and_one_at_it_dropped():
     """Equal features: the relation is p . p itself, where the bound has nothing to spare."""
     features = torch.ones(4, 3)
