@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from experiment import stopping
+from experiment import processes, stopping
 from experiment.errors import InputError, Unavailable
 from experiment.escaping import printable
 from experiment.extraction import Extraction
@@ -54,7 +54,7 @@ def launch(main: Callable[[argparse.Namespace], None], parser: argparse.Argument
 
     received: list[int] = []
     try:
-        with stopping.by_signal(received, say):
+        with stopping.by_signal(received, say), processes.joined():
             main(args)
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
