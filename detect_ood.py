@@ -34,6 +34,7 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment import (
         feature_file,
+        memory,
         ood_detectors,
         ood_pipeline,
         processes,
@@ -57,9 +58,10 @@ def main(args: Namespace) -> None:
                 folder, experiment.epoch, arguments.extraction_settings(args))
     output = args.output or folder / "report"
     store.check_writable(output)
-    result = ood_pipeline.find_ood(train, test, arguments.relation_settings(args),
-                                   detectors=detectors, progress=args.verbose,
-                                   unfinished=folder)
+    settings = memory.fit(test, arguments.relation_settings(args), auto=False, target=train,
+                          progress=args.verbose)
+    result = ood_pipeline.find_ood(train, test, settings, detectors=detectors,
+                                   progress=args.verbose, unfinished=folder)
     if processes.is_first():
         with store.alone(output):
             report.write(result, output, settings=vars(args))

@@ -1,9 +1,10 @@
 """From Samples to the report on their label errors: what every detect script ends with."""
 
+import math
 from pathlib import Path
 from typing import Any
 
-from experiment import pipeline, processes, report, store
+from experiment import memory, pipeline, processes, report, store
 from experiment.arguments import RelationSettings
 from experiment.graph import Graph
 from experiment.samples import Samples
@@ -20,6 +21,9 @@ def find_and_report(samples: Samples, folder: Path, settings: RelationSettings, 
     """
     output = output or folder / "report"
     store.check_writable(output)
+    n = math.ceil(len(samples) / settings.hop)
+    settings = memory.fit(samples, settings, auto=pipeline.wants_auto(settings, n),
+                          progress=verbose)
     result = pipeline.find_label_errors(
         samples, settings, noise_threshold=noise_threshold, n_iter=n_iter, progress=verbose,
         graph=Graph.of(graph, folder, settings), epochs=epochs,
