@@ -6,6 +6,8 @@ import torch
 
 from experiment.escaping import cell, printable
 
+pytestmark = pytest.mark.promise("names")
+
 
 @pytest.mark.parametrize("text", [
     "=1+1", "+cmd|' /C calc'!A0", "-2+3+cmd", "@SUM(1)", "\t=1", "\r=1", " =1", "\x00=1",

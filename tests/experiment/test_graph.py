@@ -7,6 +7,8 @@ import torch
 from experiment.arguments import RelationSettings
 from experiment.graph import Graph
 
+pytestmark = pytest.mark.promise("caches")
+
 
 @pytest.fixture
 def words(feature_file, tmp_path):
@@ -27,7 +29,8 @@ def test_kept_in_the_published_form_and_used_again(script, words, tmp_path):
     content = torch.load(tmp_path / "train/graph_cos_p_pow4.pt", weights_only=True)
     assert content["score"].shape == (120,) and content["top"] == content["low_val"] == []
     assert TAKEN in script(*words, "--chunk", "7").stdout
-    assert relation_scores(tmp_path) == first
+    again = relation_scores(tmp_path)  # refined anew, in other chunks
+    np.testing.assert_allclose(np.array(again, float), np.array(first, float), atol=1e-6)
 
 
 @pytest.mark.parametrize("change", [["--dtype", "float16"], ["--thres", "0.1"], ["--graph", "off"]])

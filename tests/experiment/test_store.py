@@ -8,6 +8,8 @@ import torch
 from experiment import store
 from experiment.errors import InputError
 
+pytestmark = pytest.mark.promise("files")
+
 
 def test_published_checkpoint_round_trip(tmp_path):
     path = tmp_path / "deep/checkpoint-49.pth"

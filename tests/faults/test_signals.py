@@ -79,6 +79,14 @@ def test_one_line_and_the_status_whatever_it_is_at(number, code):
     assert in_python(code, number) == (status, f"-c: {word}\n")
 
 
+def test_what_a_library_makes_of_it_is_no_error_of_ours():
+    """torch.save ends in a RuntimeError of its own when it is interrupted."""
+    code = ("    print('ready', flush=True)\n    try: time.sleep(60)\n"
+            "    except KeyboardInterrupt: raise RuntimeError('unexpected pos 768 vs 662')")
+    assert in_python(code, signal.SIGINT) == (130, "-c: interrupted\n")
+    assert in_python(code, signal.SIGTERM) == (143, "-c: terminated\n")
+
+
 def test_a_second_ctrl_c_adds_nothing():
     code = ("    print('ready', flush=True)\n    try: time.sleep(60)\n"
             "    finally: time.sleep(0.3)")

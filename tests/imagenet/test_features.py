@@ -93,6 +93,7 @@ def test_features_in_order_with_accuracy_and_record(world, tmp_path, capsys):
     assert record["source"]["sets"] == {"val": 24}
 
 
+@pytest.mark.promise("kills")
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_at_random_the_file_is_the_same_to_the_byte(world, undisturbed, tmp_path, kills):
     network, images, extraction = world
@@ -116,6 +117,7 @@ def test_killed_at_random_the_file_is_the_same_to_the_byte(world, undisturbed, t
 
 # The first nine renames are of records, the tenth is of the features; the last removal is that of
 # the rows, after those of the temporary files.
+@pytest.mark.promise("kills")
 @pytest.mark.parametrize("call, number", [("replace", 4), ("replace", 9), ("unlink", 11)])
 @pytest.mark.parametrize("before", [True, False])
 def test_killed_around_a_write(world, undisturbed, tmp_path, call, number, before):
@@ -141,6 +143,7 @@ def test_killed_around_a_write(world, undisturbed, tmp_path, call, number, befor
     assert path.read_bytes() == undisturbed
 
 
+@pytest.mark.promise("sharing")
 def test_two_processes_write_one_file(world, undisturbed, tmp_path):
     network, images, extraction = world
     save = store.save
@@ -199,11 +202,27 @@ def test_goes_on_with_another_batch_size_but_not_with_other_weights(world, tmp_p
     torch.testing.assert_close(torch.load(path), plain(other, images)[0], atol=1e-5, rtol=1e-5)
 
 
+def edit(path, **changes):
+    record = path.with_suffix(".json")
+    record.write_text(json.dumps(json.loads(record.read_text()) | changes))
+
+
+def flip(path, at):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.promise("files")
 @pytest.mark.parametrize("damage", [
     lambda path: path.with_suffix(".rows").write_bytes(b"short"),
     lambda path: path.with_suffix(".json").write_text('{"done": '),
     lambda path: path.with_suffix(".json").write_text('{"done": 3}'),
     lambda path: path.with_suffix(".json").unlink(),
+    lambda path: path.with_suffix(".json").write_text("[" * 100_000),
+    lambda path: edit(path, done="3"),
+    lambda path: edit(path, source=[]),
+    lambda path: flip(path.with_suffix(".rows"), 50),
 ])
 def test_a_damaged_start_is_begun_anew(world, undisturbed, tmp_path, monkeypatch, damage):
     network, images, extraction = world
@@ -217,6 +236,7 @@ def test_a_damaged_start_is_begun_anew(world, undisturbed, tmp_path, monkeypatch
     assert path.read_bytes() == undisturbed
 
 
+@pytest.mark.promise("memory")
 def test_out_of_memory_halves_what_is_computed_at_a_time(world, tmp_path, monkeypatch, capsys):
     network, images, extraction = world
     compute, sizes = models.features_and_logits, []

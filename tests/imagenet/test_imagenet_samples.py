@@ -291,6 +291,16 @@ def test_features_of_other_images_are_extracted_anew(extracted, tmp_path, capsys
         in capsys.readouterr().out
 
 
+@pytest.mark.promise("files")
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"done": 12}', "\xff"])
+def test_features_whose_record_is_damaged_are_extracted_anew(extracted, capsys, text):
+    path, load = extracted
+    before = load(0).features.clone()
+    path.with_suffix(".json").write_text(text)
+    assert torch.equal(load(0).features, before)
+    assert "its record feat_val.json is damaged; starting over" in capsys.readouterr().out
+
+
 def test_rows_that_a_kill_left_are_removed(extracted):
     path, load = extracted
     path.with_suffix(".rows").write_bytes(b"left")

@@ -100,6 +100,27 @@ def test_resumed_is_the_same_as_never_interrupted(tmp_path, texts, monkeypatch):
     assert not list(cut.rglob("training.pt")) and not list(cut.glob(".*"))
 
 
+@pytest.mark.promise("files")
+def test_weights_that_changed_since_are_not_gone_on_from(tmp_path, texts, monkeypatch):
+    run = training._run_epoch
+
+    def one_epoch(classifier, texts, labels, epoch, *words, **how):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return run(classifier, texts, labels, epoch, *words, **how)
+    monkeypatch.setattr(training, "_run_epoch", one_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        train(demo.tiny_roberta(texts), texts, texts.labels, tmp_path, schedule=SCHEDULE,
+              device=CPU)
+    weights = tmp_path / "epoch_1/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-9] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(InputError, match="epoch_1: its weights are not as they were written"):
+        train(demo.tiny_roberta(texts), texts, texts.labels, tmp_path, schedule=SCHEDULE,
+              device=CPU)
+
+
 def test_finished_training_is_left_alone(tmp_path, classifier, texts, capsys):
     schedule = replace(SCHEDULE, epochs=1)
     for expected in ("epoch 1, step 5, loss", ""):

@@ -75,6 +75,37 @@ def test_folder_of_an_ast_and_when_its_features_are_made_again(tmp_path, folder,
     assert not torch.allclose(again.features, samples.features, atol=1e-2)
 
 
+@pytest.mark.promise("caches")
+def test_extracted_features_are_made_again_when_clips_or_network_change(folder, clips, network):
+    clip_folder = clips(10)
+    kept = folder / "feat_train_25.pt"
+    first = load_train(folder, 25, QUIET, data_dir=clip_folder)
+    before = kept.stat().st_mtime_ns
+    load_train(folder, 25, QUIET, data_dir=clip_folder)
+    assert kept.stat().st_mtime_ns == before
+    torch.manual_seed(5)
+    other = models.new(classes=3, frames=32, width=64, depth=1)
+    torch.save(models.to_published(other.model), folder / "audio_model_epoch25.pth")
+    again = load_train(folder, 25, QUIET, data_dir=clip_folder)
+    assert not torch.allclose(again.features, first.features, atol=1e-2)
+    kept.with_suffix(".json").write_text("[" * 100_000)  # a damaged stamp matches nothing
+    before = kept.stat().st_mtime_ns
+    load_train(folder, 25, QUIET, data_dir=clip_folder)
+    assert kept.stat().st_mtime_ns > before
+
+
+@pytest.mark.promise("caches")
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\xff"])
+def test_a_damaged_stamp_matches_nothing(folder, clips, ast_folder, text):
+    clip_folder = clips(10)
+    load_train(folder, 25, QUIET, data_dir=clip_folder, model_folder=ast_folder)
+    kept = folder / "my_ast/feat_train.pt"
+    kept.with_suffix(".json").write_text(text)
+    before = kept.stat().st_mtime_ns
+    load_train(folder, 25, QUIET, data_dir=clip_folder, model_folder=ast_folder)
+    assert kept.stat().st_mtime_ns > before
+
+
 def test_a_model_of_other_classes_is_noted(folder, clips):
     samples = load_train(folder, 25, QUIET, data_dir=clips(10, classes=2))
     assert samples.class_names is None
