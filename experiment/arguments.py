@@ -77,8 +77,9 @@ def extraction_settings(args: argparse.Namespace) -> Extraction:
     return Extraction(**{f.name: given[f.name] for f in fields(Extraction) if f.name in given})
 
 
-def add_experiment_options(parser: argparse.ArgumentParser, *, name: str) -> None:
-    """Which data: an experiment by name, or a feature file."""
+def add_experiment_options(parser: argparse.ArgumentParser, *, name: str,
+                           file_per_epoch: bool = False) -> None:
+    """Which data: an experiment by name, or a feature file (or one for each epoch)."""
     group = parser.add_argument_group("data")
     group.add_argument("-n", "--name", default=name, metavar="NAME",
                        help="experiment; of mae_* and digits_* the part after the last _ is the "
@@ -89,8 +90,10 @@ def add_experiment_options(parser: argparse.ArgumentParser, *, name: str) -> Non
     group.add_argument("-e", "--epoch", type=integer_from_zero, metavar="E",
                        help="epoch of the features (default: from the name)")
     group.add_argument("--features", type=Path, metavar="FILE",
+                       nargs="+" if file_per_epoch else None,
                        help="your own data instead: .npz, .pt or .safetensors with features, "
-                            "logits or probs, and labels")
+                            "logits or probs, and labels"
+                            + "; one file for each epoch, in order" * file_per_epoch)
 
 
 def add_extraction_options(parser: argparse.ArgumentParser, *, train: bool = False,
@@ -135,9 +138,7 @@ def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float,
                          hop_keeps: str = "row") -> None:
     """How the relation is computed; `hop_keeps` says what --hop thins out."""
     group = parser.add_argument_group("relation")
-    group.add_argument("--kernel", choices=("cos_p", "cos"), default="cos_p",
-                       help="cosine of features times inner product of probabilities (cos_p), or "
-                            "cosine alone (default: %(default)s)")
+    add_kernel_option(group)
     group.add_argument("--pow", type=positive_number, default=temperature, metavar="T",
                        help="power of the relation, the paper's temperature t "
                             "(default: %(default)s)")
@@ -157,6 +158,12 @@ def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float,
     group.add_argument("--device", type=device_name, default="auto",
                        metavar="auto|cpu|cuda[:N]|mps",
                        help="where to compute (default: %(default)s, a GPU if there is one)")
+
+
+def add_kernel_option(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--kernel", choices=("cos_p", "cos"), default="cos_p",
+                       help="cosine of features times inner product of probabilities (cos_p), or "
+                            "cosine alone (default: %(default)s)")
 
 
 def add_label_options(parser: argparse.ArgumentParser) -> None:
@@ -203,7 +210,7 @@ def add_ood_options(parser: argparse.ArgumentParser) -> None:
                             f"and, where pytorch-ood is installed, {', '.join(OOD_EXTRAS)}")
 
 
-def results_beside(script: str) -> Path:
+def results_beside(script: str | Path) -> Path:
     """The folder results/ beside a script, relative to the current folder where it lies below."""
     folder = Path(script).resolve().parent / "results"
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
