@@ -41,6 +41,7 @@ class Samples:
     extra: dict[str, Sequence[str]] = field(default_factory=dict)  # further columns of scores.csv
     notes: tuple[str, ...] = ()  # lines for the screen
     own_data: bool = False  # the user's, not an experiment's: suspects are listed by auto
+    held_out: bool | None = None  # the network was trained on other rows; None: not known
     # Row number in the full data, as in `index` -> what to show; raises InputError for one row.
     media: Callable[[int], Media] | None = None
     index: Tensor | None = None  # (N,) row numbers in the full data; set here and by `every`
@@ -61,7 +62,8 @@ class Samples:
         hop = min(hop, len(self))
         per_row = {f.name: getattr(self, f.name) for f in fields(self)
                    if f.name not in ("source", "class_names", "weight", "bias", "extra", "notes",
-                                     "own_data", "media")}
+                                     "own_data", "held_out",
+                                     "media")}
         return replace(self, extra={name: texts[::hop] for name, texts in self.extra.items()},
                        **{name: None if rows is None else rows[::hop]
                           for name, rows in per_row.items()})
