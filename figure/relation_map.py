@@ -86,8 +86,7 @@ def of_experiment(args: Namespace) -> Epochs:
     if experiment.epoch is None:
         raise InputError(f"--name {args.name}: its files carry no epoch; a relation map needs "
                          f"several")
-    saved = [epoch for epoch in experiment.saved_epochs() if epoch <= experiment.epoch]
-    chosen = sorted(set(args.epochs or saved))
+    chosen = sorted(set(args.epochs or experiment.saved_epochs()))
     if len(chosen) < 2:
         there = f"{experiment.folder} has features of epoch {chosen[0]} alone" if chosen else \
             f"{experiment.folder} has none"

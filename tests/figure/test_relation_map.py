@@ -11,6 +11,7 @@ from experiment import media
 from experiment.relation_maps import maps_of
 from experiment.samples import Samples
 from figure import relation_map_picture
+from tests.imagenet_files import planted, write_checkpoint, write_tree
 
 
 @pytest.fixture
@@ -64,6 +65,26 @@ def test_feature_files_one_for_each_epoch(script, tmp_path, feature_files):
                    "--cache_dir", tmp_path, process=True)
     assert shown.stderr == ""
     assert size_of(tmp_path / "epoch3/report/relation_map_0.png")[0] > 1000
+
+
+def test_imagenet_files_with_pictures_of_the_images(script, tmp_path, monkeypatch):
+    features, weight, bias, labels = planted(20, 24, 4)
+    folder = tmp_path / "mae_large"
+    (folder / "features").mkdir(parents=True)
+    for epoch in (9, 49):
+        write_checkpoint(folder / f"checkpoint-{epoch}.pth",
+                         {"head.weight": weight * epoch / 49, "head.bias": bias})
+        torch.save(features, folder / f"features/feat_train_{epoch}.pt")
+    write_tree(tmp_path / "images", "train", 5)
+    told, draw = [], relation_map_picture.draw
+    monkeypatch.setattr(relation_map_picture, "draw", lambda *words: told.append(words) or
+                        draw(*words))
+    script("figure/relation_map.py", "-n", "mae_large_49", "--cache_dir", tmp_path, "--index", 7,
+           "--imagenet_dir", tmp_path / "images")
+    found, samples, epochs, path = told[0]
+    assert epochs == ["9", "49"] and samples.media(7).kind == "image"
+    assert sorted(found.others[:4].tolist()) == [5, 6, 8, 9]  # its class, and surer of it by 49
+    assert (found.last[:4] > found.mean[:4]).all() and size_of(path)[0] > 1000
 
 
 @pytest.mark.parametrize("show", [
