@@ -23,7 +23,8 @@ BLUE, RED, GREY = "#4477aa", "#ee6677", "#555555"
 COLOURS = LinearSegmentedColormap.from_list(
     "relation", ["#a02c3c", RED, "#e4e4e4", BLUE, "#1d4466"])
 SIDES = {"same label": BLUE, "other label": RED}
-BESIDE = 5  # samples of each sign
+BESIDE = 5  # samples of each sign,
+WEAKEST = 0.005  # unless their mean relation is printed as 0.00
 LABEL_LENGTH = 14  # characters of a class name below a picture
 NAME_LENGTH = 40  # of a file name
 LINE = 62  # characters of a text
@@ -34,8 +35,8 @@ def draw(found: Map, samples: Samples, epochs: list[str], path: Path) -> None:
     figure = plt.figure(figsize=(11, 5), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.2, 1), wspace=0.04)
     order = found.mean.argsort(descending=True, stable=True).tolist()
-    groups = {"same label": [at for at in order[:BESIDE] if found.mean[at] > 0],
-              "other label": [at for at in order[:-BESIDE - 1:-1] if found.mean[at] < 0]}
+    groups = {"same label": [at for at in order[:BESIDE] if found.mean[at] > WEAKEST],
+              "other label": [at for at in order[:-BESIDE - 1:-1] if found.mean[at] < -WEAKEST]}
     _draw_points(left, found, groups)
     left.suptitle(f"{len(epochs)} epochs: {plain(', '.join(epochs), 70)}", fontsize=10)
     _draw_beside(right, found, samples, groups)
