@@ -156,6 +156,7 @@ def test_nothing_found(tmp_path):
         tables.gather([tmp_path / "nowhere"])
 
 
+@hypothesis.settings(deadline=None)  # a busy machine
 @hypothesis.given(st.lists(st.sampled_from(HOSTILE) | st.text(min_size=1), min_size=1, max_size=4,
                            unique_by=tables.one_line))
 @hypothesis.example(HOSTILE)
