@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -221,7 +223,7 @@ def test_workers_do_not_change_the_result():
         assert torch.get_num_threads() == 3  # as it was found
     finally:
         torch.set_num_threads(threads)
-    np.testing.assert_allclose(three, one, rtol=1e-6)
+    assert torch.equal(three, one)
 
 
 def test_sums_far_above_one_are_not_pruned_by():
@@ -246,11 +248,14 @@ def test_gradients_are_not_followed():
 def test_an_error_in_a_worker_ends_the_run(monkeypatch):
     done = []
 
-    def fail(*_):
+    def fail(*_, **__):
         done.append(1)
+        if len(done) == 1:
+            raise MemoryError("no more")
+        time.sleep(0.05)  # the others are at work while the first one's error is noticed
         raise MemoryError("no more")
 
-    monkeypatch.setattr("relation.sums._add_block", fail)
+    monkeypatch.setattr("relation.sums.block_sums", fail)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -258,4 +263,4 @@ def test_an_error_in_a_worker_ends_the_run(monkeypatch):
             relation_scores(*many_classes(2000, 40, 8), chunk=4)
     finally:
         torch.set_num_threads(threads)
-    assert len(done) <= 2
+    assert len(done) < 20  # of 500 blocks
