@@ -57,6 +57,9 @@ class Samples:
     def __len__(self) -> int:
         return len(self.features)
 
+    def class_name(self, label: int) -> str:
+        return str(int(label)) if self.class_names is None else self.class_names[int(label)]
+
     def every(self, hop: int) -> "Samples":
         """Rows 0, hop, 2 hop, …"""
         hop = min(hop, len(self))
