@@ -205,7 +205,9 @@ def add_epochs_option(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--epochs", type=positive_integer, nargs="+", metavar="E",
                        help="epochs whose features auto is averaged over, for a training whose "
                             "last features have memorised the wrong labels (default: none but "
-                            "the epoch of the name)")
+                            "the epoch of the name); also those of the relation maps in "
+                            "report.html (default: all in the folder up to that of the name, for "
+                            "up to 100,000 rows)")
 
 
 def add_ood_options(parser: argparse.ArgumentParser) -> None:

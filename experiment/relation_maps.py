@@ -5,6 +5,7 @@ P points of one map, the strongest first; rows are numbers in the full data.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +33,14 @@ class Map:
         return {"index": self.index, "others": self.others.tolist(),
                 **{name: [float(f"{value:.{FIGURES}g}") for value in getattr(self, name).tolist()]
                    for name in ("mean", "variance", "last")}, "left_out": self.left_out}
+
+
+class Maps(NamedTuple):
+    """Maps of one training: the names of its epochs, and the samples that their rows are of."""
+
+    epochs: list[str]
+    of: list[Map]
+    samples: Samples
 
 
 def maps_of(epochs: Iterable[Samples], rows: Sequence[int], *, kernel: str, points: int,
