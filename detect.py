@@ -48,14 +48,14 @@ def main(args: Namespace) -> None:
             raise InputError(f"--epochs: the files of {args.name} carry no epoch")
         samples = load(epoch=experiment.epoch)
         epochs = {f"epoch {epoch}": load(epoch=epoch) for epoch in args.epochs or []}
-        shown = sorted({*args.epochs, experiment.epoch}) if args.epochs else \
-            experiment.saved_epochs() if len(samples) <= pipeline.AUTO_ROWS else []
-        history = {str(epoch): partial(load, epoch=epoch) for epoch in shown}
+        mapped = {*args.epochs, experiment.epoch} if args.epochs else ()
+        if not args.epochs and len(samples) <= pipeline.AUTO_ROWS and args.checkpoint is None:
+            mapped = experiment.saved_epochs()  # soon read, each with weights of its own
+        history = {str(epoch): partial(load, epoch=epoch) for epoch in sorted(mapped)}
     label_errors.find_and_report(
         samples, folder, arguments.relation_settings(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
-        options=vars(args), show=args.show, epochs=epochs,
-        history=history)
+        options=vars(args), show=args.show, epochs=epochs, history=history)
 
 
 if __name__ == "__main__":

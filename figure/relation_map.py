@@ -86,6 +86,9 @@ def of_experiment(args: Namespace) -> Epochs:
     if experiment.epoch is None:
         raise InputError(f"--name {args.name}: its files carry no epoch; a relation map needs "
                          f"several")
+    if args.checkpoint is not None:
+        raise InputError("--checkpoint: one file of weights cannot serve several epochs; keep them "
+                         "as checkpoint-<epoch>.pth in the experiment's folder")
     chosen = sorted(set(args.epochs or experiment.saved_epochs()))
     if len(chosen) < 2:
         there = f"{experiment.folder} has features of epoch {chosen[0]} alone" if chosen else \

@@ -143,6 +143,8 @@ def test_too_few_epochs(refused, tmp_path, feature_files):
     assert "feat_train_9.pt: no such file" in refused(*words, "-n", "digits_noise0.2_1",
                                                       "--epochs", 1, 9)
     assert "its files carry no epoch" in refused(*words, "-n", "resnet50")
+    assert "--checkpoint: one file of weights cannot serve several epochs" in refused(
+        *words, "-n", "mae_large_49", "--checkpoint", "a.pth")
 
 
 def test_epochs_of_other_rows(refused, tmp_path, feature_files):
