@@ -50,7 +50,8 @@ def main(args: Namespace) -> None:
     store.check_writable(output)
     result = ood_pipeline.find_ood(train, test, arguments.relation_settings(args),
                                    detectors=detectors, progress=args.verbose)
-    report.write(result, output, settings=vars(args), show=args.show)
+    with store.alone(output):
+        report.write(result, output, settings=vars(args), show=args.show)
     report.show(result, output, verbose=args.verbose)
 
 

@@ -35,7 +35,8 @@ def find_and_report(samples: Samples, folder: Path, settings: RelationSettings, 
         graph=Graph.of(graph, folder, settings), epochs=epochs)
     if history is not None and len(history) > 1:
         result = _with_maps(result, samples, history, progress=verbose)
-    report.write(result, output, settings=options, show=show)
+    with store.alone(output):
+        report.write(result, output, settings=options, show=show)
     report.show(result, output, verbose=verbose)
 
 

@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 
+from experiment import escaping
 from experiment.tables import ALL, FIGURES, Experiment, Gathered, one_line, printed
 
 NOTE = "Bold: best of each experiment. FPR95: lower is better."
@@ -13,8 +14,6 @@ LATEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\
          "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
          "`": r"\textasciigrave{}", "'": r"\textquotesingle{}", "-": "-{}",  # before another
          "[": "{[}", "*": "{*}"}  # at the beginning of a row the \\ before it would take them
-# What makes a spreadsheet take a cell for a formula.
-FORMULA = ("=", "+", "-", "@")
 
 
 def markdown(found: Gathered) -> str:
@@ -65,12 +64,13 @@ def csv_table(found: Gathered) -> str:
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(["experiment", "score",
-                    *(csv_text(name if group == ALL else f"{group} {name}")
+                    *(escaping.cell(one_line(name if group == ALL else f"{group} {name}"))
                       for group in groups for name in FIGURES.values())])
     for experiment in found.experiments:
         for score, values in experiment.scores.items():
             figures = (values.get((group, figure)) for group in groups for figure in FIGURES)
-            table.writerow([csv_text(experiment.name), csv_text(score),
+            table.writerow([escaping.cell(one_line(experiment.name)),
+                            escaping.cell(one_line(score)),
                             *("" if value is None else value for value in figures)])
     return text.getvalue()
 
@@ -84,12 +84,6 @@ def markdown_text(text: str) -> str:
 def latex_text(text: str) -> str:
     """The text as it stands, in text mode."""
     return re.sub(r"-(?=-)|[^\w\s-]|_", lambda sign: LATEX.get(sign[0], sign[0]), one_line(text))
-
-
-def csv_text(text: str) -> str:
-    """The text as it stands, unless a spreadsheet would calculate it."""
-    line = one_line(text)
-    return "'" + line if line.startswith(FORMULA) else line
 
 
 def _heads(groups: tuple[str, ...], escaped: Callable[[str], str]) -> list[str]:

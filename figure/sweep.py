@@ -59,9 +59,10 @@ def main(args: Namespace) -> None:
     rows = list(tqdm(sweep(samples, grid, noise_threshold=args.reg, n_iter=args.n_iter),
                      total=len(grid), desc="sweep", unit=" settings", disable=not args.verbose))
     best, published = best_of(rows), published_of(rows)
-    write(rows, output, {"best": best, "published": published, "settings": vars(args),
-                         "data": {"source": samples.source, "n": len(samples)}})
-    sweep_picture.draw(rows, best, published, output / "sweep.png")
+    with store.alone(output):
+        write(rows, output, {"best": best, "published": published, "settings": vars(args),
+                             "data": {"source": samples.source, "n": len(samples)}})
+        sweep_picture.draw(rows, best, published, output / "sweep.png")
     show(rows, best, published)
     print(f"\nwritten to {output}: sweep.csv, sweep.json, sweep.png")
 

@@ -38,9 +38,11 @@ def main(args: Namespace) -> None:
     output = args.output or args.cache_dir[0]
     formats = {"tables.md": table_formats.markdown, "tables.csv": table_formats.csv_table,
                "tables.tex": table_formats.latex}
-    for name, form in formats.items():
-        with store.replacing(output / name) as temporary:
-            temporary.write_text(form(found), encoding="utf-8", newline="")
+    store.check_writable(output)
+    with store.alone(output):
+        for name, form in formats.items():
+            with store.replacing(output / name) as temporary:
+                temporary.write_text(form(found), encoding="utf-8", newline="")
     print(table_formats.markdown(found))
     for line in found.skipped:
         print(f"note: {line}")

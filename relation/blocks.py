@@ -19,6 +19,8 @@ from relation.kernel import Rows
 from relation.tiles import row_slices, wide_zeros
 
 TILE_COLUMNS = 1024  # target rows at a time: up to 8 MiB of features and probabilities
+NORM_ROWS = 2048  # at a time
+SAFE_NORMS = (1e-15, 1e15)  # products of features between these stay within float32
 FEW_LEFT = 0.8  # of a tile's columns: below this share those without an edge are taken out
 
 Positions = slice | Tensor  # of rows in a Side's order, ascending
@@ -40,6 +42,7 @@ class Work(NamedTuple):
     target: Side
     symmetric: bool  # source is target: a block meets only what does not come before it
     blocks: list[slice]  # of source positions
+    costs: list[float]  # about how many pairs each block compares
     lists: pruning.ClassLists | None  # None: every target row is a candidate
     floor: float
     needed: float  # least sum over shared peaks of an edge
@@ -81,7 +84,7 @@ def block_sums(work: Work, block: slice, buffers: Buffers
     for columns in _candidates(work, block, probs, buffers):
         pp = None
         if probs is not None:
-            columns, pp = _products(work, probs, columns, buffers)
+            columns, pp = _likely(work, probs, columns, buffers)
             if pp.shape[1] == 0:
                 continue
         edges = _edges(work, features, pp, block, columns, buffers)
@@ -104,12 +107,10 @@ def _candidates(work: Work, block: slice, probs: Tensor | None, buffers: Buffers
                                   needed=work.needed, scratch=scratch).split(TILE_COLUMNS)
 
 
-def _products(work: Work, probs: Tensor, columns: Positions, buffers: Buffers
-              ) -> tuple[Positions, Tensor]:
-    """p . p (B, K) with the columns; those without an edge are left out where they are many."""
-    others = _gather(work.target, "probs", columns, buffers, "target")
-    pp = buffers.empty("pp", len(probs), len(others), device=probs.device)
-    torch.mm(probs, others.T, out=pp)
+def _likely(work: Work, probs: Tensor, columns: Positions, buffers: Buffers
+            ) -> tuple[Positions, Tensor]:
+    """The columns and their p . p (B, K); without those that hold no edge where they are many."""
+    pp = products(work.target, probs, columns, buffers)
     if work.lists is not None:
         kept = pp.amax(0) > work.least
         if int(kept.sum()) < FEW_LEFT * len(kept):
@@ -120,19 +121,38 @@ def _products(work: Work, probs: Tensor, columns: Positions, buffers: Buffers
 def _edges(work: Work, features: Tensor, pp: Tensor | None, block: slice, columns: Positions,
            buffers: Buffers) -> Tensor:
     """sign(r) |r|^t where |r| > threshold, else 0: (B, K), in a buffer."""
-    others = _gather(work.target, "features", columns, buffers, "target")
-    shape, device = (len(features), len(others)), features.device
-    r = torch.mm(features, others.T, out=buffers.empty("r", *shape, device=device))
-    r *= work.target.inverse_norm[columns]
+    r = cosines(work.target, features, columns, buffers)
     if pp is not None:
         r *= pp
     threshold_(r, work.threshold, 0.0)  # negative cosines end here, too
-    spare = buffers.empty("pp", *shape, device=device)
-    _power(r, work.temperature, spare)
-    if work.source.label is not None:  # times 1 - 2 min(1, |difference of labels|)
-        torch.sub(work.source.label[block, None], work.target.label[columns], out=spare)
-        r.addcmul_(r, spare.abs_().clamp_(max=1), value=-2)
+    _power(r, work.temperature, buffers.empty("spare", *r.shape, device=r.device))
+    if work.source.label is not None:
+        flip_unequal(r, work.source.label[block], work.target.label[columns], buffers)
     return r
+
+
+def cosines(target: Side, features: Tensor, columns: Positions, buffers: Buffers) -> Tensor:
+    """Unit features (B, D) times those of the columns: (B, K), in a buffer."""
+    others = _gather(target, "features", columns, buffers, "target")
+    r = buffers.empty("r", len(features), len(others), device=features.device)
+    torch.mm(features, others.T, out=r)
+    r *= target.inverse_norm[columns]
+    return r
+
+
+def products(target: Side, probs: Tensor, columns: Positions, buffers: Buffers) -> Tensor:
+    """p . p of probs (B, C) with the columns: (B, K), in a buffer."""
+    others = _gather(target, "probs", columns, buffers, "target")
+    pp = buffers.empty("pp", len(probs), len(others), device=probs.device)
+    return torch.mm(probs, others.T, out=pp)
+
+
+def flip_unequal(r: Tensor, label: Tensor, other_label: Tensor, buffers: Buffers) -> None:
+    """Change the sign of r (B, K) in place where the labels differ: r times 1 - 2 min(1, |a - b|),
+    labels being numbered."""
+    spare = buffers.empty("spare", *r.shape, device=r.device)
+    torch.sub(label[:, None], other_label, out=spare)
+    r.addcmul_(r, spare.abs_().clamp_(max=1), value=-2)
 
 
 def _power(r: Tensor, temperature: float, spare: Tensor) -> None:
@@ -156,6 +176,26 @@ def _gather(side: Side, name: str, positions: Positions, buffers: Buffers, use: 
         return matrix.index_select(0, rows).float()
     out = buffers.empty(f"{use} {name}", len(rows), matrix.shape[1], device=matrix.device)
     return torch.index_select(matrix, 0, rows, out=out)
+
+
+def inverse_norms(features: Tensor) -> Tensor | None:
+    """1 / |f| (N,) float32, 0 for a zero row; None where one is beyond SAFE_NORMS."""
+    norms = torch.cat([features[rows].float().norm(dim=1)
+                       for rows in row_slices(len(features), NORM_ROWS)])
+    zero = norms == 0
+    if zero.any() and features[zero].any():  # a row of tiny entries has norm 0, too
+        return None
+    if not ((norms > SAFE_NORMS[0]) & (norms < SAFE_NORMS[1]) | zero).all():
+        return None
+    return torch.where(zero, 0, 1 / norms)
+
+
+def numbered(source: Tensor | None, target: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """The labels numbered from 0, in float32, which holds such numbers exactly."""
+    if source is None:
+        return None, None
+    numbers = torch.cat([source, target]).unique(return_inverse=True)[1].float()
+    return numbers[:len(source)], numbers[len(source):]
 
 
 def _after(stop: int, columns: Positions, edges: Tensor) -> tuple[Positions, Tensor]:

@@ -117,15 +117,30 @@ def order_rows(peaks: Peaks, n: int, classes: int, *, threshold: float, largest_
     return order, _cut(changes.tolist(), live, largest_block)
 
 
-def class_lists(peaks: Peaks, order: Tensor | None, m: int, classes: int) -> ClassLists:
-    """The lists of the m rows in an order (None: as they lie), each sorted by position."""
-    position = peaks.row
-    if order is not None:
-        position = torch.empty_like(order).index_copy_(
-            0, order, torch.arange(m, device=order.device))[peaks.row]
-    key, at = (peaks.column * m + position).sort()
+def class_lists(peaks: Peaks, order: Tensor | None, n: int, classes: int) -> ClassLists:
+    """The lists of the rows in an order, which may leave out some of the n (None: all, as they
+    lie), each sorted by position."""
+    order = torch.arange(n, device=peaks.row.device) if order is None else order
+    m, position = len(order), _positions(order, n)[peaks.row]
+    listed = position >= 0
+    key, at = (peaks.column[listed] * m + position[listed]).sort()
     ends = torch.searchsorted(key, torch.arange(1, classes + 1, device=key.device) * m)
-    return ClassLists(key, key % m, peaks.value[at], ends, m)
+    return ClassLists(key, key % m, peaks.value[listed][at], ends, m)
+
+
+def pairs_of_blocks(lists: ClassLists, peaks: Peaks, order: Tensor, blocks: list[slice], *,
+                    symmetric: bool, threshold: float) -> list[float]:
+    """For each block about how many pairs it compares: those with a peak above the threshold."""
+    high = peaks.value > threshold
+    position = _positions(order, len(order))[peaks.row[high]]
+    stops = torch.tensor([block.stop for block in blocks], device=order.device)
+    starts = torch.tensor([block.start for block in blocks], device=order.device)
+    block = torch.searchsorted(stops, position, right=True)
+    column = peaks.column[high]
+    first = starts[block] if symmetric else torch.zeros_like(block)
+    pairs = lists.ends[column] - torch.searchsorted(lists.key, column * lists.rows + first)
+    costs = torch.zeros(len(blocks), device=order.device)
+    return costs.index_add_(0, block, pairs.float()).tolist()
 
 
 def candidates(lists: ClassLists, block_max: Tensor, start: int, *, floor: float, needed: float,
@@ -145,6 +160,13 @@ def candidates(lists: ClassLists, block_max: Tensor, start: int, *, floor: float
     passed = position[scratch.index_select(0, position) > needed]
     scratch.index_fill_(0, position, 0)
     return passed.unique()
+
+
+def _positions(order: Tensor, n: int) -> Tensor:
+    """(n,) where each row is in the order; -1 for one that it leaves out."""
+    position = torch.full((n,), -1, device=order.device)
+    position[order] = torch.arange(len(order), device=order.device)
+    return position
 
 
 def _largest(row: Tensor, column: Tensor, value: Tensor, n: int) -> tuple[Tensor, Tensor]:

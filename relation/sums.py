@@ -11,64 +11,81 @@ same, bit for bit, for any number of threads, and after an interruption. Held in
 float32. Features and probabilities are only read, and may be memory-mapped.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from relation import pruning
-from relation.blocks import Buffers, Side, Work, block_sums
+from relation.blocks import Buffers, Side, Work, block_sums, inverse_norms, numbered
 from relation.kernel import Rows
+from relation.parallel import add_up, in_order, my_share
 from relation.tiles import row_slices, wide_zeros
 
 LARGEST_BLOCK = 1024  # rows
-SAFE_NORMS = (1e-15, 1e15)  # products of features between these stay within float32
-NORM_ROWS = 2048  # at a time
 
 
-def pruned_sums(source: Rows, target: Rows, *, kernel: str, temperature: float, threshold: float,
-                chunk: int, progress: bool) -> Tensor | None:
+class Checkpoint(Protocol):
+    """Where the sums of a long run are kept, so that it can go on after it was killed."""
+
+    def load(self) -> tuple[int, Tensor] | None:
+        """What was last kept of a run on the same data, settings and share of the processes."""
+
+    def offer(self, done: int, sums: Tensor) -> None:
+        """The sums after so many blocks, to be kept as often as is worth it."""
+
+
+def pruned_sums(source: Rows, target: Rows, target_rows: Tensor | None, *, kernel: str,
+                temperature: float, threshold: float, chunk: int, progress: bool,
+                checkpoint: Checkpoint | None = None) -> Tensor | None:
     """The sums (N,) float64 of `relation_scores`; None where that takes the plain loop.
 
     That is so for features of norms beyond SAFE_NORMS, and for probs below 0 or not finite.
     """
-    work = _prepare(source, target, kernel, temperature, threshold, chunk)
+    work = _prepare(source, target, target_rows, kernel, temperature, threshold, chunk)
     if work is None:
         return None
-    sums = wide_zeros(len(source.features), source.features.device)
+    blocks = [work.blocks[piece] for piece in my_share(work.costs)]
+    found = None if checkpoint is None else checkpoint.load()
+    done, sums = found or (0, wide_zeros(len(source.features), source.features.device))
     compute = partial(block_sums, work, buffers=Buffers())
-    with tqdm(total=len(sums), desc="relation", unit=" rows", unit_scale=True, delay=1,
-              disable=not progress) as bar:
-        for block, (own, others) in zip(work.blocks, _in_order(compute, work.blocks, sums.device)):
-            sums[block] += own
+    rows = [block.stop - block.start for block in blocks]
+    with tqdm(total=sum(rows), initial=sum(rows[:done]), desc="relation", unit=" rows",
+              unit_scale=True, delay=1, disable=not progress) as bar:
+        for own, others in in_order(compute, blocks[done:], sums.device):
+            sums[blocks[done]] += own
             for columns, added in others:
                 sums[columns] += added
-            bar.update(block.stop - block.start)
+            bar.update(rows[done])
+            done += 1
+            if checkpoint is not None:
+                checkpoint.offer(done, sums)
+    add_up(sums)
     if work.source.order is None:
         return sums
     return torch.empty_like(sums).index_copy_(0, work.source.order, sums)
 
 
-def _prepare(source: Rows, target: Rows, kernel: str, temperature: float, threshold: float,
-             chunk: int) -> Work | None:
-    symmetric = source is target
-    source_norm = _inverse_norms(source.features)
-    target_norm = source_norm if symmetric else _inverse_norms(target.features)
+def _prepare(source: Rows, target: Rows, target_rows: Tensor | None, kernel: str,
+             temperature: float, threshold: float, chunk: int) -> Work | None:
+    same_set = source is target
+    symmetric = same_set and target_rows is None
+    source_norm = inverse_norms(source.features)
+    target_norm = source_norm if same_set else inverse_norms(target.features)
     if source_norm is None or target_norm is None:
         return None
     n, chunk = len(source.features), min(chunk, LARGEST_BLOCK)
     order, blocks, lists, floor, needed, least = None, list(row_slices(n, chunk)), None, 0, 0, 0
+    m = len(target.features) if target_rows is None else len(target_rows)
+    costs = [(rows.stop - rows.start) * (m - rows.start * symmetric) for rows in blocks]
     if kernel == "cos":
         source, target = source._replace(probs=None), target._replace(probs=None)
     else:
         floor = pruning.choose_floor(source.probs, target.probs, threshold=threshold)
         peaks = pruning.find_peaks(source.probs, floor)
-        other = peaks if symmetric or peaks is None else pruning.find_peaks(target.probs, floor)
+        other = peaks if same_set or peaks is None else pruning.find_peaks(target.probs, floor)
         if peaks is None or other is None:
             return None
         dim, classes = source.features.shape[1], source.probs.shape[1]
@@ -79,59 +96,17 @@ def _prepare(source: Rows, target: Rows, kernel: str, temperature: float, thresh
             largest = min(chunk, max(64, n // (2 * classes)))
             order, blocks = pruning.order_rows(peaks, n, classes, threshold=threshold,
                                                largest_block=largest)
-            lists = pruning.class_lists(other, order if symmetric else None, len(target.features),
-                                        classes)
-    labels = _numbered(source.labels, target.labels)
+            target_rows = order if symmetric else target_rows
+            lists = pruning.class_lists(other, target_rows, len(target.features), classes)
+            costs = pruning.pairs_of_blocks(lists, peaks, order, blocks, symmetric=symmetric,
+                                            threshold=threshold)
+    labels = numbered(source.labels, target.labels)
     return Work(_side(source, order, source_norm, labels[0]),
-                _side(target, order if symmetric else None, target_norm, labels[1]),
-                symmetric, blocks, lists, floor, needed, least, temperature, threshold)
+                _side(target, target_rows, target_norm, labels[1]),
+                symmetric, blocks, costs, lists, floor, needed, least, temperature, threshold)
 
 
 def _side(rows: Rows, order: Tensor | None, inverse_norm: Tensor, label: Tensor | None) -> Side:
     if order is None:
         return Side(rows, None, inverse_norm, label)
     return Side(rows, order, inverse_norm[order], None if label is None else label[order])
-
-
-def _numbered(source: Tensor | None, target: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """The labels numbered from 0, in float32, which holds such numbers exactly."""
-    if source is None:
-        return None, None
-    numbers = torch.cat([source, target]).unique(return_inverse=True)[1].float()
-    return numbers[:len(source)], numbers[len(source):]
-
-
-def _inverse_norms(features: Tensor) -> Tensor | None:
-    """1 / |f| (N,) float32, 0 for a zero row; None where one is beyond SAFE_NORMS."""
-    norms = torch.cat([features[rows].float().norm(dim=1)
-                       for rows in row_slices(len(features), NORM_ROWS)])
-    zero = norms == 0
-    if zero.any() and features[zero].any():  # a row of tiny entries has norm 0, too
-        return None
-    if not ((norms > SAFE_NORMS[0]) & (norms < SAFE_NORMS[1]) | zero).all():
-        return None
-    return torch.where(zero, 0, 1 / norms)
-
-
-def _in_order(compute: Callable[[slice], Any], blocks: list[slice], device: torch.device
-              ) -> Iterator[Any]:
-    """compute(block) for each block in order, on the CPU by as many threads as torch has."""
-    workers = torch.get_num_threads() if device.type == "cpu" else 1
-    if workers == 1:
-        yield from map(compute, blocks)
-        return
-    # Blocks are too small to share: one thread for each kernel. Torch lets go of the interpreter
-    # within kernels, so that Python's threads do run side by side.
-    with _torch_threads(1), ThreadPoolExecutor(workers, initializer=torch.set_num_threads,
-                                               initargs=(1,)) as pool:
-        yield from pool.map(compute, blocks)  # cancels what is left when it is closed
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -36,8 +36,8 @@ def write(result: Result, path: Path, *, settings: dict[str, Any], show: int | N
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]],
                   (HERE / "page.html").read_text(encoding="utf-8"))
     with store.replacing(path) as temporary:
-        # File names may hold bytes that are no text: shown as "?".
-        temporary.write_bytes(page.encode("utf-8", errors="replace"))
+        # Bytes of a file name that are no text are written as \udc.., which JSON reads.
+        temporary.write_bytes(page.encode("utf-8", errors="backslashreplace"))
 
 
 def embedded(value: Any) -> str:

@@ -43,7 +43,18 @@ function tell() {
   byId("export").disabled = !decisions.size;
 }
 
-// As RFC 4180 has it; labels as numbers, as in scores.csv, and by their names.
+// What a spreadsheet takes for the beginning of a formula, as in experiment/escaping.py.
+const FORMULA = new RegExp("^[\\s\\x00-\\x1f\\x7f\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u2069]*" +
+  "[=+\\-@\\uff1d\\uff0b\\uff0d\\uff20]");
+
+// As RFC 4180 has it; ' stands before what would be computed.
+function field(value) {
+  let text = String(value ?? "");
+  if (FORMULA.test(text) && Number.isNaN(Number(text))) text = `'${text}`;
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+// Labels as numbers, as in scores.csv, and by their names.
 function sheet() {
   const heads = ["index", "id", "rank", "given_label", "given_name", "decision", "new_label",
     "new_name"];
@@ -53,10 +64,6 @@ function sheet() {
     return [index, rows.name ? rows.name[position] : index, position + 1,
       given, data.classes[given], decision, label, data.classes[label]];
   }).sort((a, b) => a[2] - b[2]);
-  const field = (value) => {
-    const text = String(value ?? "");
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
   return [heads, ...lines].map((line) => `${line.map(field).join(",")}\r\n`).join("");
 }
 

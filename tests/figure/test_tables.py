@@ -33,6 +33,12 @@ def test_chosen_scores_and_output(script, results):
     assert [line.split(",")[1] for line in lines] == ["score", "relation", "loss"]
 
 
+def test_unwritable_output(refused, results):
+    line = refused("figure/tables.py", "--cache_dir", results, "--output",
+                   results / "other/metrics.json/paper")
+    assert "paper: cannot be written to" in line
+
+
 @pytest.mark.parametrize("words, message", [
     (["--cache_dir", "nowhere"], "--cache_dir nowhere: no such folder"),
     (["--cache_dir", "."], "no metrics.json with figures"),
