@@ -29,7 +29,7 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import feature_file, label_errors, pipeline, registry
+    from experiment import feature_file, label_errors, pipeline, processes, registry
     from experiment.device import find_device
     from experiment.errors import InputError
 
@@ -46,8 +46,9 @@ def main(args: Namespace) -> None:
                        extraction=arguments.extraction_settings(args))
         if experiment.epoch is None and args.epochs:
             raise InputError(f"--epochs: the files of {args.name} carry no epoch")
-        samples = load(epoch=experiment.epoch)
-        epochs = {f"epoch {epoch}": load(epoch=epoch) for epoch in args.epochs or []}
+        with processes.first_alone():  # it may have to extract features
+            samples = load(epoch=experiment.epoch)
+            epochs = {f"epoch {epoch}": load(epoch=epoch) for epoch in args.epochs or []}
         mapped = {*args.epochs, experiment.epoch} if args.epochs else ()
         if not args.epochs and len(samples) <= pipeline.AUTO_ROWS and args.checkpoint is None:
             mapped = experiment.saved_epochs()  # soon read, each with weights of its own

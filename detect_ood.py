@@ -32,7 +32,15 @@ def main(args: Namespace) -> None:
     if (args.features is None) != (args.test_features is None):
         raise InputError("expected both --features (training rows) and --test_features, or neither")
     # Imported here, so that --help does not wait for torch.
-    from experiment import feature_file, ood_detectors, ood_pipeline, registry, report, store
+    from experiment import (
+        feature_file,
+        ood_detectors,
+        ood_pipeline,
+        processes,
+        registry,
+        report,
+        store,
+    )
     from experiment.device import find_device
 
     find_device(args.device)  # refused before hours of loading
@@ -44,15 +52,18 @@ def main(args: Namespace) -> None:
     else:
         experiment = registry.find(args.name, args.dataset, args.cache_dir, args.epoch)
         folder = experiment.folder
-        train, test = registry.loader(experiment.domain).load_ood(
-            folder, experiment.epoch, arguments.extraction_settings(args))
+        with processes.first_alone():  # it may have to extract features
+            train, test = registry.loader(experiment.domain).load_ood(
+                folder, experiment.epoch, arguments.extraction_settings(args))
     output = args.output or folder / "report"
     store.check_writable(output)
     result = ood_pipeline.find_ood(train, test, arguments.relation_settings(args),
-                                   detectors=detectors, progress=args.verbose)
-    with store.alone(output):
-        report.write(result, output, settings=vars(args), show=args.show)
-    report.show(result, output, verbose=args.verbose)
+                                   detectors=detectors, progress=args.verbose,
+                                   unfinished=folder)
+    if processes.is_first():
+        with processes.by_itself(), store.alone(output):
+            report.write(result, output, settings=vars(args), show=args.show)
+        report.show(result, output, verbose=args.verbose)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiment import pipeline, relation_maps, report, store
+from experiment import pipeline, processes, relation_maps, report, store
 from experiment.arguments import RelationSettings
 from experiment.errors import InputError
 from experiment.graph import Graph
@@ -32,12 +32,14 @@ def find_and_report(samples: Samples, folder: Path, settings: RelationSettings, 
     store.check_writable(output)
     result = pipeline.find_label_errors(
         samples, settings, noise_threshold=noise_threshold, n_iter=n_iter, progress=verbose,
-        graph=Graph.of(graph, folder, settings), epochs=epochs)
-    if history is not None and len(history) > 1:
-        result = _with_maps(result, samples, history, progress=verbose)
-    with store.alone(output):
-        report.write(result, output, settings=options, show=show)
-    report.show(result, output, verbose=verbose)
+        graph=Graph.of(graph, folder, settings), epochs=epochs,
+        unfinished=None if graph == "off" else folder)
+    if processes.is_first():
+        with processes.by_itself(), store.alone(output):
+            if history is not None and len(history) > 1:
+                result = _with_maps(result, samples, history, progress=verbose)
+            report.write(result, output, settings=options, show=show)
+        report.show(result, output, verbose=verbose)
 
 
 def _with_maps(result: pipeline.Result, samples: Samples,
