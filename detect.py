@@ -6,8 +6,8 @@
 
 Prints AUROC, AP, TNR95 and FPR95 of every score where the wrong labels are known, how far the
 model can be trusted, how many labels are wrong, and the most suspect rows (of your own data by
-`auto`, see relation/README.md); writes scores.csv, metrics.json and scores.png to the experiment's
-report folder.
+`auto`, see relation/README.md); writes scores.csv, metrics.json, scores.png and report.html to the
+experiment's report folder.
 """
 
 from argparse import Namespace
@@ -52,7 +52,7 @@ def main(args: Namespace) -> None:
     label_errors.find_and_report(
         samples, folder, arguments.relation_settings(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
-        options=vars(args), epochs=epochs)
+        options=vars(args), show=args.show, epochs=epochs)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@
     python detect_ood.py --features train.npz --test_features test.npz    # your own data
 
 Prints AUROC, AP, TNR95 and FPR95 of every score where the outliers are known, for all of them and
-for each OOD set, and the most outlying rows; writes scores.csv, metrics.json and scores.png to the
-report folder. metrics.json holds the threshold that keeps 95 % of the in-distribution rows;
-experiment/ood_threshold.py applies it to new samples.
+for each OOD set, and the most outlying rows; writes scores.csv, metrics.json, scores.png and
+report.html to the report folder. metrics.json holds the threshold that keeps 95 % of the
+in-distribution rows; experiment/ood_threshold.py applies it to new samples.
 """
 
 from argparse import Namespace
@@ -62,7 +62,7 @@ def main(args: Namespace) -> None:
                                    unfinished=folder)
     if processes.is_first():
         with store.alone(output):
-            report.write(result, output, settings=vars(args))
+            report.write(result, output, settings=vars(args), show=args.show)
         report.show(result, output, verbose=args.verbose)
 
 

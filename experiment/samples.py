@@ -3,13 +3,14 @@
 N rows, D feature width, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
 
 from experiment.errors import InputError
+from experiment.media import Media
 
 BLOCK = 8192  # rows checked at a time, so that memory-mapped tensors need not fit
 # How far a probability vector may sum from 1: stored halves round each of C entries.
@@ -40,6 +41,9 @@ class Samples:
     extra: dict[str, Sequence[str]] = field(default_factory=dict)  # further columns of scores.csv
     notes: tuple[str, ...] = ()  # lines for the screen
     own_data: bool = False  # the user's, not an experiment's: suspects are listed by auto
+    held_out: bool | None = None  # the network was trained on other rows; None: not known
+    # Row number in the full data, as in `index` -> what to show; raises InputError for one row.
+    media: Callable[[int], Media] | None = None
     index: Tensor | None = None  # (N,) row numbers in the full data; set here and by `every`
 
     def __post_init__(self) -> None:
@@ -53,12 +57,16 @@ class Samples:
     def __len__(self) -> int:
         return len(self.features)
 
+    def class_name(self, label: int) -> str:
+        return str(int(label)) if self.class_names is None else self.class_names[int(label)]
+
     def every(self, hop: int) -> "Samples":
         """Rows 0, hop, 2 hop, …"""
         hop = min(hop, len(self))
         per_row = {f.name: getattr(self, f.name) for f in fields(self)
                    if f.name not in ("source", "class_names", "weight", "bias", "extra", "notes",
-                                     "own_data")}
+                                     "own_data", "held_out",
+                                     "media")}
         return replace(self, extra={name: texts[::hop] for name, texts in self.extra.items()},
                        **{name: None if rows is None else rows[::hop]
                           for name, rows in per_row.items()})
