@@ -29,7 +29,7 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import feature_file, label_errors, processes, registry
+    from experiment import feature_file, label_errors, pipeline, processes, registry
     from experiment.device import find_device
     from experiment.errors import InputError
 
@@ -38,7 +38,7 @@ def main(args: Namespace) -> None:
         raise InputError("--epochs: a feature file holds one epoch; leave one of the two out")
     if args.features is not None:
         folder = args.cache_dir / args.features.stem
-        samples, epochs = feature_file.read(args.features, labelled=True), {}
+        samples, epochs, history = feature_file.read(args.features, labelled=True), {}, {}
     else:
         experiment = registry.find(args.name, args.dataset, args.cache_dir, args.epoch)
         folder = experiment.folder
@@ -49,10 +49,14 @@ def main(args: Namespace) -> None:
         with processes.first_alone():  # it may have to extract features
             samples = load(epoch=experiment.epoch)
             epochs = {f"epoch {epoch}": load(epoch=epoch) for epoch in args.epochs or []}
+        mapped = {*args.epochs, experiment.epoch} if args.epochs else ()
+        if not args.epochs and len(samples) <= pipeline.AUTO_ROWS and args.checkpoint is None:
+            mapped = experiment.saved_epochs()  # soon read, each with weights of its own
+        history = {str(epoch): partial(load, epoch=epoch) for epoch in sorted(mapped)}
     label_errors.find_and_report(
         samples, folder, arguments.relation_settings(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
-        options=vars(args), show=args.show, epochs=epochs)
+        options=vars(args), show=args.show, epochs=epochs, history=history)
 
 
 if __name__ == "__main__":

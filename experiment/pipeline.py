@@ -17,6 +17,7 @@ from experiment.device import find_device
 from experiment.errors import InputError
 from experiment.graph import Graph
 from experiment.partial import PartialSums
+from experiment.relation_maps import Maps
 from experiment.samples import BLOCK, Samples
 
 AUTO_ROWS = 100_000  # up to which the out-of-sample scores are computed unasked: minutes
@@ -39,6 +40,7 @@ class Result:
     relation_name: str = "relation"  # what relation_score is called in the table
     kernel: str = "cos_p"
     train: Samples | None = None  # what the rows were related to; None: to each other
+    maps: Maps | None = None  # of the most suspect rows, where several epochs are known
 
     @property
     def words(self) -> tuple[str, str]:
