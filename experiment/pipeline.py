@@ -35,6 +35,7 @@ class Result:
     further: dict[str, Any] = field(default_factory=dict)  # more entries of metrics.json
     beyond: out_of_sample.OutOfSample | None = None  # label errors only
     relation_name: str = "relation"  # what relation_score is called in the table
+    noise_threshold: float | None = None  # of relation_score, above which a label counts as wrong
 
     @property
     def words(self) -> tuple[str, str]:
@@ -56,7 +57,7 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     clock.lap("fingerprint")
     baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels)
     kept = samples.every(settings.hop)
-    columns = {name: scores[kept.index] for name, scores in baselines.items()
+    columns = {name: scores[::settings.hop] for name, scores in baselines.items()
                if scores.isfinite().all()}
     clock.lap("baselines")
 
@@ -82,7 +83,8 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
         metrics, why_not = evaluate_all(columns, kept.is_noisy, "noisy")
         return Result(kept, columns.pop("relation"), columns,
                       None if kept.is_noisy is None else "is_noisy", metrics, fingerprint,
-                      clock.laps, [*samples.notes, *notes, *why_not])
+                      clock.laps, [*samples.notes, *notes, *why_not], _provenance(samples),
+                      noise_threshold=noise_threshold)
     found = relation.auto_scores(features, probs, labels, progress=progress)
     others = {name: _auto(other, samples, settings, progress=progress)
               for name, other in (epochs or {}).items()}
@@ -100,8 +102,17 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     clock.lap("metrics")
     result = Result(kept, columns.pop("relation"), columns,
                     None if kept.is_noisy is None else "is_noisy", metrics, fingerprint,
-                    clock.laps, [*samples.notes, *notes, *why_not], beyond.facts, beyond)
+                    clock.laps, [*samples.notes, *notes, *why_not],
+                    _provenance(samples) | beyond.facts, beyond, noise_threshold=noise_threshold)
     return result if settings.probs == "model" else _by_leave_one_out(result, loo)
+
+
+def _provenance(samples: Samples) -> dict[str, Any]:
+    """Of the user's data: where probabilities come from, and which rows were left out."""
+    if not samples.own_data:
+        return {}
+    return {"probabilities": samples.out_of_sample or "the model's own",
+            "left_out": [row._asdict() for row in samples.left_out]}
 
 
 def _wants_auto(settings: RelationSettings, n: int) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiment import pictures, store
+from experiment import export, pictures, store
 from experiment.pipeline import Result
 
 LISTED = 20  # suspects shown on screen
@@ -20,9 +20,9 @@ LIBRARIES = ("torch", "numpy", "scikit-learn")
 
 
 def write(result: Result, folder: Path, settings: dict[str, Any]) -> None:
-    """scores.csv, metrics.json and scores.png under `folder`."""
+    """scores.csv, metrics.json, scores.png and the export under `folder`."""
     with store.replacing(folder / "scores.csv") as temporary, \
-            open(temporary, "w", newline="", encoding="utf-8") as file:
+            open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.writer(file)
         table.writerow(columns := _columns(result))
         table.writerows(_rows(columns.values()))
@@ -40,6 +40,7 @@ def write(result: Result, folder: Path, settings: dict[str, Any]) -> None:
         "peak_memory_mib": peak_memory_mib(),
     }, folder / "metrics.json")
     pictures.draw_scores(result, folder / "scores.png")
+    export.write(result, folder)
 
 
 def show(result: Result, folder: Path, *, verbose: bool) -> None:
@@ -61,7 +62,8 @@ def show(result: Result, folder: Path, *, verbose: bool) -> None:
     if verbose:
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
         print(f"\n{seconds}; peak memory {peak_memory_mib():,} MiB")
-    print(f"\nwritten to {folder}: scores.csv, metrics.json, scores.png")
+    print(f"\nwritten to {folder}: scores.csv, metrics.json, scores.png, "
+          f"{export.CSV}")
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import os
 import pickle
 import secrets
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,22 @@ def save(value: Any, path: Path) -> None:
     """
     with replacing(path) as temporary, open(temporary, "wb") as file:
         torch.save(_detached(value), file)
+
+
+def remembered(path: Path, origin: dict[str, Any], make: Callable[[], Any]) -> Any:
+    """What `path` holds if the .json beside it names this origin, else what `make` returns, which
+    is kept there for the next time."""
+    sidecar = path.with_suffix(".json")
+    with contextlib.suppress(OSError, ValueError):  # none there, or not one of ours
+        if path.is_file() and json.loads(sidecar.read_text(encoding="utf-8")) == origin:
+            return load(path)
+    check_writable(path.parent)
+    value = make()
+    # In this order a crash leaves no file, never one that seems to be of this origin.
+    path.unlink(missing_ok=True)
+    save_json(origin, sidecar)
+    save(value, path)
+    return load(path)
 
 
 def save_json(value: Any, path: Path) -> None:

@@ -35,7 +35,7 @@ def obtain(place: Place, split: str, texts: Texts | None, extraction: Extraction
     a file that is outdated while there are no texts.
     """
     path = place.features / f"feat_{split}.pt"
-    origin = {"weights": _fingerprint(place.weights)}
+    origin = {"weights": fingerprint(place.weights)}
     if texts is not None:
         origin |= {"texts": texts.fingerprint(), "max_length": max_length}
     if path.is_file() and _came_from(path.with_suffix(".json"), origin):
@@ -64,8 +64,10 @@ def obtain(place: Place, split: str, texts: Texts | None, extraction: Extraction
 
 @torch.no_grad()
 def extract(classifier: "Classifier", texts: Texts, *, device: torch.device, batch_size: int,
-            max_length: int = MAX_LENGTH, progress: bool = False) -> dict[str, Tensor]:
-    """feat_cls (N, D) and logit (N, C), float32 on the CPU, in the order of the texts.
+            max_length: int = MAX_LENGTH, progress: bool = False, mean: bool = False
+            ) -> dict[str, Tensor]:
+    """feat_cls (N, D) and logit (N, C), float32 on the CPU, in the order of the texts; with `mean`
+    also feat_mean (N, D), the mean of the last hidden states over a text's tokens.
 
     The first token is the one that encoders put there for the whole text; where it cannot see the
     others (GPT-like models), the feature is taken at the last token, which the head reads. Texts
@@ -84,8 +86,12 @@ def extract(classifier: "Classifier", texts: Texts, *, device: torch.device, bat
             batch = classifier.encode(texts.take(rows.tolist()), max_length).to(device)
             outputs = model(**batch, output_hidden_states=True)
             at = batch["attention_mask"].sum(1) - 1 if at_last else 0
-            feature = outputs.hidden_states[-1][torch.arange(len(rows), device=device), at]
-            for name, values in {"feat_cls": feature, "logit": outputs.logits}.items():
+            hidden, mask = outputs.hidden_states[-1], batch["attention_mask"][:, :, None]
+            found = {"feat_cls": hidden[torch.arange(len(rows), device=device), at],
+                     "logit": outputs.logits}
+            if mean:
+                found["feat_mean"] = (hidden * mask).sum(1) / mask.sum(1)
+            for name, values in found.items():
                 if name not in content:
                     content[name] = torch.empty(len(texts), values.shape[1])
                 content[name][rows] = values.float().cpu()
@@ -119,7 +125,7 @@ def _came_from(sidecar: Path, origin: dict) -> bool:
     return all(recorded.get(key) == value for key, value in origin.items() if value is not None)
 
 
-def _fingerprint(weights: Path) -> str | None:
+def fingerprint(weights: Path) -> str | None:
     """SHA-256 over the files of weights in a folder; None where there are none."""
     files = sorted([*weights.glob("*.safetensors"), *weights.glob("pytorch_model*.bin")])
     digest = hashlib.sha256()

@@ -1,0 +1,91 @@
+"""The rows as other tools for data load them: suspects.csv, and suspects.parquet with pyarrow.
+
+One line for each row, the most suspect first; the columns are described in the README. A CSV file
+is opened in spreadsheets, which run what looks like a formula: such text gets an apostrophe in
+front there (and only there; numbers stay as they are).
+"""
+
+import importlib.util
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas
+import torch
+from torch import Tensor
+
+from experiment import store
+from experiment.pipeline import Result
+from experiment.samples import Samples
+
+CSV, PARQUET = "suspects.csv", "suspects.parquet"
+# What spreadsheets take for the beginning of a formula, unless a number follows.
+FORMULA = re.compile(r"[=+\-@\t\r]")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def write(result: Result, folder: Path) -> list[str]:
+    """Write the files to `folder`; returns their names."""
+    frame = table(result)
+    with store.replacing(folder / CSV) as temporary:
+        texts = frame.select_dtypes(exclude=["number", "bool"])
+        safe = frame.assign(**{name: texts[name].map(without_formula) for name in texts})
+        safe.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+    if importlib.util.find_spec("pyarrow") is None:
+        (folder / PARQUET).unlink(missing_ok=True)  # of an earlier run: other numbers
+        return [CSV]
+    with store.replacing(folder / PARQUET) as temporary:
+        frame.to_parquet(temporary, engine="pyarrow", index=False)
+    return [CSV, PARQUET]
+
+
+def table(result: Result) -> pandas.DataFrame:
+    """The rows by falling suspicion: `auto` of label errors where there is one, else relation."""
+    samples = result.samples
+    scores = result.relation_score if result.beyond is None else result.beyond.auto
+    order = np.argsort(-scores.numpy(), kind="stable")
+    names = map(str, samples.index.tolist() if samples.ids is None else samples.ids)
+    columns = {"index": samples.index.numpy(), "name": _texts(names),
+               **{name: _texts(texts) for name, texts in samples.content.items()}}
+    if samples.labels is None:
+        columns |= {"predicted_label": _called(samples, samples.probs.argmax(1)),
+                    "outlier_score": scores.numpy()}
+    else:
+        columns |= _label_columns(result, scores, order)
+    frame = pandas.DataFrame(columns).iloc[order]
+    frame.insert(1, "rank", np.arange(1, len(order) + 1))
+    return frame
+
+
+def without_formula(text: str) -> str:
+    """The text with an apostrophe in front where a spreadsheet would take it for a formula."""
+    return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
+
+
+def _label_columns(result: Result, scores: Tensor, order: np.ndarray) -> dict[str, np.ndarray]:
+    """In the words of cleanlab, whose label_score is low where a label is suspect."""
+    samples, beyond = result.samples, result.beyond
+    if beyond is None:
+        is_issue, quality = scores.numpy() > result.noise_threshold, (1 - scores) / 2
+        predicted = samples.probs.argmax(1)
+    else:
+        is_issue = np.zeros(len(order), dtype=bool)
+        is_issue[order[:result.further["estimated_wrong"]]] = True
+        quality, predicted = 1 - scores, beyond.suggested_labels
+    return {"given_label": _called(samples, samples.labels),
+            "predicted_label": _called(samples, predicted), "is_label_issue": is_issue,
+            "label_score": quality.clamp(0, 1).double().numpy()}
+
+
+def _called(samples: Samples, labels: Tensor) -> np.ndarray:
+    """Class names (N,) where there are any, else numbers."""
+    if samples.class_names is None:
+        return labels.to(torch.int64).numpy()
+    return _texts(samples.class_names)[labels.numpy()]
+
+
+def _texts(values: Iterable[str]) -> np.ndarray:
+    """Texts as an array of objects; a name of bytes that are not UTF-8 with these as escapes."""
+    return np.array([value.encode("utf-8", "backslashreplace").decode() for value in values],
+                    dtype=object)
