@@ -5,6 +5,7 @@ is opened in spreadsheets, which run what looks like a formula: such text gets a
 front there (and only there; numbers stay as they are).
 """
 
+import csv
 import importlib.util
 import re
 from collections.abc import Iterable
@@ -31,7 +32,9 @@ def write(result: Result, folder: Path) -> list[str]:
     with store.replacing(folder / CSV) as temporary:
         texts = frame.select_dtypes(exclude=["number", "bool"])
         safe = frame.assign(**{name: texts[name].map(without_formula) for name in texts})
-        safe.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+        # All text in quotes: pandas leaves them out around a lone carriage return.
+        safe.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n",
+                    quoting=csv.QUOTE_NONNUMERIC)
     if importlib.util.find_spec("pyarrow") is None:
         (folder / PARQUET).unlink(missing_ok=True)  # of an earlier run: other numbers
         return [CSV]

@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
@@ -82,7 +81,8 @@ def fit_head(features: Tensor, labels: Tensor, classes: int, strength: float) ->
         bias[present] = 0
     else:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            # That STEPS did not suffice, and that there are many classes for so few rows.
+            warnings.simplefilter("ignore", UserWarning)
             fit = LogisticRegression(C=strength, max_iter=STEPS).fit(
                 (x - mean.astype(np.float32)) / scale.astype(np.float32), y)
         # Of two classes scikit-learn keeps the difference of their logits.

@@ -53,8 +53,8 @@ class Rows:
         gone = [LeftOut(row, name, printable(reasons[row]))
                 for row, name in zip(self.index, self.names) if row in reasons]
         if not kept:
-            raise InputError(f"{self.source}: none of {len(self.index)} rows can be used; the "
-                             f"first, {gone[0].name}: {gone[0].reason}")
+            raise InputError(f"{self.source}: none of {len(self.index)} rows can be used: "
+                             f"{_said(gone[0])}")
         return replace(self, **{name: tuple(getattr(self, name)[at] for at in kept)
                                 for name in ("index", "names", "labels")},
                        left_out=tuple(sorted((*self.left_out, *gone))))
@@ -172,7 +172,7 @@ def notes_of(rows: Rows) -> tuple[str, ...]:
     """What the report says of the rows as they were read, and of those that were left out."""
     if not rows.left_out:
         return rows.notes
-    listed = [f"row {row}, {name}: {reason}" for row, name, reason in rows.left_out]
+    listed = [_said(row) for row in rows.left_out]
     verb = "is" if len(listed) == 1 else "are"
     return (*rows.notes, f"{len(listed)} of {len(listed) + len(rows.index)} rows {verb} left out "
                          f"({few(listed, '; ')})")
@@ -182,6 +182,10 @@ def few(texts: Sequence[str], separator: str = ", ") -> str:
     """The first of some texts, and how many more there are."""
     more = len(texts) - NAMED
     return separator.join(texts[:NAMED]) + (f"{separator}and {more} more" if more > 0 else "")
+
+
+def _said(row: LeftOut) -> str:
+    return f"row {row.index}{', ' if row.name else ''}{row.name}: {row.reason}"
 
 
 def _match(own: Own | None, labels: Tensor, names: tuple[str, ...]

@@ -87,9 +87,14 @@ def _extract(source: str, texts: Texts, extraction: Extraction, max_length: int)
 
 
 def _strings(values: pandas.Series) -> list[str]:
-    """Texts, empty where there is none; half a character, which JSON can hold, becomes a '?'."""
-    return ["" if missing else str(value).encode("utf-8", "replace").decode()
-            for value, missing in zip(values, values.isna())]
+    """Texts, empty where there is none."""
+    texts = []
+    for value, missing in zip(values, values.isna()):
+        if isinstance(value, float) and value.is_integer():  # of whole numbers with gaps
+            value = int(value)
+        # JSON can hold half a character, which no file can.
+        texts.append("" if missing else str(value).encode("utf-8", "replace").decode())
+    return texts
 
 
 def _short(text: tuple[str, ...]) -> str:
