@@ -23,6 +23,7 @@ PIXEL_ART = 64  # smaller pictures are kept as they are, every pixel exact
 CHARACTERS = 2000  # of a text
 RATE = 16_000  # Hz, what the sound models hear
 SECONDS = 10  # of a sound: 40 kB as MP3
+SILENCE = 2 ** -15  # less than the smallest step of 16 bits
 
 
 class Media(NamedTuple):
@@ -81,9 +82,12 @@ def sound(waveform: np.ndarray, rate: int) -> Media:
     import soundfile
     import soxr
 
-    waveform = np.asarray(waveform, dtype=np.float32)[:SECONDS * rate]
+    waveform = np.asarray(waveform, dtype=np.float32)
     if waveform.ndim != 1 or waveform.size == 0 or not np.isfinite(waveform).all():
         raise InputError("no sound")
+    if np.abs(waveform).max() < SILENCE:
+        raise InputError(f"{len(waveform) / rate:.3g} s of silence")
+    waveform = waveform[:SECONDS * rate]
     if rate != RATE:
         waveform = soxr.resample(waveform, rate, RATE)
     file = io.BytesIO()

@@ -54,6 +54,7 @@ class Samples:
     own_data: bool = False  # the user's, not an experiment's: suspects are listed by auto
     out_of_sample: str = ""  # how probs come about where no row's own label has a say in them
     left_out: tuple[LeftOut, ...] = ()
+    held_out: bool | None = None  # the network was trained on other rows; None: not known
     # Row number in the full data, as in `index` -> what to show; raises InputError for one row.
     media: Callable[[int], Media] | None = None
     index: Tensor | None = None  # (N,) row numbers in the full data; None: from 0 on

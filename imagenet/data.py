@@ -9,7 +9,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from torchvision.datasets import ImageFolder
 
 from experiment.errors import InputError
 from experiment.extraction import Extraction
+from experiment.media import Media, image_file
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 IMGNET_DIR = Path(os.environ.get("IMGNET_DIR") or DATA / "imagenet")  # holds train/ and val/
@@ -49,6 +50,10 @@ class ImageSet:
 
     def ids(self) -> list[str]:
         return [os.fsdecode(name) for name in self.names]
+
+    def media(self, row: int) -> Media:
+        """One image to look at. Raises InputError where its file cannot be read."""
+        return image_file(self.root / os.fsdecode(self.names[row]))
 
 
 def is_there(split: str, extraction: Extraction) -> bool:
@@ -106,6 +111,12 @@ def read_list(path: Path) -> ImageSet:
     folders, labels = np.unique([folder for folder, _ in pairs], return_inverse=True)
     return ImageSet(path, np.array([os.fsencode("/".join(pair)) for pair in pairs]), labels,
                     len(folders), {"val": len(pairs)})
+
+
+def find_listed(listed: ImageSet, extraction: Extraction) -> ImageSet | None:
+    """The validation images of `read_list`, where --imagenet_dir holds a val/."""
+    root = _root("val", extraction)
+    return replace(listed, root=root) if root.is_dir() else None
 
 
 class Images(Dataset):

@@ -18,6 +18,7 @@ from experiment import store
 from experiment.device import find_device
 from experiment.errors import InputError
 from experiment.extraction import Extraction
+from experiment.media import Media
 from experiment.samples import BLOCK, Samples, probs_of
 from imagenet import data, features, labels, models, real_labels
 
@@ -57,6 +58,8 @@ def load_val(folder: Path, epoch: int | None, extraction: Extraction) -> Samples
         known = dict(labels=torch.from_numpy(listed.labels), ids=names, extra={"real": verdicts},
                      is_noisy=torch.tensor([verdict != "clean" for verdict in verdicts]),
                      notes=(real_labels.summary(verdicts),))
+        there = data.find_listed(listed, extraction)
+        known["media"] = None if there is None else there.media
     elif len(rows) == classes * VAL_ROWS_PER_CLASS:
         known = dict(labels=torch.arange(classes).repeat_interleave(VAL_ROWS_PER_CLASS),
                      notes=("no ReaL labels without the images' names: give --val_list FILE or "
@@ -65,7 +68,7 @@ def load_val(folder: Path, epoch: int | None, extraction: Extraction) -> Samples
         raise InputError(f"{path}: {len(rows)} rows are not {VAL_ROWS_PER_CLASS} of each of "
                          f"{classes} classes: their labels need --val_list FILE or --imagenet_dir "
                          f"DIR{unlisted}")
-    return experiment.samples(path, rows, **known)
+    return experiment.samples(path, rows, held_out=True, **known)
 
 
 def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[Samples, Samples]:
@@ -82,14 +85,18 @@ def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[S
     logits = experiment.apply_head(rows, lambda logits: logits)
     (val_images, val_problem), (ood_images, ood_problem) = map(experiment.listing, ("val", "ood"))
     ids = [_names(val_images, len(val)), _names(ood_images, len(ood))]
+
+    def show(row: int) -> Media:
+        return val_images.media(row) if row < len(val) else ood_images.media(row - len(val))
+
     test = Samples(
         source=f"{val_path}, {ood_path}", features=rows, logits=logits, probs=probs_of(logits),
         is_ood=torch.arange(len(rows)) >= len(val),
         group=["id"] * len(val) + [name for name, size in groups for _ in range(size)],
-        ids=None if None in ids else [*ids[0], *ids[1]],
+        ids=None if None in ids else [*ids[0], *ids[1]], media=None if None in ids else show,
         notes=tuple(f"names of the images unknown: {problem}"
                     for problem in (val_problem, ood_problem) if problem),
-        weight=experiment.head.weight, bias=experiment.head.bias)
+        weight=experiment.head.weight, bias=experiment.head.bias, held_out=True)
     return _train(experiment, known, demand_labels=False), test
 
 
@@ -197,7 +204,9 @@ def _train(experiment: _Experiment, known: labels.Targets | Tensor | None, *,
             problem = "no target.pt, no train/ in --imagenet_dir, no --train_labels FILE"
         if problem and demand_labels:
             raise InputError(f"{path}: training labels unknown: {problem}")
-    return experiment.samples(path, rows, labels=known, ids=_names(images, len(rows)),
+    ids = _names(images, len(rows))
+    return experiment.samples(path, rows, labels=known, ids=ids, held_out=False,
+                              media=None if ids is None else images.media,
                               notes=(f"{unknown} unknown: {problem}",) if problem else ())
 
 
@@ -211,13 +220,18 @@ def _train_on_targets(experiment: _Experiment, targets: labels.Targets) -> Sampl
                              f"its idx_clean picks from")
         rows = rows[targets.rows]
     picked = targets.rows.tolist()
-    ids = [str(row) for row in picked]
+    ids, show = [str(row) for row in picked], None
     images, problem = experiment.listing("train")
     if images is not None and len(images) > max(picked):
         names = images.ids()
         ids = [names[row] for row in picked]
+
+        def show(row: int) -> Media:
+            return images.media(picked[row])
+
     return experiment.samples(
-        path, rows, labels=targets.labels, is_noisy=targets.is_noisy, ids=ids,
+        path, rows, labels=targets.labels, is_noisy=targets.is_noisy, ids=ids, media=show,
+        held_out=False,
         notes=(f"names of the training images unknown: {problem}",) if problem else ())
 
 
