@@ -42,8 +42,8 @@ def main(args: Namespace) -> None:
     own = arguments.one_of(args, *TEST_OF)
     test_option = arguments.one_of(args, "test_features", "test_dir")
     if test_option != TEST_OF.get(own):
-        raise InputError("expected training rows and test rows: --features and --test_features, "
-                         "or --image_dir (or --image_csv) and --test_dir")
+        raise InputError("expected both --features (training rows) and --test_features, or both "
+                         "--image_dir (or --image_csv) and --test_dir, or none of them")
     # Imported here, so that --help does not wait for torch.
     from experiment import ood_detectors, ood_pipeline, registry, report, store
     from experiment.device import find_device

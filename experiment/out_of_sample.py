@@ -5,6 +5,7 @@ labels are wrong.
 """
 
 import importlib.util
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,6 +128,8 @@ def _cleanlab(probs: Tensor, labels: Tensor) -> Tensor | None:
     if len(present) < 2:
         return None
     wide, given = wide[:, present], torch.searchsorted(present, labels.contiguous())
-    found = find_label_issues(given.numpy(), wide.numpy(), n_jobs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of small classes, which the report names
+        found = find_label_issues(given.numpy(), wide.numpy(), n_jobs=1)
     own = wide.gather(1, given[:, None])[:, 0]
     return 1 - own + torch.from_numpy(found).double()

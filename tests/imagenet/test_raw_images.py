@@ -282,7 +282,8 @@ def test_wrong_words_get_one_line(refused, tmp_path, words, message):
                                    ["--features", "x", "--test_dir", "x"],
                                    ["--image_dir", "x", "--test_features", "x"]])
 def test_outliers_need_both_sides_of_a_kind(refused, tmp_path, words):
-    assert "expected training rows and test rows" in refused("detect_ood.py", *words, cwd=tmp_path)
+    assert "or both --image_dir (or --image_csv) and --test_dir" in \
+        refused("detect_ood.py", *words, cwd=tmp_path)
 
 
 def test_default_network_that_cannot_be_downloaded(script, tmp_path, monkeypatch):

@@ -86,7 +86,8 @@ def test_features_are_kept_while_they_fit(script, tmp_path, sounds, ast_folder, 
     detect(script, tmp_path, sounds, "-n", ast_folder)
     asked = []
     load = models.load_backbone
-    monkeypatch.setattr(models, "load_backbone", lambda source: asked.append(source) or load(source))
+    monkeypatch.setattr(models, "load_backbone",
+                        lambda source: asked.append(source) or load(source))
     detect(script, tmp_path, sounds, "-n", ast_folder)
     assert not asked
     soundfile.write(tmp_path / "clips/0.wav", np.random.default_rng(0).normal(0, 0.1, 6400), RATE)
