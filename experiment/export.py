@@ -73,9 +73,11 @@ def _label_columns(result: Result, scores: Tensor, order: np.ndarray) -> dict[st
         is_issue, quality = scores.numpy() > result.noise_threshold, (1 - scores) / 2
         predicted = samples.probs.argmax(1)
     else:
-        is_issue = np.zeros(len(order), dtype=bool)
-        is_issue[order[:result.further["estimated_wrong"]]] = True
         quality, predicted = 1 - scores, beyond.suggested_labels
+        # As many as are estimated to be wrong, of those for which another label is suggested.
+        replaced = order[(predicted != samples.labels).numpy()[order]]
+        is_issue = np.zeros(len(order), dtype=bool)
+        is_issue[replaced[:result.further["estimated_wrong"]]] = True
     return {"given_label": _called(samples, samples.labels),
             "predicted_label": _called(samples, predicted), "is_label_issue": is_issue,
             "label_score": quality.clamp(0, 1).double().numpy()}

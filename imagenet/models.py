@@ -8,7 +8,7 @@ import difflib
 import functools
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,27 +90,6 @@ def find(folder: Path, epoch: int | None, checkpoint: Path | None) -> Network:
     return Network(name, name, checkpoint)
 
 
-def find_backbone(name: str, checkpoint: Path | None) -> Network:
-    """The network for anyone's images: a model of timm, or a folder with config and weights.
-
-    `checkpoint` takes the place of timm's own weights; they may lack a head.
-    """
-    path = Path(name)
-    if (path / hub.CONFIG).is_file():
-        if checkpoint is not None:
-            raise InputError(f"--checkpoint: the folder --name {name} has weights of its own")
-        return Network(path.resolve().name, "folder", path.resolve(), needs_head=False)
-    if path.is_file():
-        raise InputError(f"--name {name}: a file of weights does not say of which network; give "
-                         f"that as -n, a name of timm, and the file as --checkpoint")
-    if path.is_dir() and not timm.is_model(name):
-        raise InputError(f"--name {name}: no {hub.CONFIG} in this folder; expected one that timm "
-                         f"or transformers wrote")
-    if "/" in name:
-        raise InputError(f"--name {name}: no such folder")
-    return replace(find(path, 0, checkpoint), needs_head=False)
-
-
 def fingerprint(network: Network) -> str:
     """What tells the weights from others, without building the model: SHA-256 of their file.
 
@@ -133,9 +112,7 @@ def _sha256_now(path: Path) -> str:
 def read_head(network: Network) -> Head:
     """The final layer's weights, without building the model where a file holds them."""
     if network.weights is None or network.is_folder:
-        classifier = _linear(build(network), network)
-        weight, bias = classifier.weight.detach(), classifier.bias
-        return Head(weight, torch.zeros(len(weight)) if bias is None else bias.detach())
+        return head_of(_linear(build(network), network))
     layer = timm.get_pretrained_cfg(network.architecture).classifier
     if not isinstance(layer, str):  # a tuple of several
         raise _not_one_layer(network, layer)
@@ -149,14 +126,9 @@ def read_head(network: Network) -> Head:
     return Head(weight.float(), bias.float())
 
 
-def own_head(network: Network) -> Head | None:
-    """The final layer of a network that may lack one."""
-    return None if widths(build(network))[1] == 0 else read_head(network)
-
-
-def class_names(network: Network) -> tuple[str, ...] | None:
-    """What the classes of its final layer are called, where the network says so."""
-    return hub.class_names(network.weights) if network.is_folder else None
+def head_of(classifier: nn.Linear) -> Head:
+    weight, bias = classifier.weight.detach(), classifier.bias
+    return Head(weight, torch.zeros(len(weight)) if bias is None else bias.detach())
 
 
 def build(network: Network) -> nn.Module:

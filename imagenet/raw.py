@@ -1,6 +1,6 @@
 """Your own images: a folder with one folder per class, or a table of paths and labels.
 
-Features are those of any network (`models.find_backbone`), kept as feat_<network>-<digest>.pt under
+Features are those of any network (`backbones.find`), kept as feat_<network>-<digest>.pt under
 the data's folder of results, and extracted anew once files or weights are others.
 """
 
@@ -31,7 +31,7 @@ from experiment.raw_data import (
     stamps_of,
 )
 from experiment.samples import Samples, probs_of
-from imagenet import features, models
+from imagenet import backbones, features, models
 from imagenet.data import ImageSet
 
 OTHER = "passed over, being no image by its ending"
@@ -91,7 +91,7 @@ def list_any(folder: Path) -> Images:
 def load(images: Images, folder: Path, name: str | None, extraction: Extraction, *,
          labels_matter: bool = True) -> Samples:
     """Samples of labelled images as network `name` sees them; features are kept in `folder`."""
-    network = models.find_backbone(name or NETWORK, extraction.checkpoint)
+    network = backbones.find(name or NETWORK, extraction.checkpoint)
     rows, found = _features(images, folder, network, extraction)
     return labelled_samples(rows, found, _own(network, found), progress=extraction.progress,
                             labels_matter=labels_matter, **_shown(images, rows))
@@ -104,7 +104,7 @@ def load_ood(train: Images, test: Images, folders: tuple[Path, Path], name: str 
     `folders`: where the features of either are kept.
     """
     trained = load(train, folders[0], name, extraction, labels_matter=False)
-    network = models.find_backbone(name or NETWORK, extraction.checkpoint)
+    network = backbones.find(name or NETWORK, extraction.checkpoint)
     rows, found = _features(test, folders[1], network, extraction)
     logits = probe.Head(trained.weight, trained.bias)(found)
     return trained, Samples(
@@ -145,16 +145,16 @@ def _features(images: Images, folder: Path, network: models.Network, extraction:
 
 
 def _own(network: models.Network, found: Tensor) -> Own | None:
-    head = models.own_head(network)
+    head = backbones.own_head(network)
     if head is None:
         return None
     head = probe.Head(*head)
-    return Own(head(found), models.class_names(network), head)
+    return Own(head(found), backbones.class_names(network), head)
 
 
 def _shown(images: Images, rows: Rows) -> dict:
     """What the report shows of an image, and its path for others to load."""
-    paths = [printable(str(images.files[row].absolute())) for row in rows.index]
+    paths = [str(images.files[row].absolute()) for row in rows.index]
     return dict(content={"filepath": paths}, media=partial(_picture, images.files))
 
 

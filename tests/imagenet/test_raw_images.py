@@ -20,7 +20,7 @@ from transformers import (
     ViTModel,
 )
 
-from imagenet import hub, models, raw
+from imagenet import backbones, hub, models, raw
 from tests.imagenet_files import random_model, write_image
 
 DIGITS = load_digits()
@@ -149,6 +149,21 @@ def test_row_numbers_and_pictures_are_of_the_users_rows(network, tmp_path):
         assert size == (SIDE, SIDE) and images.files[row].name == name.split("/")[1]
 
 
+def test_names_that_break_lines_and_encodings(script, tmp_path, network):
+    for row in range(6):
+        write_digit(tmp_path / f"photos/{row % 2}/{row}.png", row)
+    os.rename(tmp_path / "photos/0/0.png", tmp_path / 'photos/0/=a\n"b", c.png')
+    os.rename(tmp_path / "photos/0/2.png", os.fsencode(tmp_path / "photos/0") + b"/\xff.png")
+    os.rename(tmp_path / "photos/0/4.png", tmp_path / "photos/0/תמונה.png")
+    shown = detect(script, tmp_path, "detect.py", "--image_dir", tmp_path / "photos", "-n", network)
+    rows, _ = report(tmp_path / "results/photos/report")
+    paths = {int(row["index"]): row["filepath"] for row in rows}
+    assert paths[0] == str(tmp_path / 'photos/0/=a\n"b", c.png')
+    assert paths[1] == str(tmp_path / "photos/0/תמונה.png")
+    assert paths[2] == str(tmp_path / "photos/0/\\udcff.png")
+    assert '0/=a\\n"b", c.png' in shown and "0/\\udcff.png" in shown
+
+
 def test_outliers(script, tmp_path, network, photographs):
     test = tmp_path / "test"
     for row in range(1000, 1040):
@@ -200,7 +215,7 @@ def test_any_network(tmp_path, kind):
         model = (ViTModel if kind == "headless" else ViTForImageClassification)(config).eval()
         model.save_pretrained(name)
         ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(name)
-    network = models.find_backbone(str(name), checkpoint)
+    network = backbones.find(str(name), checkpoint)
     built = models.build(network)
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
@@ -215,16 +230,16 @@ def test_any_network(tmp_path, kind):
             expected = model.forward_head(model.forward_features(images), pre_logits=True)
     torch.testing.assert_close(features, expected)
     assert models.widths(built) == (features.shape[1], 0 if "headless" in kind else 5)
-    assert (models.own_head(network) is None) == ("headless" in kind)
-    if models.own_head(network) is not None:
-        assert models.class_names(network) == (None if kind == "file" else tuple("abcde"))
+    assert (backbones.own_head(network) is None) == ("headless" in kind)
+    if backbones.own_head(network) is not None:
+        assert backbones.class_names(network) == (None if kind == "file" else tuple("abcde"))
     transformed = models.transform_of(network, built)(Image.new("RGB", (50, 40)))
     assert transformed.shape[0] == 3 and transformed.ndim == 3
 
 
 def test_fingerprint_of_a_folder_sees_every_file(tmp_path, network):
     folder = shutil.copytree(network, tmp_path / "net")
-    found = models.find_backbone(str(folder), None)
+    found = backbones.find(str(folder), None)
     first = models.fingerprint(found)
     config = folder / "config.json"
     config.write_text(config.read_text() + " ")
@@ -240,7 +255,7 @@ def test_fingerprint_of_a_folder_sees_every_file(tmp_path, network):
 def test_folders_of_something_else(tmp_path, content, message):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(hub.InputError, match=message):
-        models.build(models.find_backbone(str(tmp_path), None))
+        models.build(backbones.find(str(tmp_path), None))
 
 
 @pytest.mark.parametrize("words, message", [
