@@ -66,7 +66,8 @@ def main(args: Namespace) -> None:
     store.check_writable(output)
     result = ood_pipeline.find_ood(train, test, arguments.relation_settings(args),
                                    detectors=detectors, progress=args.verbose)
-    report.write(result, output, settings=vars(args) | {"name": name})
+    with store.alone(output):
+        report.write(result, output, settings=vars(args) | {"name": name})
     report.show(result, output, verbose=args.verbose)
 
 

@@ -70,7 +70,8 @@ def write(folder: Path, n: int, *, dim: int = 1024, classes: int = 1000, **how) 
 def read(folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The four tensors, memory-mapped."""
     # Copy-on-write: torch wants memory that it could write to, the files stay as they are.
-    return tuple(torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c"))
+    return tuple(torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c",
+                                          allow_pickle=False))
                  for name in ("features", "probs", "labels", "is_noisy"))
 
 

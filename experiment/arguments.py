@@ -4,19 +4,26 @@ Imports nothing heavy, so that --help answers at once.
 """
 
 import argparse
+import contextlib
+import errno
 import math
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from experiment import stopping
 from experiment.errors import InputError, Unavailable
 from experiment.extraction import Extraction
 
 OOD_BASELINES = ("MSP", "MaxLogit", "Energy", "ReAct", "KL-Matching", "Mahalanobis", "KNN")
 OOD_EXTRAS = ("ViM", "GEN", "RMD", "tied-Mahalanobis")  # from outside the paper, by pytorch-ood
 RESNET_CHUNK = 100  # rows at a time that the published runs use for resnet's wider features
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells count it
+PIPE_CLOSED = 141  # exit status where nobody reads the output any more, as shells count it
+# What a file system refuses through nobody's mistake in the code.
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
+            errno.ENAMETOOLONG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE)
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,15 +42,26 @@ def launch(main: Callable[[argparse.Namespace], None], parser: argparse.Argument
 
     Exit status 1, with what remains to be done, where something outside refused.
     """
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show ends no run
+        stream.reconfigure(errors="backslashreplace")
     args = parser.parse_args()
-    try:
-        main(args)
-    except InputError as error:
-        sys.exit(_say(parser, f"error: {error}", 2))
-    except Unavailable as refusal:
-        sys.exit(_say(parser, str(refusal), 1))
-    except KeyboardInterrupt:
-        sys.exit(_say(parser, "interrupted", INTERRUPTED))
+    with stopping.by_signal(lambda word: _say(parser, word, 0)):
+        try:
+            main(args)
+            sys.stdout.flush()
+        except InputError as error:
+            sys.exit(_say(parser, f"error: {error}", 2))
+        except Unavailable as refusal:
+            sys.exit(_say(parser, str(refusal), 1))
+        except KeyboardInterrupt as error:
+            sys.exit(_say(parser, *stopping.status_of(error)))
+        except BrokenPipeError:
+            sys.exit(_hush(PIPE_CLOSED))
+        except OSError as error:
+            if error.errno not in REFUSALS:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            sys.exit(_hush(_say(parser, f"error: {where}{error.strerror}", 2)))
 
 
 @dataclass(frozen=True)
@@ -307,4 +325,11 @@ def _number(text: str, kind: Callable[[str], float], expected: str,
 
 def _say(parser: argparse.ArgumentParser, line: str, status: int) -> int:
     print(f"{parser.prog}: {line}", file=sys.stderr)
+    return status
+
+
+def _hush(status: int) -> int:
+    """Let go of an output that takes no more, lest Python try again at its end."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status

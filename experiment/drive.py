@@ -16,7 +16,6 @@ connections and truncated files. The real Drive could not be reached from where 
 
 import contextlib
 import fcntl
-import json
 import re
 import shutil
 import textwrap
@@ -92,10 +91,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _read_record(folder: Path) -> dict[str, int]:
     """Bytes of the files that were fetched earlier."""
-    try:
-        return dict(json.loads((folder / RECORD).read_text(encoding="utf-8"))["bytes"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return {}  # no record, or not ours: files are judged by themselves
+    sizes = store.recorded(folder / RECORD).get("bytes")
+    return sizes if isinstance(sizes, dict) else {}  # then files are judged by themselves
 
 
 def _write_record(folder: Path, published: Published, sizes: dict[str, int]) -> None:

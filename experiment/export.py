@@ -7,7 +7,6 @@ front there (and only there; numbers stay as they are).
 
 import csv
 import importlib.util
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,13 +16,11 @@ import torch
 from torch import Tensor
 
 from experiment import store
+from experiment.escaping import cell
 from experiment.pipeline import Result
 from experiment.samples import Samples
 
 CSV, PARQUET = "suspects.csv", "suspects.parquet"
-# What spreadsheets take for the beginning of a formula, unless a number follows.
-FORMULA = re.compile(r"[=+\-@\t\r]")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def write(result: Result, folder: Path) -> list[str]:
@@ -31,7 +28,7 @@ def write(result: Result, folder: Path) -> list[str]:
     frame = table(result)
     with store.replacing(folder / CSV) as temporary:
         texts = frame.select_dtypes(exclude=["number", "bool"])
-        safe = frame.assign(**{name: texts[name].map(without_formula) for name in texts})
+        safe = frame.assign(**{name: texts[name].map(cell) for name in texts})
         # All text in quotes: pandas leaves them out around a lone carriage return.
         safe.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n",
                     quoting=csv.QUOTE_NONNUMERIC)
@@ -59,11 +56,6 @@ def table(result: Result) -> pandas.DataFrame:
     frame = pandas.DataFrame(columns).iloc[order]
     frame.insert(1, "rank", np.arange(1, len(order) + 1))
     return frame
-
-
-def without_formula(text: str) -> str:
-    """The text with an apostrophe in front where a spreadsheet would take it for a formula."""
-    return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
 
 
 def _label_columns(result: Result, scores: Tensor, order: np.ndarray) -> dict[str, np.ndarray]:

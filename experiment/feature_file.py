@@ -9,8 +9,6 @@ its metadata, since it stores numbers only. Spellings of the published files are
 """
 
 import json
-import zipfile
-import zlib
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -63,16 +61,6 @@ def read(path: Path, *, labelled: bool, ignore: Collection[str] = ()) -> Samples
     return Samples(source=str(path), own_data=True, **values)
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile,
-            zlib.error) as error:
-        raise InputError(f"{path}: not a readable .npz file ({error}); text must be stored as a "
-                         f"numpy string array, not as objects") from error
-
-
 def _read_pt(path: Path) -> dict[str, Any]:
     content = store.load(path)
     if not isinstance(content, dict):
@@ -81,19 +69,16 @@ def _read_pt(path: Path) -> dict[str, Any]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open  # only for those who have such files
-
+    tensors, metadata = store.load_safetensors(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            texts = {key: json.loads(value) for key, value in (file.metadata() or {}).items()
-                     if key in TEXTS}
-            return {key: file.get_tensor(key) for key in file.keys()} | texts
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        return tensors | {key: json.loads(value) for key, value in metadata.items()
+                          if key in TEXTS}
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a readable .safetensors file ({error})") from error
 
 
 READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    ".npz": _read_npz, ".pt": _read_pt, ".safetensors": _read_safetensors}
+    ".npz": store.load_npz, ".pt": _read_pt, ".safetensors": _read_safetensors}
 
 
 def _convert(path: Path, name: str, value: Any) -> Tensor | list[str]:

@@ -5,7 +5,7 @@ The file has the published form, a dict of "score" (N,) and of empty lists "top"
 published file has no such sidecar: it is used on request alone.
 """
 
-import json
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from experiment.arguments import RelationSettings
 from experiment.errors import InputError
 
 ENGINE = 1  # raised when the same data and settings begin to give other scores
+SCORES = "scores_sha256"  # of the file that the sidecar speaks for
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,10 @@ class Graph:
 
         Raises InputError for a file named by the user that holds no scores of n rows.
         """
-        if not self.trusted and self._recorded() != made_from(fingerprint, settings):
+        recorded = {} if self.trusted else store.recorded(self.sidecar)
+        asked_for = made_from(fingerprint, settings)
+        if not self.trusted and (not self.path.is_file() or asked_for != {
+                key: value for key, value in recorded.items() if key != SCORES}):
             return None
         content = store.load(self.path)
         score = content.get("score") if isinstance(content, dict) else None
@@ -59,7 +63,10 @@ class Graph:
                 or not score.is_floating_point() or not score.isfinite().all():
             raise InputError(f"{self.path}: expected a dict with finite scores ({n},) under "
                              f"'score'; remove it to have them computed, or choose --graph off")
-        return score.float()
+        score = score.float()
+        if not self.trusted and recorded.get(SCORES) != _digest(score):
+            return None  # two runs with other settings wrote in turn, or the file was replaced
+        return score
 
     def save(self, score: Tensor, fingerprint: str, settings: RelationSettings) -> str | None:
         """Write both files, so that at no moment an old sidecar speaks for a new file.
@@ -80,14 +87,7 @@ class Graph:
         store.save_json(None, self.sidecar)  # ours, and matching nothing, until both are written
         empty: dict[str, list] = {"top": [], "top_val": [], "low": [], "low_val": []}
         store.save({"score": score, **empty}, self.path)
-        store.save_json(made_from(fingerprint, settings), self.sidecar)
-
-    def _recorded(self) -> object:
-        try:
-            return json.loads(self.sidecar.read_text(encoding="utf-8")) if self.path.is_file() \
-                else None
-        except (OSError, ValueError):  # none, or not one of ours: then it matches nothing
-            return None
+        store.save_json(made_from(fingerprint, settings) | {SCORES: _digest(score)}, self.sidecar)
 
 
 def made_from(fingerprint: str, settings: RelationSettings) -> dict[str, object]:
@@ -95,3 +95,7 @@ def made_from(fingerprint: str, settings: RelationSettings) -> dict[str, object]
     return {"engine": ENGINE, "data": fingerprint, "kernel": settings.kernel,
             "temperature": settings.temperature, "threshold": settings.threshold,
             "hop": settings.hop, "dtype": settings.dtype}
+
+
+def _digest(score: Tensor) -> str:
+    return hashlib.sha256(score.float().cpu().contiguous().numpy()).hexdigest()

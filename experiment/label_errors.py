@@ -23,5 +23,6 @@ def find_and_report(samples: Samples, folder: Path, settings: RelationSettings, 
     result = pipeline.find_label_errors(
         samples, settings, noise_threshold=noise_threshold, n_iter=n_iter, progress=verbose,
         graph=Graph.of(graph, folder, settings), epochs=epochs)
-    report.write(result, output, settings=options)
+    with store.alone(output):
+        report.write(result, output, settings=options)
     report.show(result, output, verbose=verbose)

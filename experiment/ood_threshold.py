@@ -10,7 +10,6 @@ With the same training rows it tells of any later sample whether it is out of di
 `features` and `probs` are what the network gives for the sample, as in the training file.
 """
 
-import json
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 import relation
+from experiment import store
 from experiment.arguments import relation_settings
 from experiment.errors import InputError
 from experiment.ood_pipeline import check_pair
@@ -41,11 +41,11 @@ def load(report: Path, train: Samples, *, device: str = "auto"
     """
     path = report / "metrics.json"
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = store.load_json(path)
         settings = relation_settings(Namespace(**saved["settings"] | {"device": device}))
         threshold = saved["id_thresholds"]["relation"]
         fingerprint = saved["train"]["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (InputError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: expected metrics.json of detect_ood.py on test rows with known "
                          f"ID rows ({type(error).__name__}: {error})") from error
     if fingerprint_of(train) != fingerprint:

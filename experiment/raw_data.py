@@ -21,6 +21,7 @@ from torch import Tensor
 
 from experiment import probe
 from experiment.errors import InputError
+from experiment.escaping import printable
 from experiment.samples import LeftOut, Samples, probs_of
 
 NAMED = 5  # rows, or classes, that a note names; metrics.json has every left-out row
@@ -41,8 +42,7 @@ class Rows:
     @classmethod
     def of(cls, source: str, names: Sequence[str], labels: Sequence[str], **known: Any) -> "Rows":
         """All rows of the data; those without a label are dropped."""
-        rows = cls(source, tuple(range(len(names))), tuple(map(printable, names)), tuple(labels),
-                   **known)
+        rows = cls(source, tuple(range(len(names))), tuple(names), tuple(labels), **known)
         return rows.drop({row: "no label" for row, label in enumerate(labels) if not label})
 
     def drop(self, reasons: Mapping[int, str]) -> "Rows":
@@ -50,7 +50,7 @@ class Rows:
         if not reasons:
             return self
         kept = [at for at, row in enumerate(self.index) if row not in reasons]
-        gone = [LeftOut(row, name, printable(reasons[row]))
+        gone = [LeftOut(row, name, reasons[row])
                 for row, name in zip(self.index, self.names) if row in reasons]
         if not kept:
             raise InputError(f"{self.source}: none of {len(self.index)} rows can be used: "
@@ -161,13 +161,6 @@ def stamps_of(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def printable(text: str) -> str:
-    """The text on one line, with what no terminal or UTF-8 file can take written as escapes."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")  # names that are not UTF-8
-    return "".join(repr(mark)[1:-1] if ord(mark) < 32 or ord(mark) == 127 else mark
-                   for mark in text)
-
-
 def notes_of(rows: Rows) -> tuple[str, ...]:
     """What the report says of the rows as they were read, and of those that were left out."""
     if not rows.left_out:
@@ -185,7 +178,7 @@ def few(texts: Sequence[str], separator: str = ", ") -> str:
 
 
 def _said(row: LeftOut) -> str:
-    return f"row {row.index}{', ' if row.name else ''}{row.name}: {row.reason}"
+    return printable(f"row {row.index}{', ' if row.name else ''}{row.name}: {row.reason}")
 
 
 def _match(own: Own | None, labels: Tensor, names: tuple[str, ...]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from experiment import export, pictures, store
+from experiment.escaping import cell, printable
 from experiment.pipeline import Result
 
 LISTED = 20  # suspects shown on screen
@@ -22,7 +23,7 @@ LIBRARIES = ("torch", "numpy", "scikit-learn")
 def write(result: Result, folder: Path, settings: dict[str, Any]) -> None:
     """scores.csv, metrics.json, scores.png and the export under `folder`."""
     with store.replacing(folder / "scores.csv") as temporary, \
-            open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            open(temporary, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(columns := _columns(result))
         table.writerows(_rows(columns.values()))
@@ -46,10 +47,10 @@ def write(result: Result, folder: Path, settings: dict[str, Any]) -> None:
 def show(result: Result, folder: Path, *, verbose: bool) -> None:
     """Print notes, metrics table, the most suspect rows, and where the files are."""
     samples = result.samples
-    print(f"{samples.source}: rows {len(samples):,}, features {samples.features.shape[1]:,}, "
-          f"classes {samples.probs.shape[1]:,}")
+    print(f"{printable(samples.source)}: rows {len(samples):,}, features "
+          f"{samples.features.shape[1]:,}, classes {samples.probs.shape[1]:,}")
     for note in result.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     if result.beyond is not None:
         print(*result.beyond.statement, sep="\n")
     if result.metrics:
@@ -62,7 +63,7 @@ def show(result: Result, folder: Path, *, verbose: bool) -> None:
     if verbose:
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
         print(f"\n{seconds}; peak memory {peak_memory_mib():,} MiB")
-    print(f"\nwritten to {folder}: scores.csv, metrics.json, scores.png, "
+    print(f"\nwritten to {printable(str(folder))}: scores.csv, metrics.json, scores.png, "
           f"{export.CSV}")
 
 
@@ -106,13 +107,16 @@ def _columns(result: Result) -> dict[str, list | np.ndarray]:
 
 
 def _rows(columns) -> Iterator[tuple[str, ...]]:
-    """Text of each row; a float32 is written with the digits that give it back exactly."""
+    """Text of each row; a float32 is written with the digits that give it back exactly.
+
+    Lists are of the data's own text, arrays of numbers.
+    """
     step = 65536
     columns = list(columns)
     for start in range(0, len(columns[0]), step):
-        yield from zip(*(column[start:start + step].astype(str)
-                         if isinstance(column, np.ndarray) else column[start:start + step]
-                         for column in columns))
+        parts = [column[start:start + step] for column in columns]
+        yield from zip(*(part.astype(str) if isinstance(part, np.ndarray) else map(cell, part)
+                         for part in parts))
 
 
 def _print_metrics(rows: list[dict], negative: str, positive: str) -> None:
@@ -124,7 +128,7 @@ def _print_metrics(rows: list[dict], negative: str, positive: str) -> None:
     for row in rows:
         figures = "".join("       -" if row[key] is None else f"  {row[key]:6.3f}"
                           for key in ("auroc", "ap", "tnr95", "fpr95"))
-        print(f"{row['group']:14}" * grouped + row["name"].ljust(width) + figures)
+        print(f"{printable(row['group']):14}" * grouped + row["name"].ljust(width) + figures)
     print(f"TNR95: {negative} rows passed where 95 % of the {positive} ones are found (higher is "
           f"better).\n*FPR95: {positive} rows passed where 95 % of the {negative} ones pass (lower "
           f"is better).")
@@ -147,10 +151,11 @@ def _print_suspects(result: Result) -> None:
             f"  {_class_name(samples, samples.labels[row]):<10}"
         truth = "" if result.truth is None else \
             "yes" if getattr(samples, result.truth)[row] else "no"
-        name = "" if samples.ids is None else f"  {samples.ids[row]}"
+        name = "" if samples.ids is None else f"  {printable(samples.ids[row])}"
         print(f"{rank:5}  {int(samples.index[row]):7}  {float(score[row]):8.4g}{given}  "
               f"{_class_name(samples, guess):<10}  {truth}{name}")
 
 
 def _class_name(samples, label) -> str:
-    return str(int(label)) if samples.class_names is None else samples.class_names[int(label)]
+    return str(int(label)) if samples.class_names is None else \
+        printable(samples.class_names[int(label)])

@@ -96,7 +96,7 @@ def _check(samples: Samples) -> None:
     for name in ("features", "probs", "logits", "weight", "bias"):
         tensor = getattr(samples, name)
         dims = 1 if name == "bias" else 2
-        if tensor is not None and (tensor.ndim != dims or not tensor.is_floating_point()):
+        if tensor is not None and (tensor.ndim != dims or tensor.dtype not in SUM_TOLERANCE):
             refuse(f"{name}: expected floats with {dims} dimension{'s' * (dims > 1)}, got "
                    f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}")
     (n, dim), classes = samples.features.shape, samples.probs.shape[1]

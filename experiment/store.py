@@ -2,11 +2,15 @@
 
 import argparse
 import contextlib
+import fcntl
+import glob
 import json
 import os
 import pickle
 import secrets
 import struct
+import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from experiment import archives
 from experiment.errors import InputError
 
 # What the published files hold besides tensors and plain Python values: the training arguments in
@@ -29,29 +34,111 @@ _HARMLESS = [
 
 # What torch and the unpickler raise on bytes that are no such file, or half of one.
 UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError,
-              AssertionError, struct.error, pickle.UnpicklingError)
+              AssertionError, MemoryError, struct.error, pickle.UnpicklingError,
+              zipfile.BadZipFile)
+CONTAINERS = 10**6  # dicts, lists and tuples in one file; those inside one another multiply
 
 
 def load(path: Path) -> Any:
     """What torch.save wrote, tensors memory-mapped where the format allows it.
 
-    Raises InputError for a missing file, one that torch did not write, or one that holds anything
-    but tensors and the harmless types above.
+    The file is read through once before, to compare its checksums: a second for a gigabyte.
+    Raises InputError for a missing file, one that torch did not write, one whose bytes have changed
+    since, or one that holds anything but tensors and the harmless types above.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
+        zipped = archives.is_zip(path)
+        sizes = archives.check_torch(path) if zipped else Counter()
+
+        def place(storage: torch.UntypedStorage, location: str) -> torch.UntypedStorage:
+            if zipped and not sizes[storage.nbytes()]:
+                raise ValueError(f"claims a tensor of {storage.nbytes():,} bytes that it does not "
+                                 f"hold")
+            return storage  # on the CPU, wherever it was
+
         with torch.serialization.safe_globals(_HARMLESS):
-            try:
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            except RuntimeError as error:
-                if "mmap can only be used" not in str(error):
-                    raise
-                return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location=place, weights_only=True, mmap=zipped)
+        _check_content(content, path.stat().st_size)
+        return content
     except UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path}: not a readable tensor file as torch.save writes it "
                          f"({reason[:200]})") from error
+
+
+def load_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a .safetensors file.
+
+    The library itself refuses a header that claims other than what the file holds.
+    """
+    from safetensors import SafetensorError, safe_open  # only for those who have such files
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+    except (*UNREADABLE, SafetensorError) as error:
+        raise InputError(f"{path}: not a readable .safetensors file ({error})") from error
+
+
+def load_json(path: Path) -> Any:
+    """Raises InputError for a file that is missing or is not JSON in UTF-8."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not readable JSON ({error})") from error
+
+
+def recorded(sidecar: Path) -> dict[str, Any]:
+    """What a sidecar says; nothing where it is missing or is not one: then it matches nothing."""
+    try:
+        content = load_json(sidecar)
+    except InputError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def load_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file, text as numpy strings."""
+    try:
+        archives.check_npz(path)
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except archives.BROKEN as error:
+        raise InputError(f"{path}: not a readable .npz file ({error}); text must be stored as a "
+                         f"numpy string array, not as objects") from error
+
+
+def load_npy(path: Path) -> np.ndarray:
+    """The array of a .npy file."""
+    try:
+        with open(path, "rb") as file:
+            archives.check_npy(file, path.stat().st_size, path.name)
+        return np.load(path, allow_pickle=False)
+    except archives.BROKEN as error:
+        raise InputError(f"{path}: not a readable .npy file ({error})") from error
+
+
+def _check_content(content: Any, size: int) -> None:
+    """Refuse what would be larger than the file: views that repeat, lists inside one another."""
+    stack, seen = [content], 0
+    while stack:
+        value = stack.pop()
+        if isinstance(value, torch.Tensor) and (
+                value.layout != torch.strided or value.is_meta or value.is_quantized):
+            raise ValueError("holds a tensor that is not stored in full")
+        if isinstance(value, (torch.Tensor, np.ndarray)) and value.nbytes > size:
+            raise ValueError(f"claims {value.nbytes:,} bytes, more than the {size:,} of the file")
+        if isinstance(value, argparse.Namespace):
+            value = vars(value)
+        if isinstance(value, (dict, list, tuple, set)):
+            seen += 1
+            if seen > CONTAINERS:
+                raise ValueError("holds lists inside one another without end")
+            stack += value.values() if isinstance(value, dict) else value
 
 
 def save(value: Any, path: Path) -> None:
@@ -60,23 +147,31 @@ def save(value: Any, path: Path) -> None:
     The same value gives the same bytes: torch would write the name of a path into the file, but of
     an open file it knows none.
     """
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        torch.save(_detached(value), file)
+    with replacing(path) as temporary:
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(_detached(value), file)
+        except RuntimeError as error:  # torch's, where it closes what could not be written
+            if not isinstance(error.__context__, OSError):
+                raise
+            raise error.__context__ from None
 
 
 def remembered(path: Path, origin: dict[str, Any], make: Callable[[], Any]) -> Any:
     """What `path` holds if the .json beside it names this origin, else what `make` returns, which
     is kept there for the next time."""
-    sidecar = path.with_suffix(".json")
-    with contextlib.suppress(OSError, ValueError):  # none there, or not one of ours
-        if path.is_file() and json.loads(sidecar.read_text(encoding="utf-8")) == origin:
-            return load(path)
-    check_writable(path.parent)
-    value = make()
-    # In this order a crash leaves no file, never one that seems to be of this origin.
-    path.unlink(missing_ok=True)
-    save_json(origin, sidecar)
-    save(value, path)
+    def fits() -> bool:
+        return path.is_file() and recorded(path.with_suffix(".json")) == origin
+
+    if not fits():
+        check_writable(path.parent)
+        with alone(path.parent):
+            if not fits():  # unless another process has made it meanwhile
+                value = make()
+                # In this order a crash leaves no file, never one that seems to be of this origin.
+                path.unlink(missing_ok=True)
+                save_json(origin, path.with_suffix(".json"))
+                save(value, path)
     return load(path)
 
 
@@ -90,21 +185,65 @@ def save_json(value: Any, path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path in the folder of `path` that takes its place if the block succeeds.
 
-    Flushed to disk before the rename; removed if the block fails, and the old file stays.
+    Flushed to disk before the rename; removed if the block fails, and the old file stays. What a
+    killed process left of an earlier attempt is removed, too.
     """
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
+        with _temporary(path) as temporary:
+            yield temporary
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """An empty file that is locked as long as its writer lives, and removed at the end."""
+    stem = f".{path.name[:100]}."
+    for left in path.parent.glob(f"{glob.escape(stem)}*.part"):
+        _remove_if_left(left)
+    while True:
+        temporary = path.parent / f"{stem}{secrets.token_hex(4)}.part"
+        with open(temporary, "xb") as file:
+            try:
+                with contextlib.suppress(OSError):  # taken by a sweep, or a system without locks
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if temporary.exists():
+                    yield temporary
+                    return
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
+def _remove_if_left(part: Path) -> None:
+    """Remove a temporary file unless the process that writes it still holds its lock."""
+    with contextlib.suppress(OSError), open(part, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        part.unlink()
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time: the others wait, and say so. A killed one leaves the folder free.
+
+    For files that belong together, or work that need not be done twice.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{folder}: waiting for another process that writes here", flush=True)
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        except OSError:
+            pass  # some cluster file systems have no locks: then nobody is kept out
+        yield
     finally:
-        with contextlib.suppress(OSError):  # nothing to remove where nothing could be created
-            temporary.unlink(missing_ok=True)
+        os.close(opened)
 
 
 def check_writable(folder: Path) -> None:

@@ -10,12 +10,12 @@ batches, the disk twice the file for a moment. The record stays and says where t
 import contextlib
 import fcntl
 import hashlib
-import json
 import math
 import mmap
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from imagenet.data import Images, ImageSet, collate
 
 RECORD_SECONDS = 2.0  # between two records: the work that a kill can cost
 FLOAT_BYTES = 4
+READ_BYTES = 2**20
 TOP = 5  # classes among which an image's own counts as found, besides the first
 
 
@@ -47,6 +48,7 @@ class Record:
     done: int = 0  # rows
     top1: int = 0  # rows whose folder's class has the largest logit
     top5: int = 0
+    crc: int = 0  # CRC-32 of those rows as bytes
     unreadable: list[str] = field(default_factory=list)  # why, for each row that is zeros
     unreadable_rows: list[int] = field(default_factory=list)
 
@@ -113,9 +115,14 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
 def record_of(path: Path) -> Record | None:
     """What the features in `path` come from; None where this module did not write them."""
     try:
-        return Record(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # missing, not JSON, or not a record
+        record = Record(**store.recorded(path.with_suffix(".json")))
+    except TypeError:  # missing, or not a record
         return None
+    sets = record.source.get("sets", {}) if isinstance(record.source, dict) else None
+    counts = [record.dim, record.done, record.top1, record.top5, record.crc]
+    sound = isinstance(sets, dict) and isinstance(record.unreadable, list) and all(
+        type(count) is int and count >= 0 for count in (*counts, *sets.values()))
+    return record if sound else None
 
 
 def misfit(path: Path, network: models.Network, images: ImageSet | None) -> str:
@@ -125,6 +132,8 @@ def misfit(path: Path, network: models.Network, images: ImageSet | None) -> str:
     it has no record, or that of an extraction which did not come to its end.
     """
     record = record_of(path)
+    if record is None and path.with_suffix(".json").is_file():
+        return f"its record {path.with_suffix('.json').name} is damaged"
     if record is None or record.done < sum(record.source.get("sets", {}).values()):
         return ""
     if not _weights(network).items() <= record.source.items():
@@ -191,15 +200,16 @@ def _append(batch: Batch, images: ImageSet, record: Record, rows: BinaryIO) -> N
     record.unreadable += batch.problems.values()
     record.unreadable_rows += [record.done + at for at in batch.problems]
     record.done += len(batch.features)
+    record.crc = zlib.crc32(batch.features.numpy(), record.crc)
     try:
         rows.write(batch.features.numpy())
+        rows.flush()
     except OSError as error:
         raise InputError(f"{rows.name}: cannot be written ({error.strerror})") from error
 
 
 def _keep(record: Record, rows: BinaryIO, path: Path) -> None:
     """The rows first, then the record that counts on them."""
-    rows.flush()
     os.fsync(rows.fileno())
     store.save_json(asdict(record), path.with_suffix(".json"))
 
@@ -209,13 +219,24 @@ def _resume(record: Record, path: Path, rows: BinaryIO) -> Record:
     size = os.fstat(rows.fileno()).st_size
     earlier = record_of(path)
     if earlier is not None and size >= earlier.bytes_done > 0:
-        if (earlier.source, earlier.dim) == (record.source, record.dim):
+        if (earlier.source, earlier.dim) != (record.source, record.dim):
+            print(f"{path.name}: begun with another model or other images; starting over")
+        elif _crc(rows, earlier.bytes_done) != earlier.crc:
+            print(f"{rows.name}: not as it was written; starting over")
+        else:
             record = earlier
             print(f"{path.name}: going on after {record.done:,} images")
-        else:
-            print(f"{path.name}: begun with another model or other images; starting over")
     rows.truncate(record.bytes_done)
     return record
+
+
+def _crc(rows: BinaryIO, length: int) -> int:
+    """CRC-32 of the first `length` bytes."""
+    rows.seek(0)
+    crc = 0
+    while length and (part := rows.read(min(length, READ_BYTES))):
+        crc, length = zlib.crc32(part, crc), length - len(part)
+    return crc
 
 
 def _mapped(rows: BinaryIO, record: Record) -> Tensor:

@@ -52,9 +52,10 @@ def read_labels(path: Path) -> Tensor:
         return _integers(store.load(path), str(path))
     if path.suffix not in KINDS:
         raise InputError(f"{path}: expected a file of integers ending in {', '.join(KINDS)}")
+    if path.suffix == ".npy":
+        return _integers(store.load_npy(path), str(path))
     try:
-        return _integers(np.load(path, allow_pickle=False) if path.suffix == ".npy"
-                         else np.loadtxt(path, dtype=np.int64, ndmin=1), str(path))
+        return _integers(np.loadtxt(path, dtype=np.int64, ndmin=1), str(path))
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: not a readable file of integers ({error})") from error
 

@@ -222,16 +222,8 @@ def _not_one_layer(network: Network, found: object) -> InputError:
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     """The weights in a checkpoint of ours, of timm or of the published code, memory-mapped."""
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError  # only for those who have such files
-        from safetensors.torch import load_file
-
-        try:
-            content = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{path}: not a readable .safetensors file ({error})") from error
-    else:
-        content = store.load(path)
+    content = store.load_safetensors(path)[0] if path.suffix == ".safetensors" else \
+        store.load(path)
     if isinstance(content, dict):
         content = next((content[key] for key in WRAPPERS if content.get(key) is not None), content)
     if not isinstance(content, dict) or not content \

@@ -27,7 +27,6 @@ from experiment.raw_data import (
     files_of_table,
     labelled_samples,
     notes_of,
-    printable,
     stamps_of,
 )
 from experiment.samples import Samples, probs_of
@@ -177,4 +176,4 @@ def _names(files: Sequence[Path], folder: Path) -> list[str]:
 
 
 def _note(files: Sequence[str], what: str) -> tuple[str, ...]:
-    return (f"{len(files)} {what}: {few(list(map(printable, files)))}",) if files else ()
+    return (f"{len(files)} {what}: {few(files)}",) if files else ()

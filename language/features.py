@@ -6,7 +6,6 @@ without (the published files) is taken as it is.
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +42,15 @@ def obtain(place: Place, split: str, texts: Texts | None, extraction: Extraction
     if texts is None:
         raise InputError(f"{path}: extracted from other weights than {place.weights} holds now; "
                          f"give the texts with --data_dir, so that it can be made anew")
+    store.check_writable(place.features)
+    with store.alone(place.features):
+        if not (path.is_file() and _came_from(path.with_suffix(".json"), origin)):
+            _make(path, place, texts, origin, extraction, max_length)
+    return read(path)  # memory-mapped: MNLI's features are 1.2 GB
+
+
+def _make(path: Path, place: Place, texts: Texts, origin: dict, extraction: Extraction,
+          max_length: int) -> None:
     from language import models  # transformers takes seconds to import
 
     device = find_device(extraction.device)
@@ -51,15 +59,12 @@ def obtain(place: Place, split: str, texts: Texts | None, extraction: Extraction
     if texts.class_names and len(texts.class_names) != classes:
         raise InputError(f"{place.weights}: expected a model of {len(texts.class_names)} classes "
                          f"({', '.join(texts.class_names)}), got one of {classes}")
-    store.check_writable(place.features)
     content = extract(classifier, texts, device=device, batch_size=extraction.batch_size,
                       max_length=max_length, progress=extraction.progress)
     # In this order a crash leaves no file, never one that seems to be of this origin.
     path.unlink(missing_ok=True)
     store.save_json(origin, path.with_suffix(".json"))
     store.save(content, path)
-    del content  # read back memory-mapped: MNLI's features are 1.2 GB
-    return read(path)
 
 
 @torch.no_grad()
@@ -116,13 +121,9 @@ def read(path: Path) -> dict[str, Tensor]:
 
 def _came_from(sidecar: Path, origin: dict) -> bool:
     """Whether a feature file is of this origin, as far as that can be told."""
-    if not sidecar.is_file():
-        return True
-    try:
-        recorded = json.loads(sidecar.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return all(recorded.get(key) == value for key, value in origin.items() if value is not None)
+    recorded = store.recorded(sidecar)
+    return not sidecar.is_file() or all(recorded.get(key) == value for key, value in origin.items()
+                                        if value is not None)
 
 
 def fingerprint(weights: Path) -> str | None:

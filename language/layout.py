@@ -4,11 +4,11 @@ Apart from `models.py`, so that detection on ready features does not wait for tr
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from experiment import store
 from experiment.errors import InputError
 
 PUBLISHED = "roberta-base_fp16_noise0.1"
@@ -75,9 +75,9 @@ def model_classes(place: Place) -> tuple[str, ...] | None:
     if config is None:
         return None
     try:
-        names = json.loads(config.read_text(encoding="utf-8")).get("id2label", {})
+        names = store.load_json(config).get("id2label", {})
         names = tuple(str(names[column]) for column in sorted(names, key=int))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (InputError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{config}: not a readable config ({error})") from error
     return None if not names or names[0].startswith("LABEL_") else names
 

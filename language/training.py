@@ -4,9 +4,10 @@ N texts.
 """
 
 import hashlib
-import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -63,11 +64,20 @@ def train(start: Classifier, texts: Texts, labels: Tensor, folder: Path, *, sche
         "start": start.model.name_or_path, "device": device.type, "texts": texts.fingerprint(),
         "labels": hashlib.sha256(labels.numpy()).hexdigest(),
         "steps": steps_per_epoch * schedule.epochs}
+    store.check_writable(folder)
+    with store.alone(folder):
+        _go_on(start, texts, labels, folder, settings, schedule=schedule, device=device,
+               validation=validation, progress=progress)
+
+
+def _go_on(start: Classifier, texts: Texts, labels: Tensor, folder: Path, settings: dict, *,
+           schedule: Schedule, device: torch.device, validation: Texts | None, progress: bool
+           ) -> None:
+    """`train` behind the epochs that the folder holds."""
     done = _epochs_done(folder, settings)
     _drop_states_before(done, folder)
     if done == schedule.epochs:
         return
-    store.check_writable(folder)
     classifier = Classifier(_resumed(start.model, folder, done).to(device), start.tokenizer)
     parts = _parts(classifier.model, schedule, settings["steps"])
     if done:
@@ -75,13 +85,13 @@ def train(start: Classifier, texts: Texts, labels: Tensor, folder: Path, *, sche
         for name, part in parts.items():
             part.load_state_dict(state[name])
     else:
-        start.tokenizer.save_pretrained(folder)
-        start.model.config.save_pretrained(folder)
+        _save_home(start, folder)
     for epoch in range(done + 1, schedule.epochs + 1):
         loss = _run_epoch(classifier, texts, labels, epoch, schedule, progress=progress, **parts)
         if not loss < float("inf"):
             raise InputError(f"epoch {epoch}: the loss is no longer finite; try a smaller --lr")
-        said = {"epoch": epoch, "step": epoch * steps_per_epoch, "loss": round(loss, 4)}
+        step = epoch * settings["steps"] // schedule.epochs
+        said = {"epoch": epoch, "step": step, "loss": round(loss, 4)}
         if validation is not None:
             said["validation_accuracy"] = _accuracy(classifier, validation, schedule)
         state = {name: part.state_dict() for name, part in parts.items()}
@@ -154,8 +164,8 @@ def _epochs_done(folder: Path, settings: dict) -> int:
 
 def _recorded_settings(record: Path) -> dict:
     try:
-        return dict(json.loads(record.read_text(encoding="utf-8"))["settings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return dict(store.load_json(record)["settings"])
+    except (InputError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{record}: expected JSON with the settings of a training ({error}); "
                          f"choose another --model_name or remove {record.parents[1]}") from error
 
@@ -163,26 +173,51 @@ def _recorded_settings(record: Path) -> dict:
 def _resumed(model: PreTrainedModel, folder: Path, done: int) -> PreTrainedModel:
     if done == 0:
         return model
-    return type(model).from_pretrained(folder / f"epoch_{done}", dtype=torch.float32,
+    weights = folder / f"epoch_{done}"
+    written = store.recorded(weights / "training.json").get("weights")
+    if written not in (None, features.fingerprint(weights)):
+        raise InputError(f"{weights}: its weights are not as they were written; remove {folder} "
+                         f"to train anew")
+    return type(model).from_pretrained(weights, dtype=torch.float32,
                                        local_files_only=True)
+
+
+def _save_home(start: Classifier, folder: Path) -> None:
+    """Tokenizer and config, each file whole or not at all."""
+    part = folder / ".home.part"
+    with _made(part):
+        start.tokenizer.save_pretrained(part)
+        start.model.config.save_pretrained(part)
+        for path in part.iterdir():
+            os.replace(path, folder / path.name)
+
+
+@contextmanager
+def _made(part: Path) -> Iterator[None]:
+    """A folder for the block to fill, empty at first and gone at the end."""
+    shutil.rmtree(part, ignore_errors=True)  # what a killed run left
+    try:
+        part.mkdir()
+        yield
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{part}: cannot be written ({error})") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _save_epoch(folder: Path, epoch: int, model: PreTrainedModel, state: dict | None,
                 record: dict) -> None:
     """epoch_<k>/ under a temporary name, then renamed: it is there whole or not at all."""
     part = folder / f".epoch_{epoch}.part"
-    shutil.rmtree(part, ignore_errors=True)  # what a killed run left
-    try:
+    with _made(part):
         model.save_pretrained(part)
         if state is not None:
             store.save(state, part / "training.pt")
-        store.save_json(record, part / "training.json")
+        store.save_json(record | {"weights": features.fingerprint(part)}, part / "training.json")
         for path in part.iterdir():
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
         os.replace(part, folder / f"epoch_{epoch}")
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{part}: cannot be written ({error})") from error
     _drop_states_before(epoch, folder)
 
 

@@ -23,7 +23,8 @@ from relation.leave_one_out import LeaveOneOut, fit_leave_one_out, leave_one_out
 from relation.metrics import Metrics, accept_threshold, evaluate
 from relation.neighbours import Neighbours, ask_neighbours
 from relation.ood import detect_ood, knn_scores
-from relation.scores import relation_scores, relation_topk
+from relation.scores import relation_scores
+from relation.topk import relation_topk
 
 __all__ = [
     "KERNELS", "LABEL_BASELINES", "Auto", "LabelNoise", "LeaveOneOut", "Metrics", "Neighbours",

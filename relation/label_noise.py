@@ -55,10 +55,8 @@ def detect_label_noise(features: Tensor, probs: Tensor | None, labels: Tensor, *
         if not estimated.any():
             reliability = initial
             continue
-        from_noisy = relation_scores(
-            features, probs, labels, target_features=features[estimated],
-            target_probs=None if probs is None else probs[estimated],
-            target_labels=labels[estimated], **settings)
+        from_noisy = relation_scores(features, probs, labels,
+                                     target_rows=estimated.nonzero()[:, 0], **settings)
         reliability = initial - 2 * from_noisy
     return LabelNoise(-relative(reliability), estimated, reliability)
 

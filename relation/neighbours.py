@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from relation.leave_one_out import row_blocks, sample_rows
-from relation.scores import relation_topk
+from relation.topk import relation_topk
 
 NEAREST = 20
 AMONG = 8192

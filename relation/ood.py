@@ -7,8 +7,10 @@ no labels. Kim, Yun, Song 2023, section 4.
 import torch
 from torch import Tensor
 
-from relation.scores import extremes, relation_scores
+from relation.parallel import add_up
+from relation.scores import relation_scores
 from relation.tiles import pair_rows
+from relation.topk import extremes
 
 EPS = 1e-6  # a row without any kept edge scores 1 / EPS
 
@@ -29,7 +31,7 @@ def detect_ood(features: Tensor, probs: Tensor | None, target_features: Tensor,
 
 
 @torch.no_grad()
-def knn_scores(features: Tensor, target_features: Tensor, *, k: int, chunk: int = 250,
+def knn_scores(features: Tensor, target_features: Tensor, *, k: int, chunk: int = 500,
                progress: bool = False) -> Tensor:
     """1 / (v + 1e-6) with v the (k+1)-th largest cosine to the training rows (0 where negative).
 
@@ -37,6 +39,9 @@ def knn_scores(features: Tensor, target_features: Tensor, *, k: int, chunk: int 
     Raises ValueError for k outside 0 .. M - 1.
     """
     source, target = pair_rows(features, None, None, target_features, None, None, kernel="cos")
-    [(nearest, _)] = extremes(source, target, sides=(True,), kernel="cos", k=k, chunk=chunk,
-                              progress=progress)
-    return 1 / (nearest[:, -1] + EPS)
+    farthest = torch.zeros(len(features), device=features.device)  # of the k + 1 nearest
+    for rows, [(nearest, _)] in extremes(source, target, sides=(True,), kernel="cos", k=k,
+                                         chunk=chunk, progress=progress):
+        farthest[rows] = nearest[:, -1]
+    add_up(farthest)
+    return 1 / (farthest + EPS)

@@ -20,6 +20,7 @@ the threshold, as sums far above 1 make it, nothing is pruned.
 N source rows, M target rows, D features, C classes, E peaks.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -31,8 +32,7 @@ from relation.tiles import row_slices
 FLOORS = {1 / 16: 16, 1 / 4: 64}
 SAMPLE_ROWS = 2048  # that tell how many there are
 SCAN_ROWS = 1024  # rows of (C,) probabilities at a time: they stay in cache for three passes
-MIXED = 0.05  # rows with a second probability above it are sorted by that class, too
-SMALL_BLOCK = 16  # rows: a block ends early at a change of classes once it has as many
+SMALL_BLOCK = 48  # rows: a block ends early at a change of classes once it has as many
 
 
 class Peaks(NamedTuple):
@@ -54,17 +54,18 @@ class ClassLists(NamedTuple):
     rows: int  # M
 
 
-def choose_floor(*sides: Tensor, threshold: float) -> float | None:
+def choose_floor(*sides: Tensor, threshold: float) -> float:
     """The lowest of FLOORS with few peaks above it in a sample of each side's probs (N, C).
 
-    None where even the highest has too many: the lists would cost more than they save.
+    Infinity, above which there are none, where even the highest has too many: the lists would cost
+    more than they save.
     """
     samples = [probs[::max(1, len(probs) // SAMPLE_ROWS)].float() for probs in sides]
     for share, few in FLOORS.items():
         if threshold > 0 and all((sample > threshold * share).sum() <= few * len(sample)
                                  for sample in samples):
             return threshold * share
-    return None
+    return math.inf
 
 
 def find_peaks(probs: Tensor, floor: float) -> Peaks | None:
@@ -92,35 +93,54 @@ def rounding_margin(dim: int, classes: int) -> float:
     return 2 * (dim + classes + 8) * 2.0**-24
 
 
-def order_rows(peaks: Peaks, n: int, classes: int, largest_block: int
+def order_rows(peaks: Peaks, n: int, classes: int, *, threshold: float, largest_block: int
                ) -> tuple[Tensor, list[slice]]:
     """An order of the n rows in which alike rows are neighbours, and the blocks to cut it into.
 
-    By the largest class; within it the rows with one peak, then the others by their second class;
-    then by confidence. Rows without a peak come last and in no block: no edge is theirs.
+    A row is mixed if its second probability exceeds the threshold: without that it can have an edge
+    with rows that have a peak at its first class only, all rows of which are alike. So the pure
+    rows come first, by class, and meet every mixed row that concerns them; then the mixed rows, by
+    first and second class, which are left with each other. Within a class by confidence. Rows
+    without a peak come last and in no block: no edge is theirs.
     """
-    device = peaks.value.device
     best, first = _largest(peaks.row, peaks.column, peaks.value, n)
     others = peaks.column != first[peaks.row]
     second_value, second = _largest(peaks.row[others], peaks.column[others], peaks.value[others], n)
-    kind = torch.where(second_value > MIXED, second + 1, 0)
-    group = torch.where(first >= 0, first, classes) * (classes + 1) + kind
+    mixed = second_value > threshold
+    group = torch.where(mixed, (classes + first) * classes + second, first * classes)
+    group[first < 0] = 2 * classes * classes
     order = best.argsort(descending=True)
     order = order[group[order].argsort(stable=True)]
     live = int((best > 0).sum())
-    changes = (group[order[1:live]] != group[order[:live - 1]]).nonzero()[:, 0] + 1 if live else \
-        torch.empty(0, dtype=torch.int64, device=device)
+    group = group[order[:live]]
+    changes = (group[1:] != group[:-1]).nonzero()[:, 0] + 1
     return order, _cut(changes.tolist(), live, largest_block)
 
 
-def class_lists(peaks: Peaks, order: Tensor, classes: int) -> ClassLists:
-    """The lists of the M rows of `order`, each sorted by position."""
-    m = len(order)
-    position = torch.empty_like(order)
-    position[order] = torch.arange(m, device=order.device)
-    key, at = (peaks.column * m + position[peaks.row]).sort()
+def class_lists(peaks: Peaks, order: Tensor | None, n: int, classes: int) -> ClassLists:
+    """The lists of the rows in an order, which may leave out some of the n (None: all, as they
+    lie), each sorted by position."""
+    order = torch.arange(n, device=peaks.row.device) if order is None else order
+    m, position = len(order), _positions(order, n)[peaks.row]
+    listed = position >= 0
+    key, at = (peaks.column[listed] * m + position[listed]).sort()
     ends = torch.searchsorted(key, torch.arange(1, classes + 1, device=key.device) * m)
-    return ClassLists(key, key % m, peaks.value[at], ends, m)
+    return ClassLists(key, key % m, peaks.value[listed][at], ends, m)
+
+
+def pairs_of_blocks(lists: ClassLists, peaks: Peaks, order: Tensor, blocks: list[slice], *,
+                    symmetric: bool, threshold: float) -> list[float]:
+    """For each block about how many pairs it compares: those with a peak above the threshold."""
+    high = peaks.value > threshold
+    position = _positions(order, len(order))[peaks.row[high]]
+    stops = torch.tensor([block.stop for block in blocks], device=order.device)
+    starts = torch.tensor([block.start for block in blocks], device=order.device)
+    block = torch.searchsorted(stops, position, right=True)
+    column = peaks.column[high]
+    first = starts[block] if symmetric else torch.zeros_like(block)
+    pairs = lists.ends[column] - torch.searchsorted(lists.key, column * lists.rows + first)
+    costs = torch.zeros(len(blocks), device=order.device)
+    return costs.index_add_(0, block, pairs.float()).tolist()
 
 
 def candidates(lists: ClassLists, block_max: Tensor, start: int, *, floor: float, needed: float,
@@ -130,18 +150,23 @@ def candidates(lists: ClassLists, block_max: Tensor, start: int, *, floor: float
     block_max (C,) is m of the module's text; `scratch` (M,) float32 zeros, left as zeros.
     """
     classes = (block_max > floor).nonzero()[:, 0]
-    begins = torch.searchsorted(lists.key, classes * lists.rows + start).tolist()
-    ends, weights = lists.ends[classes].tolist(), block_max[classes].tolist()
-    pieces = [(slice(begin, end), weight) for begin, end, weight in zip(begins, ends, weights)
-              if begin < end]
-    if not pieces:
-        return lists.position[:0]
-    position = torch.cat([lists.position[piece] for piece, _ in pieces])
-    scratch.index_add_(0, position, torch.cat([lists.value[piece] * weight
-                                               for piece, weight in pieces]))
-    passed = position[scratch[position] > needed]
-    scratch[position] = 0
+    begins = torch.searchsorted(lists.key, classes * lists.rows + start)
+    counts = lists.ends[classes] - begins
+    skipped = begins - (counts.cumsum(0) - counts)  # between the piece in the lists and in `at`
+    at = torch.arange(int(counts.sum()), device=begins.device) + skipped.repeat_interleave(counts)
+    position = lists.position.index_select(0, at)
+    shares = lists.value.index_select(0, at) * block_max[classes].repeat_interleave(counts)
+    scratch.index_add_(0, position, shares)
+    passed = position[scratch.index_select(0, position) > needed]
+    scratch.index_fill_(0, position, 0)
     return passed.unique()
+
+
+def _positions(order: Tensor, n: int) -> Tensor:
+    """(n,) where each row is in the order; -1 for one that it leaves out."""
+    position = torch.full((n,), -1, device=order.device)
+    position[order] = torch.arange(len(order), device=order.device)
+    return position
 
 
 def _largest(row: Tensor, column: Tensor, value: Tensor, n: int) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,8 @@ TARGETS = "target_noisy0.1.pt"  # the published name; 0.1 is NOISE
 NOISE = 0.1
 HELD_OUT = 1  # the fold that the published experiment does not train on
 CLASSES = 10_000  # more are a mistake: every number below the largest target is a class
+LARGEST = 2**28  # samples of a file in all channels: 1 GiB, an hour and a half of 48 kHz
+UNKNOWN_LENGTH = 0x7ffff000  # what those write who do not know the length yet, or more
 WINDOW = 0.025  # seconds; the filter bank has no frame for a shorter clip
 
 
@@ -75,12 +77,19 @@ def read_wave(path: Path, rate: int) -> np.ndarray:
     Raises InputError, with the file's name, for anything else and for a clip without sound.
     """
     try:
-        sound, own_rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(path) as file:
+            own_rate, announced = file.samplerate, file.frames
+            if announced * file.channels > LARGEST:
+                raise InputError(f"{path}: expected at most {LARGEST:,} samples; cut, or longer "
+                                 f"than a clip ({announced:,} announced)")
+            sound = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         size = path.stat().st_size if path.is_file() else None
         reason = {None: "no such file", 0: "an empty file"}.get(size, "not a sound file that "
                                                                 "libsndfile can read")
         raise InputError(f"{path}: {reason}; expected WAV, FLAC, Ogg or MP3") from error
+    if len(sound) < announced or _is_cut_wave(path):
+        raise InputError(f"{path}: cut: it ends before the sound that its header announces")
     if len(sound) < WINDOW * own_rate:
         raise InputError(f"{path}: expected at least {1000 * WINDOW:g} ms of sound, got "
                          f"{1000 * len(sound) / own_rate:.3g} ms")
@@ -88,6 +97,16 @@ def read_wave(path: Path, rate: int) -> np.ndarray:
         raise InputError(f"{path}: expected finite samples, got NaN or infinity")
     wave = sound.mean(1)
     return wave if own_rate == rate else soxr.resample(wave, own_rate, rate)
+
+
+def _is_cut_wave(path: Path) -> bool:
+    """Whether a WAV file is shorter than its header says: libsndfile takes what is there."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    announced = int.from_bytes(head[4:8], "little")
+    # One byte may be missing: that which pads an odd length.
+    return head[:4] == b"RIFF" and announced < UNKNOWN_LENGTH \
+        and announced + 7 > path.stat().st_size
 
 
 def mixing_notes(files: Sequence[Path]) -> tuple[str, ...]:
@@ -120,8 +139,9 @@ def planted_labels(folder: Path, clips: Clips, *, seed: int) -> Tensor:
     path = folder / TARGETS
     if len(clips.class_names) < 2:
         raise InputError(f"{clips.folder}: expected at least two classes")
-    if not path.is_file():
-        store.save(noisy_labels(clips.labels, len(clips.class_names), seed=seed), path)
+    with store.alone(folder):  # another training may be about to draw them
+        if not path.is_file():
+            store.save(noisy_labels(clips.labels, len(clips.class_names), seed=seed), path)
     labels, _ = read_targets(path)
     check_count(path, labels, clips)
     return labels

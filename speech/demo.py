@@ -80,11 +80,11 @@ def write_clips(folder: Path, *, per_class: int = PER_CLASS, seed: int = 0) -> N
     """`per_class` clips of every sound, in ESC-50's layout, from the seed alone."""
     draw = np.random.default_rng(seed)
     rows = []
-    (folder / "audio").mkdir(parents=True, exist_ok=True)
     for number in range(per_class * len(SOUNDS)):
         target, fold = number % len(SOUNDS), number // len(SOUNDS) % FOLDS + 1
         name = f"{fold}-{number:06}-A-{target}.wav"
-        soundfile.write(folder / "audio" / name, clip(SOUNDS[target], draw), RATE, "PCM_16")
+        with store.replacing(folder / "audio" / name) as temporary:
+            soundfile.write(temporary, clip(SOUNDS[target], draw), RATE, "PCM_16", format="WAV")
         rows.append((name, fold, target, SOUNDS[target].__name__))
     with store.replacing(folder / "meta" / "esc50.csv") as temporary, \
             open(temporary, "w", newline="", encoding="utf-8") as file:

@@ -253,7 +253,8 @@ def _loaded(source: str | Path) -> tuple[ASTForAudioClassification, set[str]]:
         raise InputError(f"{source}: no config.json; expected the folder of an AST as Hugging "
                          f"Face's save_pretrained writes it")
     try:
-        config = AutoConfig.from_pretrained(source, local_files_only=local)
+        config = AutoConfig.from_pretrained(source, local_files_only=local,
+                                            trust_remote_code=False)
         if not isinstance(config, ASTConfig):
             raise InputError(f"{source}: expected an AST, got {config.model_type}")
         model, loading = ASTForAudioClassification.from_pretrained(

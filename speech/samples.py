@@ -73,9 +73,12 @@ def _listen(files: Sequence[Path], row: int) -> media.Media:
 def _published_features(folder: Path, epoch: int, clips: Clips | None, extraction: Extraction
                         ) -> tuple[Path, tuple[str, ...]]:
     path = folder / f"feat_train_{epoch}.pt"
-    if path.is_file():
+    stamp, checkpoint = path.with_suffix(".json"), folder / f"audio_model_epoch{epoch}.pth"
+    origin = _origin([checkpoint], clips) if clips is not None and checkpoint.is_file() else None
+    # Published features, and those that a training wrote, have no stamp: they are as they are.
+    if path.is_file() and (origin is None or not stamp.is_file()
+                           or store.recorded(stamp) == origin):
         return path, ()
-    checkpoint = folder / f"audio_model_epoch{epoch}.pth"
     if not checkpoint.is_file():
         epochs = ", ".join(map(str, _epochs(folder)))
         raise InputError(f"{folder}: neither {path.name} nor {checkpoint.name}; "
@@ -86,7 +89,7 @@ def _published_features(folder: Path, epoch: int, clips: Clips | None, extractio
                          f"folder of the clips by --data_dir")
     from speech import models  # transformers, needed only to extract
 
-    return path, _extract(path, models.load_published(checkpoint), clips, extraction)
+    return path, _extract(path, models.load_published(checkpoint), clips, extraction, origin)
 
 
 def _folder_features(folder: Path, model_folder: Path, clips: Clips | None, extraction: Extraction
@@ -96,36 +99,38 @@ def _folder_features(folder: Path, model_folder: Path, clips: Clips | None, extr
         raise InputError(f"{model_folder}: to extract features with this model name the folder of "
                          f"the clips by --data_dir")
     path = folder / model_folder.resolve().name / "feat_train.pt"
-    stamp, origin = path.with_suffix(".json"), _origin(model_folder, clips)
-    if path.is_file() and stamp.is_file() and json.loads(stamp.read_text("utf-8")) == origin:
+    origin = _origin(sorted(model_folder.resolve().glob("*")), clips)
+    if path.is_file() and store.recorded(path.with_suffix(".json")) == origin:
         return path, ()
     from speech import models  # transformers, needed only to extract
 
-    network = models.load_folder(model_folder)
-    stamp.unlink(missing_ok=True)
-    notes = _extract(path, network, clips, extraction)
-    store.save_json(origin, stamp)
-    return path, notes
+    return path, _extract(path, models.load_folder(model_folder), clips, extraction, origin)
 
 
-def _extract(path: Path, network, clips: Clips, extraction: Extraction) -> tuple[str, ...]:
+def _extract(path: Path, network, clips: Clips, extraction: Extraction, origin: dict[str, str]
+             ) -> tuple[str, ...]:
+    """Write features and the stamp that says where they come from."""
     from speech import features
 
     store.check_writable(path.parent)
     banks = features.filter_banks(clips.files, network.front_end, progress=extraction.progress,
                                   batch_size=extraction.batch_size)
-    store.save(features.extract(network, banks, device=find_device(extraction.device)), path)
+    content = features.extract(network, banks, device=find_device(extraction.device))
+    with store.alone(path.parent):
+        # In this order a crash leaves no file, never one that seems to be of this origin.
+        path.unlink(missing_ok=True)
+        store.save_json(origin, path.with_suffix(".json"))
+        store.save(content, path)
     return data.mixing_notes(clips.files)
 
 
-def _origin(model_folder: Path, clips: Clips) -> dict[str, str]:
+def _origin(model: Iterable[Path], clips: Clips) -> dict[str, str]:
     """What features come from: contents are told by names, sizes and times, as make does."""
     def digest(paths: Iterable[Path]) -> str:
         facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
-    return {"model": digest(sorted(path for path in model_folder.resolve().glob("*")
-                                   if path.is_file())),
+    return {"model": digest(path.resolve() for path in model if path.is_file()),
             "clips": digest(path.resolve() for path in clips.files)}
 
 

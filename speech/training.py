@@ -55,21 +55,22 @@ def fit(network: Network, clips: Clips, labels: Tensor, folder: Path, recipe: Re
         print(f"note: {note}")
     held_out = data.read_clips(clips.folder, held_out=True)
     held_out_inputs = _inputs(network, held_out, progress)
-    for epoch, loss in epochs(network, inputs, labels, folder / "training.pt", recipe,
-                              device=device, progress=progress):
-        said = f"epoch {epoch:2} of {recipe.epochs}: loss {loss:.3f}"
-        if epoch in (*recipe.keep, recipe.epochs):
-            _keep(network, inputs, folder, epoch, recipe, device)
-            if len(held_out):
-                found = features.extract(network, held_out_inputs.split(recipe.clips_per_pass),
-                                         device=device)["logit"].argmax(1)
-                right = (found == held_out.labels).float().mean()
-                said += f", {right:.1%} of the {len(held_out)} held-out clips right"
-        if progress:
-            print(said, flush=True)
-    if not (folder / f"audio_model_epoch{recipe.epochs}.pth").is_file():
-        # The run had ended before, and its last network was removed since.
-        _keep(network, inputs, folder, recipe.epochs, recipe, device)
+    with store.alone(folder):
+        for epoch, loss in epochs(network, inputs, labels, folder / "training.pt", recipe,
+                                  device=device, progress=progress):
+            said = f"epoch {epoch:2} of {recipe.epochs}: loss {loss:.3f}"
+            if epoch in (*recipe.keep, recipe.epochs):
+                _keep(network, inputs, folder, epoch, recipe, device)
+                if len(held_out):
+                    found = features.extract(network, held_out_inputs.split(recipe.clips_per_pass),
+                                             device=device)["logit"].argmax(1)
+                    right = (found == held_out.labels).float().mean()
+                    said += f", {right:.1%} of the {len(held_out)} held-out clips right"
+            if progress:
+                print(said, flush=True)
+        if not (folder / f"audio_model_epoch{recipe.epochs}.pth").is_file():
+            # The run had ended before, and its last network was removed since.
+            _keep(network, inputs, folder, recipe.epochs, recipe, device)
 
 
 def epochs(network: Network, inputs: Tensor, labels: Tensor, state_file: Path, recipe: Recipe, *,
@@ -129,8 +130,10 @@ def masked(inputs: Tensor, recipe: Recipe, network: Network, generator: torch.Ge
 def _keep(network: Network, inputs: Tensor, folder: Path, epoch: int, recipe: Recipe,
           device: torch.device | str) -> None:
     store.save(models.to_published(network.model), folder / f"audio_model_epoch{epoch}.pth")
-    store.save(features.extract(network, inputs.split(recipe.clips_per_pass), device=device),
-               folder / f"feat_train_{epoch}.pt")
+    path = folder / f"feat_train_{epoch}.pt"
+    content = features.extract(network, inputs.split(recipe.clips_per_pass), device=device)
+    path.with_suffix(".json").unlink(missing_ok=True)  # of features extracted earlier
+    store.save(content, path)
 
 
 def _step(network: Network, optimizer: torch.optim.Optimizer, batch: Tensor, labels: Tensor, *,

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parent.parent
+pytest_plugins = ["tests.promises"]
 
 
 @pytest.fixture(scope="session")

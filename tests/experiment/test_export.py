@@ -61,10 +61,10 @@ def test_hostile_text_survives_and_is_no_formula(tmp_path, hostile):
     for row, text in enumerate(texts):
         text = text.replace("\udcff", "\\udcff")  # no character, so no file can hold it
         written = table[row]["text"]
-        assert written.removeprefix("'") == text.removeprefix("'") and written == table[row]["name"]
+        assert written in (text, f"'{text}") and written == table[row]["name"]
         assert exact["text"][3 * row] == text
         for cell in table[row].values():
-            assert cell[:1] not in tuple("=+-@\t\r") or float(cell)
+            assert cell.lstrip()[:1] not in tuple("=+-@") or float(cell)
     assert table[0]["text"] == "'=1+1" and table[10]["text"] == "-1"
     assert {row["given_label"] for row in table.values()} == {"-1", "'=a", "b", "c"}
     assert set(exact["given_label"]) == {"-1", "=a", "b", "c"}

@@ -57,7 +57,7 @@ def test_label_files(tmp_path):
     ("a.csv", b"1\n", "expected a file of integers ending in .pt, .npy, .txt"),
     ("a.txt", b"1\nx\n", "not a readable file of integers"),
     ("a.txt", b"1 2\n3 4\n", r"expected a list of integers, got torch.int64 of shape \(2, 2\)"),
-    ("a.npy", b"x", "not a readable file of integers"),
+    ("a.npy", b"x", "not a readable .npy file"),
     ("a.pt", b"x", "not a readable tensor file"),
 ])
 def test_wrong_label_files(tmp_path, name, content, message):

@@ -1,0 +1,89 @@
+"""Several threads, and several processes: who computes which piece, and how the sums meet.
+
+Within a process pieces are computed by as many threads as torch has and come out in their order.
+Processes are those of torch.distributed, if it was initialised (torchrun): every one of them calls
+the same functions with the same data, computes its share of the pieces, and gets the whole result.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+
+class ProcessLost(RuntimeError):
+    """Another process of the run ended, or did not answer in time."""
+
+
+def in_order(compute: Callable[[Any], Any], pieces: Sequence[Any], device: torch.device
+             ) -> Iterator[Any]:
+    """compute(piece) for each piece, in order; on the CPU by as many threads as torch has."""
+    workers = torch.get_num_threads() if device.type == "cpu" else 1
+    if workers == 1:
+        yield from map(compute, pieces)
+        return
+    # Pieces are too small to share: one thread for each kernel. Torch lets go of the interpreter
+    # within kernels, so that Python's threads do run side by side.
+    with _torch_threads(1), ThreadPoolExecutor(workers, initializer=torch.set_num_threads,
+                                               initargs=(1,)) as pool:
+        yield from pool.map(compute, pieces)  # cancels what is left when it is closed
+
+
+def rank_and_count() -> tuple[int, int]:
+    """Which of how many processes this is: (0, 1) without torch.distributed."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def my_share(costs: Sequence[float]) -> list[int]:
+    """Which pieces are this process's, ascending, so that all have about the same cost.
+
+    The dearest piece goes first, to whoever has least. All processes find the same division.
+    """
+    rank, count = rank_and_count()
+    if count == 1:
+        return list(range(len(costs)))
+    loads, mine = [(0.0, process) for process in range(count)], []
+    for piece in sorted(range(len(costs)), key=lambda piece: -costs[piece]):
+        load, process = heapq.heappop(loads)
+        heapq.heappush(loads, (load + costs[piece], process))
+        if process == rank:
+            mine.append(piece)
+    return sorted(mine)
+
+
+def add_up(*tensors: Tensor) -> None:
+    """Replace each tensor by its sum over the processes. Raises ProcessLost if one is gone."""
+    for tensor in tensors:
+        _reduce(tensor, "SUM")
+
+
+def everywhere(value: bool, device: torch.device) -> bool:
+    """Whether the value is true in every process. Raises ProcessLost if one is gone."""
+    least = torch.tensor(int(value), device=device)
+    _reduce(least, "MIN")
+    return bool(least)
+
+
+def _reduce(tensor: Tensor, how: str) -> None:
+    if rank_and_count()[1] == 1:
+        return
+    try:
+        distributed.all_reduce(tensor, getattr(distributed.ReduceOp, how))
+    except RuntimeError as error:
+        raise ProcessLost("another process of this run ended or did not answer") from error
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,103 @@
+"""docs/promises.md: what is promised, where it is tested, and how many cases passed in a real run.
+
+    python -m pytest -m "" --promises docs/promises.md
+
+A test says what it shows with @pytest.mark.promise(NAME); one that tries many cases in a loop says
+how many with record_property("cases", n). Random faults follow --fault-seed.
+"""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+PROMISES = {
+    "files": "A file that is cut, has flipped bytes, is empty or of another kind is refused by "
+             "name, never read as wrong numbers",
+    "hostile": "A hostile file runs nothing, reaches nothing outside its folder and makes nothing "
+               "large; no load is unrestricted",
+    "signals": "Ctrl-C and SIGTERM end a run within five seconds, with one line and exit status "
+               "130 or 143",
+    "kills": "After SIGKILL at any moment the same command ends as an undisturbed run does",
+    "writes": "Files appear whole or not at all; a full disk gets one line and leaves the old file",
+    "sharing": "Two processes on one experiment do not spoil each other's files",
+    "caches": "What is kept is used only where it was made from the same data and settings",
+    "names": "Names of any kind stay in the results folder, and are escaped in CSV and on the "
+             "terminal",
+    "numbers": "Extreme numbers give finite, ordered scores or a clear refusal, never NaN",
+    "memory": "A run says what it needs, fits itself into what is there, and goes on with the same "
+              "result when memory ends",
+    "load": "Many at once, many classes, many rows, one class for nearly all: the same scores",
+    "supply": "Versions are bounded and checked, licence and security note are there",
+}
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("promises")
+    group.addoption("--promises", type=Path, metavar="FILE",
+                    help="write the table of promises from this run, if nothing fails")
+    group.addoption("--fault-seed", type=int, default=int(os.environ.get("FAULT_SEED", 0)),
+                    metavar="N", help="seed of random faults (default: FAULT_SEED, or 0)")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "promise(name): the test shows this entry of PROMISES")
+    config.pluginmanager.register(Table(), "table of promises")
+
+
+def pytest_report_header(config):
+    return f"fault seed: {config.getoption('fault_seed')}"
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for marker in item.iter_markers("promise"):
+            name, = marker.args
+            if name not in PROMISES:
+                raise pytest.UsageError(f"{item.nodeid}: no promise {name!r} in tests/promises.py")
+            item.user_properties.append(("promise", name))
+
+
+class Table:
+    """Counts cases as their reports come in."""
+
+    def __init__(self):
+        self.cases, self.files = Counter(), {}
+
+    def pytest_runtest_logreport(self, report):
+        if report.when != "call" or not report.passed:
+            return
+        cases = sum(value for name, value in report.user_properties if name == "cases") or 1
+        for name, promise in report.user_properties:
+            if name == "promise":
+                self.cases[promise] += cases
+                self.files.setdefault(promise, set()).add(report.location[0])
+
+    def pytest_sessionfinish(self, session, exitstatus):
+        path = session.config.getoption("promises")
+        if path is None or exitstatus != 0:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(self.lines(session.config.getoption("fault_seed"))) + "\n",
+                        encoding="utf-8")
+
+    def lines(self, seed):
+        yield "# What is promised, and how it is tested"
+        yield ""
+        yield "Written by a run of the tests without a failure (random faults from seed "
+        yield f"{seed}):"
+        yield ""
+        yield '    python -m pytest -m "" --promises docs/promises.md'
+        yield ""
+        yield "| promise | tested by | cases that passed |"
+        yield "|---|---|---:|"
+        for name, promise in PROMISES.items():
+            files = ", ".join(f"`{file}`" for file in sorted(self.files.get(name, ())))
+            yield f"| {promise} | {files or 'nothing in this run'} | {self.cases[name]:,} |"
+
+
+@pytest.fixture(scope="session")
+def fault_seed(pytestconfig):
+    """What random faults follow."""
+    return pytestconfig.getoption("fault_seed")
