@@ -8,10 +8,10 @@ one of least out-of-fold cross-entropy on up to SAMPLED rows. The same data give
 A class of one row is unknown to the fit without that row: its probability there is 0 and the row is
 suspect, as nothing supports it.
 
-N rows, D features, C classes. In memory: up to three times the features in float32, and a few times
-N C floats. Time: about 200 FOLDS N D C multiply-adds at worst. 1,797 rows, 256 features, 10 classes
-take 2 s on one core; a million rows of 1,000 classes would take a day, which is what a head of the
-network's own or --features with its logits are for.
+N rows, D features, C classes. In memory: up to three times the features in float32, and a few
+times N C floats. Time: at most STEPS FOLDS N D C multiply-adds, twice. Measured on one core with
+768 features: 50,000 rows of 10 classes 6 s, of 100 classes 14 s. A million rows of 1,000 classes
+would take a day, which is what a head of the network's own, or --features with its logits, are for.
 """
 
 import warnings

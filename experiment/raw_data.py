@@ -81,14 +81,17 @@ def labelled_samples(rows: Rows, features: Tensor, own: Own | None, *, labels_ma
     """Samples of n rows with features (n, D); `known` holds further fields of them.
 
     Where `own` is no head for these classes, probabilities come from the probe, and weight and
-    bias are those of its fit to all rows. Raises InputError for several classes of one row each,
-    and for a single class if `labels_matter`: outliers can be told from one class.
+    bias are those of its fit to all rows. Raises InputError where most rows are the only ones of
+    their class, and for a single class if `labels_matter`: outliers can be told from one class.
     """
     labels, names = rows.numbered()
-    if labels_matter and len(names) == 1 or len(names) == len(labels) > 1:
-        raise InputError(f"{rows.source}: expected at least two classes, and two rows in one of "
-                         f"them, got {len(labels)} rows in {len(names)} classes "
-                         f"({few([repr(name) for name in names])})")
+    if labels_matter and len(names) == 1:
+        raise InputError(f"{rows.source}: expected at least two classes, got only {names[0]!r}")
+    lonely = int((labels.bincount() == 1).sum())
+    if 2 * lonely > max(len(labels), 2):
+        raise InputError(f"{rows.source}: {lonely} of {len(labels)} rows are the only ones of "
+                         f"their class ({few([repr(name) for name in names])}): are these the "
+                         f"labels?")
     matched, verdict = _match(own, labels, names)
     out_of_sample, head = "", None
     if matched is not None:

@@ -8,10 +8,12 @@ without weights for that layer is a backbone without a head; its feature is the 
 import json
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import timm
 import torch
+from PIL.Image import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -79,11 +81,15 @@ def transform_of(folder: Path) -> Callable:
     except UNREADABLE as error:
         raise InputError(f"{folder}: no image processor that transformers can load "
                          f"({_first_line(error)})") from error
-    return lambda image: processor(images=image, return_tensors="pt")["pixel_values"][0]
+    return partial(_processed, processor)  # no lambda: it goes to the processes that read images
 
 
 def is_transformers(folder: Path) -> bool:
     return not _is_timms(folder)
+
+
+def _processed(processor: Callable, image: Image) -> Tensor:
+    return processor(images=image, return_tensors="pt")["pixel_values"][0]
 
 
 def _is_timms(folder: Path) -> bool:

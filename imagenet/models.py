@@ -150,13 +150,17 @@ def widths(model: nn.Module) -> tuple[int, int]:
     return model.head_hidden_size, 0
 
 
+def _classes(network: Network, state: dict[str, Tensor]) -> int:
+    """C of weights that may lack a head, or have two: 0 without."""
+    layer = timm.get_pretrained_cfg(network.architecture).classifier
+    return len(state.get(f"{layer if isinstance(layer, str) else layer[0]}.weight", ()))
+
+
 def _from_file(network: Network) -> nn.Module:
     state = _read_state(network.weights)
-    layer = timm.get_pretrained_cfg(network.architecture).classifier
-    headless = not network.needs_head and f"{layer}.weight" not in state
     pool = {"global_pool": "avg"} if network.is_mae else {}
-    model = timm.create_model(network.architecture, **pool,
-                              num_classes=0 if headless else len(read_head(network).weight))
+    classes = len(read_head(network).weight) if network.needs_head else _classes(network, state)
+    model = timm.create_model(network.architecture, num_classes=classes, **pool)
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in state.items()}
     if found != expected:

@@ -6,9 +6,9 @@
     python language/detect.py -t mine --data_dir DIR -n FOLDER   # your texts and classifier
 
 Prints AUROC, AP, TNR95 and FPR95 of every score where the wrong labels are known, and the most
-suspect texts; writes scores.csv, metrics.json and scores.png to report/ in the task's folder (for
-other models and epochs than the default: report/ beside their features). Features that are missing
-are extracted first.
+suspect texts; writes scores.csv, metrics.json, scores.png and suspects.csv to report/ in the
+task's folder (for other models and epochs than the default: report/ beside their features).
+Features that are missing are extracted first.
 """
 
 import sys

@@ -7,8 +7,8 @@
     python speech/detect.py -t mine -n my_ast --data_dir my_clips     # see speech/README.md
 
 Prints AUROC, AP, TNR95 and FPR95 of every score where the wrong labels are known, and the most
-suspect clips; writes scores.csv, metrics.json and scores.png to the task's report folder. Takes
-seconds once the features are there; extracting them takes AST about 1.5 GB.
+suspect clips; writes scores.csv, metrics.json, scores.png and suspects.csv to the task's report
+folder. Takes seconds once the features are there; extracting them takes AST about 1.5 GB.
 """
 
 import sys

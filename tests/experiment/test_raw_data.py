@@ -95,10 +95,14 @@ def test_a_class_of_one_row_is_named(rows, features):
     assert found.probs[15, found.labels[15]] == 0
 
 
-@pytest.mark.parametrize("labels", [["a", "a", "a"], ["a", "b", "c"]])
-def test_too_few_classes_or_rows(labels):
-    with pytest.raises(InputError, match="expected at least two classes, and two rows in one of"):
-        samples(rows_of(labels), torch.rand(3, 2))
+@pytest.mark.parametrize("labels, message", [
+    (["a", "a", "a"], "data: expected at least two classes, got only 'a'"),
+    (["a", "b", "c"], "3 of 3 rows are the only ones of their class .'a', 'b', 'c'.: are "),
+    (["a"] * 4 + [f"text {row}" for row in range(5)], "5 of 9 rows are the only ones"),
+])
+def test_too_few_classes_or_rows(labels, message):
+    with pytest.raises(InputError, match=message):
+        samples(rows_of(labels), torch.rand(len(labels), 2))
 
 
 def test_outliers_from_a_single_class():
