@@ -8,8 +8,8 @@
 
 Prints AUROC, AP, TNR95 and FPR95 of every score where the wrong labels are known, how far the
 model can be trusted, how many labels are wrong, and the most suspect rows (of your own data by
-`auto`, see relation/README.md); writes scores.csv, metrics.json, scores.png and suspects.csv to the
-experiment's report folder. Features of images are extracted once and kept.
+`auto`, see relation/README.md); writes scores.csv, metrics.json, scores.png, suspects.csv and
+report.html to the experiment's report folder. Features of images are extracted once and kept.
 """
 
 from argparse import Namespace
@@ -60,7 +60,7 @@ def main(args: Namespace) -> None:
     label_errors.find_and_report(
         samples, folder, arguments.relation_settings(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
-        options=vars(args) | {"name": name}, epochs=epochs)
+        options=vars(args) | {"name": name}, show=args.show, epochs=epochs)
 
 
 def _own_data(kind: str, source: Path, folder: Path, name: str | None, extraction: Extraction

@@ -6,7 +6,7 @@
 
 ImageNet's validation images count as noisy unless their label is clean under the ReaL labels
 (14,599 of 50,000). Prints AUROC, AP, TNR95 and FPR95 of every score, and the most suspect rows;
-writes scores.csv, metrics.json and scores.png to the experiment's report folder.
+writes scores.csv, metrics.json, scores.png and report.html to the experiment's report folder.
 """
 
 from argparse import Namespace
@@ -41,7 +41,7 @@ def main(args: Namespace) -> None:
     label_errors.find_and_report(
         samples, folder, arguments.relation_settings(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
-        options=vars(args))
+        options=vars(args), show=args.show)
 
 
 if __name__ == "__main__":

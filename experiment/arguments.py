@@ -258,6 +258,9 @@ def add_result_options(parser: argparse.ArgumentParser, *, cache_dir: Path) -> N
                        help="folder of the experiments (default: results beside the script)")
     group.add_argument("--output", type=Path, metavar="DIR",
                        help="folder of the report (default: report/ in the experiment's folder)")
+    group.add_argument("--show", type=integer_from_zero, metavar="K",
+                       help="suspects with media and evidence in report.html (default: 200, or "
+                            "50 sounds, fewer where the file would grow beyond 30 MB)")
     group.add_argument("--verbose", type=truth, nargs="?", const=True, default=True,
                        metavar="BOOL", help="progress and details (default: %(default)s)")
 

@@ -41,10 +41,10 @@ def write(result: Result, folder: Path) -> list[str]:
 
 
 def table(result: Result) -> pandas.DataFrame:
-    """The rows by falling suspicion: `auto` of label errors where there is one, else relation."""
+    """The rows by falling suspicion, as the screen and report.html list them."""
     samples = result.samples
-    scores = result.relation_score if result.beyond is None else result.beyond.auto
-    order = np.argsort(-scores.numpy(), kind="stable")
+    name, scores = result.listed_by
+    order = result.most_suspect(len(samples)).numpy()
     names = map(str, samples.index.tolist() if samples.ids is None else samples.ids)
     columns = {"index": samples.index.numpy(), "name": _texts(names),
                **{name: _texts(texts) for name, texts in samples.content.items()}}
@@ -52,27 +52,28 @@ def table(result: Result) -> pandas.DataFrame:
         columns |= {"predicted_label": _called(samples, samples.probs.argmax(1)),
                     "outlier_score": scores.numpy()}
     else:
-        columns |= _label_columns(result, scores, order)
+        columns |= _label_columns(result, order)
+        columns["label_score"] = (1 - scores if name == "auto" else (1 - scores) / 2) \
+            .clamp(0, 1).double().numpy()
     frame = pandas.DataFrame(columns).iloc[order]
     frame.insert(1, "rank", np.arange(1, len(order) + 1))
     return frame
 
 
-def _label_columns(result: Result, scores: Tensor, order: np.ndarray) -> dict[str, np.ndarray]:
-    """In the words of cleanlab, whose label_score is low where a label is suspect."""
+def _label_columns(result: Result, order: np.ndarray) -> dict[str, np.ndarray]:
+    """In the words of cleanlab. Issues are as many rows as are estimated to be wrong, of those for
+    which another label is suggested; without that estimate the noisy set of the relation."""
     samples, beyond = result.samples, result.beyond
     if beyond is None:
-        is_issue, quality = scores.numpy() > result.noise_threshold, (1 - scores) / 2
+        is_issue = result.relation_score.numpy() > result.noise_threshold
         predicted = samples.probs.argmax(1)
     else:
-        quality, predicted = 1 - scores, beyond.suggested_labels
-        # As many as are estimated to be wrong, of those for which another label is suggested.
+        predicted = beyond.suggested_labels
         replaced = order[(predicted != samples.labels).numpy()[order]]
         is_issue = np.zeros(len(order), dtype=bool)
         is_issue[replaced[:result.further["estimated_wrong"]]] = True
     return {"given_label": _called(samples, samples.labels),
-            "predicted_label": _called(samples, predicted), "is_label_issue": is_issue,
-            "label_score": quality.clamp(0, 1).double().numpy()}
+            "predicted_label": _called(samples, predicted), "is_label_issue": is_issue}
 
 
 def _called(samples: Samples, labels: Tensor) -> np.ndarray:

@@ -36,7 +36,8 @@ def find_ood(train: Samples, test: Samples, settings: RelationSettings, *,
     clock = Clock()
     fingerprints = fingerprint_of(train), fingerprint_of(test)
     clock.lap("fingerprint")
-    target_features, target_probs, odd_train = on_device(train.every(settings.hop), settings)
+    target = train.every(settings.hop)
+    target_features, target_probs, odd_train = on_device(target, settings)
     features, probs, odd_test = on_device(test, settings)
     k, few = _neighbours(len(target_features), settings.hop)
     inputs = Inputs(train, test, features, target_features, k, settings.chunk, progress)
@@ -58,7 +59,8 @@ def find_ood(train: Samples, test: Samples, settings: RelationSettings, *,
             "train": {"source": train.source, "n": len(train), "fingerprint": fingerprints[0]},
             **({"left_out": {name: [row._asdict() for row in samples.left_out]
                              for name, samples in (("train", train), ("test", test))}}
-               if test.own_data else {})})
+               if test.own_data else {})},
+        kernel=settings.kernel, train=target)
 
 
 def check_pair(train: Samples, test: Samples) -> None:

@@ -27,6 +27,7 @@ class OutOfSample:
     columns: dict[str, Tensor]  # printed name -> scores, without `auto`
     auto: Tensor
     suggested_labels: Tensor
+    voted_labels: Tensor  # of the neighbours
     statement: list[str]  # lines for the screen
     facts: dict[str, Any]  # the same in numbers, for metrics.json
 
@@ -63,7 +64,7 @@ def describe(kept: Samples, found: relation.Auto, on_loo: dict[str, Tensor],
     issues = _cleanlab(found.probs, kept.labels)
     if issues is not None:
         columns["cleanlab (loo)"] = issues
-    return OutOfSample(columns, auto, first.suggested_labels, statement, facts)
+    return OutOfSample(columns, auto, first.suggested_labels, first.voted_labels, statement, facts)
 
 
 def loo_name(name: str) -> str:

@@ -17,6 +17,7 @@ from experiment.errors import InputError
 from experiment.graph import Graph
 from experiment.samples import BLOCK, Samples
 
+NAME_LENGTH = 80  # characters of a row's name in a note
 AUTO_ROWS = 100_000  # up to which the out-of-sample scores are computed unasked: minutes
 
 
@@ -36,11 +37,31 @@ class Result:
     beyond: out_of_sample.OutOfSample | None = None  # label errors only
     relation_name: str = "relation"  # what relation_score is called in the table
     noise_threshold: float | None = None  # of relation_score, above which a label counts as wrong
+    kernel: str = "cos_p"
+    train: Samples | None = None  # what the rows were related to; None: to each other
 
     @property
     def words(self) -> tuple[str, str]:
         """What to call a negative and a positive row; outliers are looked for without labels."""
         return ("ID", "OOD") if self.samples.labels is None else ("clean", "wrong")
+
+    @property
+    def listed_by(self) -> tuple[str, Tensor]:
+        """Name and scores (N,) by which suspects are listed: of the user's own data `auto`."""
+        if self.samples.own_data and self.beyond is not None:
+            return "auto", self.beyond.auto
+        return self.relation_name, self.relation_score
+
+    def most_suspect(self, count: int) -> Tensor:
+        """The first rows in the order of the listed score; equal ones in the order of the rows."""
+        return (-self.listed_by[1]).argsort(stable=True)[:count]
+
+    @property
+    def all_scores(self) -> dict[str, Tensor]:
+        """Printed name -> scores (N,), as the metrics are of."""
+        scores = {**self.columns, self.relation_name: self.relation_score}
+        return scores if self.beyond is None else \
+            {**scores, **self.beyond.columns, "auto": self.beyond.auto}
 
 
 def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_threshold: float,
@@ -64,6 +85,7 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     features, probs, notes = on_device(kept, settings)
     notes += [f"{name} is left out: it overflows on these features"
               for name in baselines if name not in columns]
+    notes += _lonely(kept)
     labels = kept.labels.to(features.device)
     related = partial(_relation_columns, features, labels=labels, settings=settings,
                       noise_threshold=noise_threshold, n_iter=n_iter, progress=progress)
@@ -84,7 +106,7 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
         return Result(kept, columns.pop("relation"), columns,
                       None if kept.is_noisy is None else "is_noisy", metrics, fingerprint,
                       clock.laps, [*samples.notes, *notes, *why_not], _provenance(samples),
-                      noise_threshold=noise_threshold)
+                      kernel=settings.kernel, noise_threshold=noise_threshold)
     found = relation.auto_scores(features, probs, labels, progress=progress)
     others = {name: _auto(other, samples, settings, progress=progress)
               for name, other in (epochs or {}).items()}
@@ -103,7 +125,8 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     result = Result(kept, columns.pop("relation"), columns,
                     None if kept.is_noisy is None else "is_noisy", metrics, fingerprint,
                     clock.laps, [*samples.notes, *notes, *why_not],
-                    _provenance(samples) | beyond.facts, beyond, noise_threshold=noise_threshold)
+                    _provenance(samples) | beyond.facts, beyond, kernel=settings.kernel,
+                    noise_threshold=noise_threshold)
     return result if settings.probs == "model" else _by_leave_one_out(result, loo)
 
 
@@ -129,6 +152,20 @@ def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: Relation
     initial = relation.relation_scores(features, probs, labels, **_how(settings, progress))
     problem = None if graph is None else graph.save(initial, fingerprint, settings)
     return initial, [problem] if problem else []
+
+
+def _lonely(kept: Samples) -> list[str]:
+    """A note on classes with one row: nothing else of their class can speak for it."""
+    counts = torch.bincount(kept.labels, minlength=kept.probs.shape[1])
+    alone = (counts == 1).nonzero()[:, 0].tolist()
+    named = []
+    for label in alone[:5]:
+        row = int((kept.labels == label).nonzero()[0])
+        name = "" if kept.ids is None else f", {kept.ids[row][:NAME_LENGTH]}"
+        named.append(f"{kept.class_name(label)} (row {int(kept.index[row])}{name})")
+    more = ", …" if len(alone) > 5 else ""
+    return [f"{len(alone)} of {len(counts)} classes have a single row, which nothing of its class "
+            f"can support, so that it ranks as suspect: {', '.join(named)}{more}"] if alone else []
 
 
 def _how(settings: RelationSettings, progress: bool) -> dict[str, Any]:

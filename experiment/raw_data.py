@@ -10,7 +10,6 @@ import csv
 import hashlib
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,7 +102,7 @@ def labelled_samples(rows: Rows, features: Tensor, own: Own | None, *, labels_ma
         probs, head, out_of_sample = _probed(features, labels, len(names), progress=progress)
         logits = None
         notes = [f"probabilities: {out_of_sample} ({verdict})"]
-    notes += [*notes_of(rows), *(_lonely(rows) if labels_matter else [])]
+    notes += notes_of(rows)
     if head is not None:
         known = dict(weight=head.weight, bias=head.bias) | known
     return Samples(
@@ -218,13 +217,3 @@ def _probed(features: Tensor, labels: Tensor, classes: int, *, progress: bool
     head = probe.fit_head(features, labels, classes, found.strength)
     return found.probs, head, (f"logistic regression on frozen features, {found.folds}-fold "
                                f"cross-validated")
-
-
-def _lonely(rows: Rows) -> list[str]:
-    """A note on classes of one row."""
-    count = Counter(rows.labels)
-    lonely = [f"{label!r} (row {row}, {name})" for row, name, label
-              in zip(rows.index, rows.names, rows.labels) if count[label] == 1]
-    return [f"one row only in {'class' if len(lonely) == 1 else 'the classes'} {few(lonely)}: no "
-            f"other row can support it, so it ranks as suspect; a misspelt label?"] \
-        if lonely else []

@@ -61,7 +61,7 @@ class Samples:
     checked: bool = False  # set here
 
     def __post_init__(self) -> None:
-        if self.checked:
+        if self.checked and self.index is not None:
             return
         _check(self)
         for entry in fields(self):  # a saved nn.Parameter would ask for gradients all the way
@@ -73,6 +73,9 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    def class_name(self, label: int) -> str:
+        return str(int(label)) if self.class_names is None else self.class_names[int(label)]
 
     def every(self, hop: int) -> "Samples":
         """Rows 0, hop, 2 hop, …"""

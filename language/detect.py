@@ -6,8 +6,8 @@
     python language/detect.py -t mine --data_dir DIR -n FOLDER   # your texts and classifier
 
 Prints AUROC, AP, TNR95 and FPR95 of every score where the wrong labels are known, and the most
-suspect texts; writes scores.csv, metrics.json, scores.png and suspects.csv to report/ in the
-task's folder (for other models and epochs than the default: report/ beside their features).
+suspect texts; writes scores.csv, metrics.json, scores.png, suspects.csv and report.html to report/
+in the task's folder (for other models and epochs than the default: report/ beside their features).
 Features that are missing are extracted first.
 """
 
@@ -63,7 +63,7 @@ def main(args: Namespace) -> None:
     label_errors.find_and_report(
         samples, folder, arguments.relation_settings(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
-        options=vars(args))
+        options=vars(args), show=args.show)
 
 
 if __name__ == "__main__":

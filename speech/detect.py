@@ -7,8 +7,9 @@
     python speech/detect.py -t mine -n my_ast --data_dir my_clips     # see speech/README.md
 
 Prints AUROC, AP, TNR95 and FPR95 of every score where the wrong labels are known, and the most
-suspect clips; writes scores.csv, metrics.json, scores.png and suspects.csv to the task's report
-folder. Takes seconds once the features are there; extracting them takes AST about 1.5 GB.
+suspect clips; writes scores.csv, metrics.json, scores.png, suspects.csv and report.html to the
+task's report folder. Takes seconds once the features are there; extracting them takes AST about
+1.5 GB.
 """
 
 import sys
@@ -74,7 +75,7 @@ def main(args: Namespace) -> None:
     label_errors.find_and_report(
         clips, folder, arguments.relation_settings(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
-        options=vars(args))
+        options=vars(args), show=args.show)
 
 
 if __name__ == "__main__":

@@ -100,9 +100,13 @@ def test_folder_with_what_folders_hold(script, tmp_path, network, photographs):
                  "1 passed over, being no image by its ending: 3/labels.txt",
                  "1 left out, lying in no folder of a class: flower.jpg",
                  "3/broken.png: not a readable image (cannot identify image file)",
-                 "3/link.png: not a readable image", "one row only in class 'lonely' (row ",
+                 "3/link.png: not a readable image", "1 of 11 classes have a single row, which "
+                 "nothing of its class can support, so that it ranks as suspect: lonely (row ",
                  "cross-validation reproduces ", "no row's own label had a say"):
         assert line in shown, line
+    page = (tmp_path / "results/photos/report/report.html").read_text(encoding="utf-8")
+    assert "Out-of-sample probabilities: logistic regression on frozen features" in page
+    assert page.count("data:image/png") > 150 and "data:image/jpeg" in page
     listed = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*.[pj]*"))
     for row in rows[:30]:
         assert listed[int(row["index"])] == row["name"]

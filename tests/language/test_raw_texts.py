@@ -64,6 +64,8 @@ def test_table_with_what_tables_hold(script, tmp_path, reviews, backbone):
         path, index=False)
     shown = detect(script, tmp_path, path, "-n", backbone)
     rows, metrics = report(tmp_path / "results/reviews/report")
+    page = (tmp_path / "results/reviews/report/report.html").read_text(encoding="utf-8")
+    assert rows[20]["text"] in page
     found = [int(row["index"]) for row in rows]
     assert WRONG | {204} == set(found[:11]) and len(rows) == 203
     assert sum(row["is_label_issue"] == "True" for row in rows) == metrics["estimated_wrong"] >= 10
@@ -75,7 +77,7 @@ def test_table_with_what_tables_hold(script, tmp_path, reviews, backbone):
     for line in ("5-fold cross-validated (the network has no head of its own)",
                  "3 of 206 rows are left out (row 200: an empty text; row 201: an empty text; "
                  "row 203, no label here: no label)",
-                 "one row only in class 'positve' (row 204, =HYPERLINK(1) is \"good\")"):
+                 "suspect: positve (row 204, =HYPERLINK(1) is \"good\")"):
         assert line in shown, line
     assert [row["index"] for row in metrics["left_out"]] == [200, 201, 203]
 

@@ -68,6 +68,8 @@ def test_table_with_what_folders_hold(script, tmp_path, sounds, ast_folder):
         ("stereo.flac", "hiss"), ("clips/1.wav", "his"), ("clips/2.wav", ""))
     shown = detect(script, tmp_path, sounds, "-n", ast_folder)
     rows, metrics = report(tmp_path / "results/sounds/report")
+    page = (tmp_path / "results/sounds/report/report.html").read_text(encoding="utf-8")
+    assert "data:audio/" in page
     found = [int(row["index"]) for row in rows]
     assert WRONG | {66} == set(found[:5]) and len(rows) == N + 2
     assert all(row["filepath"] == str(tmp_path / row["name"]) for row in rows)
@@ -77,7 +79,7 @@ def test_table_with_what_folders_hold(script, tmp_path, sounds, ast_folder):
     assert reasons["gone.wav"] == "no such file" and reasons["clips/2.wav"] == "no label"
     assert "not a sound file" in reasons["broken.wav"] and "25 ms" in reasons["short.wav"]
     for line in ("6 of 68 rows are left out (row 60, silence.wav: 2 s of silence; row 61, ",
-                 "1 of 62 clips have more than one channel", "one row only in class 'his'",
+                 "1 of 62 clips have more than one channel", "suspect: his (row 66, clips/1.wav)",
                  "5-fold cross-validated (the network's head has 3 classes, the data have 4)"):
         assert line in shown, line
 
