@@ -82,7 +82,7 @@ class RelationSettings:
 
 
 def relation_settings(args: argparse.Namespace) -> RelationSettings:
-    resnet = getattr(args, "name", "").startswith("resnet")
+    resnet = (getattr(args, "name", None) or "").startswith("resnet")
     return RelationSettings(
         kernel=args.kernel, temperature=args.pow, threshold=args.thres, hop=args.hop,
         chunk=min(args.chunk, RESNET_CHUNK) if resnet else args.chunk, dtype=args.dtype,
@@ -98,11 +98,13 @@ def extraction_settings(args: argparse.Namespace) -> Extraction:
 
 def add_experiment_options(parser: argparse.ArgumentParser, *, name: str,
                            file_per_epoch: bool = False) -> None:
-    """Which data: an experiment by name, or a feature file (or one for each epoch)."""
+    """Which data: an experiment by name, images, or a feature file (one for each epoch)."""
     group = parser.add_argument_group("data")
-    group.add_argument("-n", "--name", default=name, metavar="NAME",
-                       help="experiment; of mae_* and digits_* the part after the last _ is the "
-                            "epoch (default: %(default)s)")
+    group.add_argument("-n", "--name", metavar="NAME",
+                       help=f"experiment; of mae_* and digits_* the part after the last _ is the "
+                            f"epoch (default: {name}). With images: the network, a name of timm or "
+                            f"a folder that timm or Hugging Face's transformers wrote (default: "
+                            f"resnet50)")
     group.add_argument("-d", "--dataset", choices=("imagenet", "digits"), default="imagenet",
                        help="where the data come from; digits_* names imply digits "
                             "(default: %(default)s)")
@@ -113,6 +115,11 @@ def add_experiment_options(parser: argparse.ArgumentParser, *, name: str,
                        help="your own data instead: .npz, .pt or .safetensors with features, "
                             "logits or probs, and labels"
                             + "; one file for each epoch, in order" * file_per_epoch)
+    group.add_argument("--image_dir", type=Path, metavar="DIR",
+                       help="your own images instead: a folder with a folder for each class")
+    group.add_argument("--image_csv", type=Path, metavar="FILE",
+                       help="your own images instead: a table with the columns path (relative to "
+                            "it) and label")
 
 
 def add_extraction_options(parser: argparse.ArgumentParser, *, train: bool = False,
@@ -235,10 +242,27 @@ def add_ood_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--test_features", type=Path, metavar="FILE",
                        help="the test rows of your own data, beside --features: the same keys, "
                             "and is_ood and group where known")
+    group.add_argument("--test_dir", type=Path, metavar="DIR",
+                       help="the test images of your own data, beside --image_dir or --image_csv: "
+                            "any folder of images")
     group.add_argument("--baselines", nargs="*", choices=OOD_BASELINES + OOD_EXTRAS,
                        default=OOD_BASELINES, metavar="NAME",
                        help=f"scores to compare with, of {', '.join(OOD_BASELINES)} (the default) "
                             f"and, where pytorch-ood is installed, {', '.join(OOD_EXTRAS)}")
+
+
+def one_of(args: argparse.Namespace, *options: str) -> str | None:
+    """Which of these options is given, None if none is. InputError for more than one."""
+    given = [option for option in options if getattr(args, option) is not None]
+    if len(given) > 1:
+        raise InputError(f"--{given[0]} and --{given[1]}: two sources of data; leave one out")
+    return given[0] if given else None
+
+
+def folder_name_of(source: Path) -> str:
+    """What the folder of results is called for the user's data: as the data, without an ending."""
+    source = source.resolve()
+    return source.name if source.is_dir() else source.stem
 
 
 def results_beside(script: str | Path) -> Path:
