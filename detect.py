@@ -22,7 +22,7 @@ EXPERIMENT = "mae_large_noise0.08_49"  # without -n, and without data of one's o
 
 def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
-    arguments.add_experiment_options(parser, name=EXPERIMENT)
+    arguments.add_experiment_options(parser, name=EXPERIMENT, images=True)
     arguments.add_relation_options(parser, temperature=4, chunk=250)
     arguments.add_label_options(parser)
     arguments.add_epochs_option(parser)

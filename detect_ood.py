@@ -23,7 +23,7 @@ TEST_OF = {"features": "test_features", "image_dir": "test_dir", "image_csv": "t
 
 def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
-    arguments.add_experiment_options(parser, name=EXPERIMENT)
+    arguments.add_experiment_options(parser, name=EXPERIMENT, images=True)
     arguments.add_ood_options(parser)
     arguments.add_relation_options(parser, temperature=1, chunk=250,
                                    hop_keeps="training row, for the relation and KNN")

@@ -248,7 +248,7 @@ def on_device(samples: Samples, settings: RelationSettings) -> tuple[Tensor, Ten
     as it is, and may stay memory-mapped.
     """
     device, dtype = find_device(settings.device), getattr(torch, settings.dtype)
-    zeros = sum(int((~block.any(1)).sum()) for block in samples.features.split(BLOCK))
+    zeros = sum(int((~block.float().any(1)).sum()) for block in samples.features.split(BLOCK))
     notes = [f"{zeros} of {len(samples)} rows have a feature of zeros and relate to nothing "
              f"({samples.source})"] if zeros else []
     features = samples.features
