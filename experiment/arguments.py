@@ -6,6 +6,7 @@ Imports nothing heavy, so that --help answers at once.
 import argparse
 import contextlib
 import errno
+import functools
 import math
 import os
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from experiment import processes, stopping
 from experiment.errors import InputError, Unavailable
+from experiment.escaping import printable
 from experiment.extraction import Extraction
 
 OOD_BASELINES = ("MSP", "MaxLogit", "Energy", "ReAct", "KL-Matching", "Mahalanobis", "KNN")
@@ -45,24 +47,41 @@ def launch(main: Callable[[argparse.Namespace], None], parser: argparse.Argument
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show ends no run
         stream.reconfigure(errors="backslashreplace")
     args = parser.parse_args()
-    with stopping.by_signal(lambda word: _say(parser, word, 0)):
-        try:
-            with processes.joined():
-                main(args)
+
+    @functools.cache  # once, by whoever comes first
+    def say(word: str) -> None:
+        _say(parser, word, 0)
+
+    received: list[int] = []
+    try:
+        with stopping.by_signal(received, say), processes.joined():
+            main(args)
             sys.stdout.flush()
-        except InputError as error:
-            sys.exit(_say(parser, f"error: {error}", 2))
-        except Unavailable as refusal:
-            sys.exit(_say(parser, str(refusal), 1))
-        except KeyboardInterrupt as error:
-            sys.exit(_say(parser, *stopping.status_of(error)))
-        except BrokenPipeError:
-            sys.exit(_hush(PIPE_CLOSED))
-        except OSError as error:
-            if error.errno not in REFUSALS:
-                raise
-            where = f"{error.filename}: " if error.filename else ""
-            sys.exit(_hush(_say(parser, f"error: {where}{error.strerror}", 2)))
+    except (Exception, KeyboardInterrupt) as error:
+        # After a signal, whatever its exception has been turned into on its way.
+        if received or isinstance(error, KeyboardInterrupt):
+            word, status = stopping.ending(received)
+            say(word)
+        else:
+            status = _status_of(error, parser)
+        if status is None:
+            raise
+        sys.exit(status)
+
+
+def _status_of(error: Exception, parser: argparse.ArgumentParser) -> int | None:
+    """The exit status after one line on what is nobody's defect; None for what is."""
+    if isinstance(error, InputError):
+        # Lists are indented; any other line break is in somebody's file name.
+        return _say(parser, f"error: {_lines(str(error), indent='  ')}", 2)
+    if isinstance(error, Unavailable):
+        return _say(parser, _lines(str(error)), 1)
+    if isinstance(error, BrokenPipeError):
+        return _hush(PIPE_CLOSED)
+    if isinstance(error, OSError) and error.errno in REFUSALS:
+        where = f"{error.filename}: " if error.filename else ""
+        return _hush(_say(parser, f"error: {_lines(where)}{error.strerror}", 2))
+    return None
 
 
 @dataclass(frozen=True)
@@ -82,7 +101,7 @@ class RelationSettings:
 
 
 def relation_settings(args: argparse.Namespace) -> RelationSettings:
-    resnet = getattr(args, "name", "").startswith("resnet")
+    resnet = (getattr(args, "name", None) or "").startswith("resnet")
     return RelationSettings(
         kernel=args.kernel, temperature=args.pow, threshold=args.thres, hop=args.hop,
         chunk=min(args.chunk, RESNET_CHUNK) if resnet else args.chunk, dtype=args.dtype,
@@ -96,13 +115,18 @@ def extraction_settings(args: argparse.Namespace) -> Extraction:
     return Extraction(**{f.name: given[f.name] for f in fields(Extraction) if f.name in given})
 
 
-def add_experiment_options(parser: argparse.ArgumentParser, *, name: str,
+def add_experiment_options(parser: argparse.ArgumentParser, *, name: str, images: bool = False,
                            file_per_epoch: bool = False) -> None:
-    """Which data: an experiment by name, or a feature file (or one for each epoch)."""
+    """Which data: an experiment by name, a feature file (or one for each epoch), or `images`.
+
+    With `images`, -n may also be a network's name, and is None where it is not given.
+    """
     group = parser.add_argument_group("data")
-    group.add_argument("-n", "--name", default=name, metavar="NAME",
-                       help="experiment; of mae_* and digits_* the part after the last _ is the "
-                            "epoch (default: %(default)s)")
+    network = (" With images: the network, a name of timm or a folder that timm or Hugging Face's "
+               "transformers wrote (default: resnet50)") if images else ""
+    group.add_argument("-n", "--name", default=None if images else name, metavar="NAME",
+                       help=f"experiment; of mae_* and digits_* the part after the last _ is the "
+                            f"epoch (default: {name}).{network}")
     group.add_argument("-d", "--dataset", choices=("imagenet", "digits"), default="imagenet",
                        help="where the data come from; digits_* names imply digits "
                             "(default: %(default)s)")
@@ -113,6 +137,12 @@ def add_experiment_options(parser: argparse.ArgumentParser, *, name: str,
                        help="your own data instead: .npz, .pt or .safetensors with features, "
                             "logits or probs, and labels"
                             + "; one file for each epoch, in order" * file_per_epoch)
+    if images:
+        group.add_argument("--image_dir", type=Path, metavar="DIR",
+                           help="your own images instead: a folder with a folder for each class")
+        group.add_argument("--image_csv", type=Path, metavar="FILE",
+                           help="your own images instead: a table with the columns path (relative "
+                                "to it) and label")
 
 
 def add_extraction_options(parser: argparse.ArgumentParser, *, train: bool = False,
@@ -235,10 +265,30 @@ def add_ood_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--test_features", type=Path, metavar="FILE",
                        help="the test rows of your own data, beside --features: the same keys, "
                             "and is_ood and group where known")
+    group.add_argument("--test_dir", type=Path, metavar="DIR",
+                       help="the test images of your own data, beside --image_dir or --image_csv: "
+                            "any folder of images")
     group.add_argument("--baselines", nargs="*", choices=OOD_BASELINES + OOD_EXTRAS,
                        default=OOD_BASELINES, metavar="NAME",
                        help=f"scores to compare with, of {', '.join(OOD_BASELINES)} (the default) "
                             f"and, where pytorch-ood is installed, {', '.join(OOD_EXTRAS)}")
+
+
+def one_of(args: argparse.Namespace, *options: str) -> str | None:
+    """Which of these options is given, None if none is. InputError for more than one."""
+    given = [option for option in options if getattr(args, option) is not None]
+    if len(given) > 1:
+        raise InputError(f"--{given[0]} and --{given[1]}: two sources of data; leave one out")
+    return given[0] if given else None
+
+
+def folder_name_of(source: Path) -> str:
+    """What the folder of results is called for the user's data: as the data, without an ending.
+
+    Never a name that leaves the folder of the experiments, as that of "...npz" would.
+    """
+    source = source.resolve()
+    return (source.name if source.is_dir() else source.stem).lstrip(".") or "data"
 
 
 def results_beside(script: str | Path) -> Path:
@@ -247,16 +297,18 @@ def results_beside(script: str | Path) -> Path:
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
-def add_result_options(parser: argparse.ArgumentParser, *, cache_dir: Path) -> None:
-    """Where files are found and written, and how much is said."""
+def add_result_options(parser: argparse.ArgumentParser, *, cache_dir: Path,
+                       page: bool = True) -> None:
+    """Where files are found and written, how much is said, and how much a `page` shows."""
     group = parser.add_argument_group("files and output")
     group.add_argument("--cache_dir", type=Path, default=cache_dir, metavar="DIR",
                        help="folder of the experiments (default: results beside the script)")
     group.add_argument("--output", type=Path, metavar="DIR",
                        help="folder of the report (default: report/ in the experiment's folder)")
-    group.add_argument("--show", type=integer_from_zero, metavar="K",
-                       help="suspects with media and evidence in report.html (default: 200, or "
-                            "50 sounds, fewer where the file would grow beyond 30 MB)")
+    if page:
+        group.add_argument("--show", type=integer_from_zero, metavar="K",
+                           help="suspects with media and evidence in report.html (default: 200, "
+                                "or 50 sounds, fewer where the file would grow beyond 30 MB)")
     group.add_argument("--verbose", type=truth, nargs="?", const=True, default=True,
                        metavar="BOOL", help="progress and details (default: %(default)s)")
 
@@ -325,6 +377,10 @@ def _number(text: str, kind: Callable[[str], float], expected: str,
 def _say(parser: argparse.ArgumentParser, line: str, status: int) -> int:
     print(f"{parser.prog}: {line}", file=sys.stderr)
     return status
+
+
+def _lines(text: str, indent: str = "") -> str:
+    return f"\n{indent}".join(map(printable, text.split(f"\n{indent}")))
 
 
 def _hush(status: int) -> int:

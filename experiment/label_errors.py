@@ -34,12 +34,13 @@ def find_and_report(samples: Samples, folder: Path, settings: RelationSettings, 
         samples, settings, noise_threshold=noise_threshold, n_iter=n_iter, progress=verbose,
         graph=Graph.of(graph, folder, settings), epochs=epochs,
         unfinished=None if graph == "off" else folder)
-    if processes.is_first():
-        with processes.by_itself(), store.alone(output):
-            if history is not None and len(history) > 1:
-                result = _with_maps(result, samples, history, progress=verbose)
-            report.write(result, output, settings=options, show=show)
-        report.show(result, output, verbose=verbose)
+    if not processes.is_first():
+        return
+    with processes.by_itself(), store.alone(output):
+        if history is not None and len(history) > 1:
+            result = _with_maps(result, samples, history, progress=verbose)
+        report.write(result, output, settings=options, show=show)
+    report.show(result, output, verbose=verbose)
 
 
 def _with_maps(result: pipeline.Result, samples: Samples,

@@ -67,7 +67,10 @@ def find_ood(train: Samples, test: Samples, settings: RelationSettings, *,
         test, score, columns, None if test.is_ood is None else "is_ood", metrics, fingerprints[1],
         clock.laps, notes, further={
             "id_thresholds": id_thresholds({**columns, "relation": score}, test.is_ood),
-            "train": {"source": train.source, "n": len(train), "fingerprint": fingerprints[0]}},
+            "train": {"source": train.source, "n": len(train), "fingerprint": fingerprints[0]},
+            **({"left_out": {name: [row._asdict() for row in samples.left_out]
+                             for name, samples in (("train", train), ("test", test))}}
+               if test.own_data else {})},
         kernel=settings.kernel, train=target)
 
 

@@ -20,6 +20,7 @@ from experiment.partial import PartialSums
 from experiment.relation_maps import Maps
 from experiment.samples import BLOCK, Samples
 
+NAME_LENGTH = 80  # characters of a row's name in a note
 AUTO_ROWS = 100_000  # up to which the out-of-sample scores are computed unasked: minutes
 
 
@@ -38,6 +39,7 @@ class Result:
     further: dict[str, Any] = field(default_factory=dict)  # more entries of metrics.json
     beyond: out_of_sample.OutOfSample | None = None  # label errors only
     relation_name: str = "relation"  # what relation_score is called in the table
+    noise_threshold: float | None = None  # of relation_score, above which a label counts as wrong
     kernel: str = "cos_p"
     train: Samples | None = None  # what the rows were related to; None: to each other
     maps: Maps | None = None  # of the most suspect rows, where several epochs are known
@@ -83,7 +85,7 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     clock.lap("fingerprint")
     baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels)
     kept = samples.every(settings.hop)
-    columns = {name: scores[kept.index] for name, scores in baselines.items()
+    columns = {name: scores[::settings.hop] for name, scores in baselines.items()
                if scores.isfinite().all()}
     clock.lap("baselines")
 
@@ -111,7 +113,8 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
         metrics, why_not = evaluate_all(columns, kept.is_noisy, "noisy")
         return Result(kept, columns.pop("relation"), columns,
                       None if kept.is_noisy is None else "is_noisy", metrics, fingerprint,
-                      clock.laps, [*samples.notes, *notes, *why_not], kernel=settings.kernel)
+                      clock.laps, [*samples.notes, *notes, *why_not], _provenance(samples),
+                      kernel=settings.kernel, noise_threshold=noise_threshold)
     found = relation.auto_scores(features, probs, labels, progress=progress)
     others = {name: _auto(other, samples, settings, progress=progress)
               for name, other in (epochs or {}).items()}
@@ -129,9 +132,18 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     clock.lap("metrics")
     result = Result(kept, columns.pop("relation"), columns,
                     None if kept.is_noisy is None else "is_noisy", metrics, fingerprint,
-                    clock.laps, [*samples.notes, *notes, *why_not], beyond.facts, beyond,
-                    kernel=settings.kernel)
+                    clock.laps, [*samples.notes, *notes, *why_not],
+                    _provenance(samples) | beyond.facts, beyond, kernel=settings.kernel,
+                    noise_threshold=noise_threshold)
     return result if settings.probs == "model" else _by_leave_one_out(result, loo)
+
+
+def _provenance(samples: Samples) -> dict[str, Any]:
+    """Of the user's data: where probabilities come from, and which rows were left out."""
+    if not samples.own_data:
+        return {}
+    return {"probabilities": samples.out_of_sample or "the model's own",
+            "left_out": [row._asdict() for row in samples.left_out]}
 
 
 def _wants_auto(settings: RelationSettings, n: int) -> bool:
@@ -160,10 +172,14 @@ def _lonely(kept: Samples) -> list[str]:
     """A note on classes with one row: nothing else of their class can speak for it."""
     counts = torch.bincount(kept.labels, minlength=kept.probs.shape[1])
     alone = (counts == 1).nonzero()[:, 0].tolist()
-    names = ", ".join(kept.class_name(label) for label in alone[:5])
+    named = []
+    for label in alone[:5]:
+        row = int((kept.labels == label).nonzero()[0])
+        name = "" if kept.ids is None else f", {kept.ids[row][:NAME_LENGTH]}"
+        named.append(f"{kept.class_name(label)} (row {int(kept.index[row])}{name})")
     more = ", …" if len(alone) > 5 else ""
     return [f"{len(alone)} of {len(counts)} classes have a single row, which nothing of its class "
-            f"can support: {names}{more}"] if alone else []
+            f"can support, so that it ranks as suspect: {', '.join(named)}{more}"] if alone else []
 
 
 def _how(settings: RelationSettings, progress: bool) -> dict[str, Any]:
@@ -232,7 +248,7 @@ def on_device(samples: Samples, settings: RelationSettings) -> tuple[Tensor, Ten
     as it is, and may stay memory-mapped.
     """
     device, dtype = find_device(settings.device), getattr(torch, settings.dtype)
-    zeros = sum(int((~block.any(1)).sum()) for block in samples.features.split(BLOCK))
+    zeros = sum(int((~block.float().any(1)).sum()) for block in samples.features.split(BLOCK))
     notes = [f"{zeros} of {len(samples)} rows have a feature of zeros and relate to nothing "
              f"({samples.source})"] if zeros else []
     features = samples.features

@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from experiment import pictures, store
+from experiment import export, pictures, store
 from experiment.escaping import cell, printable
 from experiment.page import html
 from experiment.pipeline import Result
 
 LISTED = 20  # suspects shown on screen
 LIBRARIES = ("torch", "numpy", "scikit-learn")
-FILES = "scores.csv, metrics.json, scores.png, report.html"
+FILES = "scores.csv, suspects.csv, metrics.json, scores.png, report.html"
 
 
 def write(result: Result, folder: Path, settings: dict[str, Any], *, show: int | None = None
           ) -> None:
-    """scores.csv, metrics.json, scores.png and report.html under `folder`.
+    """scores.csv, metrics.json, scores.png, report.html and the export under `folder`.
 
     `show`: suspects that the page shows with media and evidence; None: a handy number.
     """
@@ -45,6 +45,7 @@ def write(result: Result, folder: Path, settings: dict[str, Any], *, show: int |
         "peak_memory_mib": peak_memory_mib(),
     }, folder / "metrics.json")
     pictures.draw_scores(result, folder / "scores.png")
+    export.write(result, folder)
     html.write(result, folder / "report.html", settings=settings, show=show)
 
 

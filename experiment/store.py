@@ -11,7 +11,7 @@ import secrets
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,24 @@ def save(value: Any, path: Path) -> None:
             if not isinstance(error.__context__, OSError):
                 raise
             raise error.__context__ from None
+
+
+def remembered(path: Path, origin: dict[str, Any], make: Callable[[], Any]) -> Any:
+    """What `path` holds if the .json beside it names this origin, else what `make` returns, which
+    is kept there for the next time."""
+    def fits() -> bool:
+        return path.is_file() and recorded(path.with_suffix(".json")) == origin
+
+    if not fits():
+        check_writable(path.parent)
+        with alone(path.parent):
+            if not fits():  # unless another process has made it meanwhile
+                value = make()
+                # In this order a crash leaves no file, never one that seems to be of this origin.
+                path.unlink(missing_ok=True)
+                save_json(origin, path.with_suffix(".json"))
+                save(value, path)
+    return load(path)
 
 
 def save_json(value: Any, path: Path) -> None:

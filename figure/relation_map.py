@@ -49,7 +49,7 @@ def get_args_parser() -> arguments.Parser:
     arguments.add_kernel_option(group)
     arguments.add_extraction_options(parser, train=True)
     arguments.add_result_options(
-        parser, cache_dir=arguments.results_beside(Path(__file__).parent))
+        parser, cache_dir=arguments.results_beside(Path(__file__).parent), page=False)
     return parser
 
 
@@ -114,8 +114,9 @@ def of_files(args: Namespace) -> Epochs:
         raise InputError("--features: expected two files or more, one for each epoch in order")
     read = partial(feature_file.read, labelled=True)
     last = read(args.features[-1])
-    return Epochs(args.cache_dir / args.features[-1].stem, [path.stem for path in args.features],
-                  last, _then(map(read, args.features[:-1]), last))
+    return Epochs(args.cache_dir / arguments.folder_name_of(args.features[-1]),
+                  [path.stem for path in args.features], last,
+                  _then(map(read, args.features[:-1]), last))
 
 
 def _then(earlier: "Iterator[Samples]", last: "Samples") -> "Iterator[Samples]":

@@ -31,7 +31,7 @@ def get_args_parser() -> arguments.Parser:
     arguments.add_refinement_options(parser.add_argument_group("label errors"))
     arguments.add_extraction_options(parser, train=True)
     arguments.add_result_options(
-        parser, cache_dir=arguments.results_beside(Path(__file__).parent))
+        parser, cache_dir=arguments.results_beside(Path(__file__).parent), page=False)
     return parser
 
 
@@ -39,21 +39,19 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from tqdm import tqdm
 
-    from experiment import feature_file, registry, store
+    from experiment import sources, store
     from experiment.device import find_device
     from experiment.sweep import best_of, published_of, sweep
     from figure import sweep_picture
 
     find_device(args.device)  # refused before hours of loading
+    extraction = arguments.extraction_settings(args)
     if args.features is not None:
-        folder = args.cache_dir / args.features.stem
-        samples = feature_file.read(args.features, labelled=True)
+        data = sources.own("features", args.features, args.cache_dir, None, extraction)
     else:
-        experiment = registry.find(args.name, args.dataset, args.cache_dir, args.epoch)
-        folder = experiment.folder
-        samples = registry.loader(experiment.domain).load_train(
-            folder, experiment.epoch, arguments.extraction_settings(args))
-    output = args.output or folder / "report"
+        data = sources.experiment(args.name, args.dataset, args.cache_dir, args.epoch, [],
+                                  extraction)
+    samples, output = data.samples, args.output or data.folder / "report"
     store.check_writable(output)
     grid = grid_of(args.dtype, args.kernel, args.pow, vars(args))
     rows = list(tqdm(sweep(samples, grid, noise_threshold=args.reg, n_iter=args.n_iter),

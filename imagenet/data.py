@@ -43,6 +43,7 @@ class ImageSet:
     labels: np.ndarray | None  # (N,) int64, number of the folder among the sorted; None for OOD
     folders: int  # how many folders there are
     sets: dict[str, int]  # name -> rows of each part, in order
+    stamps: str | None = None  # of the files' sizes and times, where these are watched too
 
     def __len__(self) -> int:
         return len(self.names)
@@ -140,11 +141,12 @@ class Images(Dataset):
             return None, f"{path}: not a readable image ({error})"
 
 
-def collate(rows: list[tuple[Tensor | None, str]]) -> tuple[Tensor, list[int], list[str]]:
-    """Images that were read (n, 3, H, W), their positions in the batch, the others' problems."""
+def collate(rows: list[tuple[Tensor | None, str]]) -> tuple[Tensor, list[int], dict[int, str]]:
+    """Images that were read (n, 3, H, W), their positions in the batch, the others' problems by
+    position."""
     good = [position for position, (image, _) in enumerate(rows) if image is not None]
     images = torch.stack([rows[position][0] for position in good]) if good else torch.empty(0)
-    return images, good, [problem for _, problem in rows if problem]
+    return images, good, {at: problem for at, (_, problem) in enumerate(rows) if problem}
 
 
 def _root(split: str, extraction: Extraction) -> Path:

@@ -124,6 +124,8 @@ def _origin(result: Result) -> str:
     if result.relation_name == "relation (loo)":
         return ("Out-of-sample probabilities: leave-one-out, in which a row's own label has no "
                 "say.")
+    if result.samples.out_of_sample:
+        return f"Out-of-sample probabilities: {result.samples.out_of_sample}."
     return {
         True: "Out-of-sample probabilities: the network was trained on other rows.",
         False: "In-sample probabilities: the network was trained on these rows and labels, and "

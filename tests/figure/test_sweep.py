@@ -51,7 +51,7 @@ def test_every_setting_once_with_its_figures(script, tmp_path, feature_file, gol
 def test_data_are_loaded_once(script, tmp_path, monkeypatch):
     build(tmp_path / "digits_noise0.2", 1, progress=False)
     loaded, load = [], digits.load_train
-    monkeypatch.setattr(digits, "load_train", lambda *a: loaded.append(a) or load(*a))
+    monkeypatch.setattr(digits, "load_train", lambda *a, **b: loaded.append(b) or load(*a, **b))
     words = ("figure/sweep.py", "-n", "digits_noise0.2_1", "--cache_dir", tmp_path, "--pow", 2, 8,
              "--output", tmp_path / "out", "--hop", 4)
     done = script(*words)
