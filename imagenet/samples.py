@@ -1,7 +1,8 @@
 """ImageNet's answer to the scripts: features from the cache or from images, probabilities, labels.
 
-Features stay memory-mapped unless rows are picked from them. Probabilities are not stored but
-softmax(head(features)): 5 GB for the training set, in memory, computed in blocks.
+Features stay memory-mapped. Probabilities are not stored but softmax(head(features)), computed in
+blocks: 5 GB for the training set, in a nameless file that is memory-mapped and goes with the
+process; so do rows that are picked from the features.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 from tqdm import tqdm
 
-from experiment import store
+from experiment import scratch, store
 from experiment.device import find_device
 from experiment.errors import InputError
 from experiment.extraction import Extraction
@@ -157,11 +158,18 @@ class _Experiment:
         """`then` of the logits (N, C), block by block, float32 on the CPU."""
         device = find_device(self.extraction.device)
         weight, bias = (tensor.to(device) for tensor in self.head)
-        result = torch.empty(len(rows), len(weight))
+        result = scratch.empty(self.folder, len(rows), len(weight))
         for start in tqdm(range(0, len(rows), BLOCK), desc="final layer", unit=" blocks", delay=1,
                           disable=not self.extraction.progress):
             block = rows[start:start + BLOCK].to(device, torch.float32)
             result[start:start + BLOCK] = then(linear(block, weight, bias)).cpu()
+        return result
+
+    def picked(self, rows: Tensor, which: Tensor) -> Tensor:
+        """Rows (N, D) chosen by their numbers, in float32."""
+        result = scratch.empty(self.folder, len(which), rows.shape[1])
+        for start in range(0, len(which), BLOCK):
+            result[start:start + BLOCK] = rows[which[start:start + BLOCK]]
         return result
 
     def listing(self, split: str) -> tuple[data.ImageSet | None, str]:
@@ -218,7 +226,7 @@ def _train_on_targets(experiment: _Experiment, targets: labels.Targets) -> Sampl
             raise InputError(f"{path}: {len(rows)} rows; expected the {len(targets.labels)} of "
                              f"{experiment.folder / 'target.pt'}, or the full training set that "
                              f"its idx_clean picks from")
-        rows = rows[targets.rows]
+        rows = experiment.picked(rows, targets.rows)
     picked = targets.rows.tolist()
     ids, show = [str(row) for row in picked], None
     images, problem = experiment.listing("train")
