@@ -17,12 +17,13 @@ def until(page, expression):
     raise AssertionError(f"never true: {expression}")
 
 
+# Text contents, not inner texts: rows beyond the screen are not laid out and have none of these.
 def names_of(page):
-    return page.locator("#rows .title").all_inner_texts()
+    return page.locator("#rows .title").all_text_contents()
 
 
 def given_of(page):
-    return page.locator("#rows .labels div:first-child .label").all_inner_texts()
+    return page.locator("#rows .labels div:first-child .label").all_text_contents()
 
 
 def exported(page, tmp_path):
@@ -67,8 +68,8 @@ def test_a_suspect_has_its_evidence(opened, found):
 def test_markup_in_names_is_text(opened, found):
     page, data = opened(found("text"))
     assert CLASSES[0] in given_of(page) and CLASSES[3] in given_of(page)
-    assert data["rows"]["name"][0] in [name.replace("\n", "\u2028") for name in names_of(page)]
-    assert "& <i>more</i>" in page.locator("#rows .text").first.inner_text()
+    assert data["rows"]["name"][0] in names_of(page)
+    assert "& <i>more</i>" in page.locator("#rows .text").first.text_content()
     assert page.locator("#rows :is(script, i, b:not(.score b), iframe)").count() == 0
     assert page.locator("script").count() == 2 and page.locator("img").count() == 0
 
@@ -194,7 +195,7 @@ def test_sounds_play(opened, found):
 def test_what_cannot_be_shown_says_so(opened, found, kind, problem):
     page, _ = opened(found(kind))
     shown = page.locator("#rows .problem")
-    assert shown.all_inner_texts() == [f"could not be shown: {problem}"]
+    assert shown.all_text_contents() == [f"could not be shown: {problem}"]
     assert problem in page.inner_text("#notes")
 
 
@@ -235,9 +236,11 @@ def test_narrow_screens_in_both_themes(opened, found, kind, scheme):
     paper, ink = (page.evaluate(f"({brightness})(getComputedStyle(document.body).{name})")
                   for name in ("backgroundColor", "color"))
     assert (paper > 600 and ink < 200) if scheme == "light" else (paper < 200 and ink > 600)
-    cut = page.evaluate("""[...document.querySelectorAll('#rows button, #rows .label')].filter(e =>
-        e.getBoundingClientRect().right > 390).length""")
-    assert cut == 0
+    page.eval_on_selector_all("#rows > li",
+                              "all => all.forEach(i => i.style.contentVisibility = 'visible')")
+    edges = page.eval_on_selector_all("#rows :is(button, .label)",
+                                      "all => all.map(i => i.getBoundingClientRect().right)")
+    assert 100 < max(edges) <= 390
 
 
 def test_the_theme_can_be_chosen(opened, found):
