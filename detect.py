@@ -40,7 +40,7 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import label_errors
+    from experiment import label_errors, processes
     from experiment.device import find_device
 
     find_device(args.device)  # refused before hours of loading
@@ -48,15 +48,16 @@ def main(args: Namespace) -> None:
     own = arguments.one_of(args, "features", "image_dir", "image_csv")
     name = args.name or (None if own else EXPERIMENT)
     epochs = {}
-    if own is None:
-        folder, samples, epochs = _experiment(name, args.dataset, args.cache_dir, args.epoch,
-                                              args.epochs or [], extraction)
-    elif args.epochs:
+    if own is not None and args.epochs:
         raise InputError(f"--epochs: --{own} holds one epoch; leave one of the two out")
-    else:
-        source = getattr(args, own)
-        folder = args.cache_dir / arguments.folder_name_of(source)
-        samples = _own_data(own, source, folder, name, extraction)
+    with processes.first_alone():  # it may have to extract features
+        if own is None:
+            folder, samples, epochs = _experiment(name, args.dataset, args.cache_dir, args.epoch,
+                                                  args.epochs or [], extraction)
+        else:
+            source = getattr(args, own)
+            folder = args.cache_dir / arguments.folder_name_of(source)
+            samples = _own_data(own, source, folder, name, extraction)
     label_errors.find_and_report(
         samples, folder, arguments.relation_settings(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,

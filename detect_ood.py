@@ -45,7 +45,7 @@ def main(args: Namespace) -> None:
         raise InputError("expected both --features (training rows) and --test_features, or both "
                          "--image_dir (or --image_csv) and --test_dir, or none of them")
     # Imported here, so that --help does not wait for torch.
-    from experiment import ood_detectors, ood_pipeline, registry, report, store
+    from experiment import ood_detectors, ood_pipeline, processes, registry, report, store
     from experiment.device import find_device
 
     find_device(args.device)  # refused before hours of loading
@@ -55,20 +55,24 @@ def main(args: Namespace) -> None:
     if own is None:
         experiment = registry.find(name, args.dataset, args.cache_dir, args.epoch)
         folder = experiment.folder
-        train, test = registry.loader(experiment.domain).load_ood(folder, experiment.epoch,
-                                                                  extraction)
+        with processes.first_alone():  # it may have to extract features
+            train, test = registry.loader(experiment.domain).load_ood(folder, experiment.epoch,
+                                                                      extraction)
     else:
         sources = getattr(args, own), getattr(args, test_option)
         train_folder, folder = (args.cache_dir / arguments.folder_name_of(source)
                                 for source in sources)
-        train, test = _own_data(own, sources, (train_folder, folder), name, extraction)
+        with processes.first_alone():
+            train, test = _own_data(own, sources, (train_folder, folder), name, extraction)
     output = args.output or folder / "report"
     store.check_writable(output)
     result = ood_pipeline.find_ood(train, test, arguments.relation_settings(args),
-                                   detectors=detectors, progress=args.verbose)
-    with store.alone(output):
-        report.write(result, output, settings=vars(args) | {"name": name}, show=args.show)
-    report.show(result, output, verbose=args.verbose)
+                                   detectors=detectors, progress=args.verbose,
+                                   unfinished=folder)
+    if processes.is_first():
+        with store.alone(output):
+            report.write(result, output, settings=vars(args) | {"name": name}, show=args.show)
+        report.show(result, output, verbose=args.verbose)
 
 
 def _own_data(kind: str, sources: tuple[Path, Path], folders: tuple[Path, Path],

@@ -26,7 +26,7 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import feature_file, label_errors, registry
+    from experiment import feature_file, label_errors, processes, registry
     from experiment.device import find_device
 
     find_device(args.device)  # refused before hours of loading
@@ -36,8 +36,9 @@ def main(args: Namespace) -> None:
     else:
         experiment = registry.find(args.name, args.dataset, args.cache_dir, args.epoch)
         folder = experiment.folder
-        samples = registry.loader(experiment.domain).load_val(
-            folder, experiment.epoch, arguments.extraction_settings(args))
+        with processes.first_alone():  # it may have to extract features
+            samples = registry.loader(experiment.domain).load_val(
+                folder, experiment.epoch, arguments.extraction_settings(args))
     label_errors.find_and_report(
         samples, folder, arguments.relation_settings(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,

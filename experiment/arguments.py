@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from experiment import stopping
+from experiment import processes, stopping
 from experiment.errors import InputError, Unavailable
 from experiment.extraction import Extraction
 
@@ -47,7 +47,8 @@ def launch(main: Callable[[argparse.Namespace], None], parser: argparse.Argument
     args = parser.parse_args()
     with stopping.by_signal(lambda word: _say(parser, word, 0)):
         try:
-            main(args)
+            with processes.joined():
+                main(args)
             sys.stdout.flush()
         except InputError as error:
             sys.exit(_say(parser, f"error: {error}", 2))

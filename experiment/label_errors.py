@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from experiment import pipeline, report, store
+from experiment import pipeline, processes, report, store
 from experiment.arguments import RelationSettings
 from experiment.graph import Graph
 from experiment.samples import Samples
@@ -23,7 +23,9 @@ def find_and_report(samples: Samples, folder: Path, settings: RelationSettings, 
     store.check_writable(output)
     result = pipeline.find_label_errors(
         samples, settings, noise_threshold=noise_threshold, n_iter=n_iter, progress=verbose,
-        graph=Graph.of(graph, folder, settings), epochs=epochs)
-    with store.alone(output):
-        report.write(result, output, settings=options, show=show)
-    report.show(result, output, verbose=verbose)
+        graph=Graph.of(graph, folder, settings), epochs=epochs,
+        unfinished=None if graph == "off" else folder)
+    if processes.is_first():
+        with store.alone(output):
+            report.write(result, output, settings=options, show=show)
+        report.show(result, output, verbose=verbose)

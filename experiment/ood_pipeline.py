@@ -5,14 +5,17 @@ N test rows, M training rows.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import relation
+from experiment import processes
 from experiment.arguments import RelationSettings
 from experiment.errors import InputError
 from experiment.ood_detectors import Detector, Inputs
+from experiment.partial import PartialSums
 from experiment.pipeline import Clock, Result, evaluate_all, fingerprint_of, on_device
 from experiment.samples import Samples
 from relation.ood import EPS
@@ -21,12 +24,14 @@ KNN_NEIGHBOURS = 1000  # as published; divided by --hop, which thins the neighbo
 
 
 def find_ood(train: Samples, test: Samples, settings: RelationSettings, *,
-             detectors: Mapping[str, Detector], progress: bool) -> Result:
+             detectors: Mapping[str, Detector], progress: bool, unfinished: Path | None = None
+             ) -> Result:
     """Baselines on the features as they come, then the relation of test to training rows.
 
     `hop` keeps every hop-th training row for the relation and KNN; the statistics of the other
     baselines are over all of them. A baseline whose needs the data do not meet is left out, with a
     note. Metrics over all OOD rows and for each of their groups, where the truth is known.
+    `unfinished` is the folder where a killed run has left its partial sums.
     """
     check_pair(train, test)
     # What the test rows' own labels may say plays no part, and OOD rows have none.
@@ -35,6 +40,8 @@ def find_ood(train: Samples, test: Samples, settings: RelationSettings, *,
                    class_names=test.class_names or train.class_names)
     clock = Clock()
     fingerprints = fingerprint_of(train), fingerprint_of(test)
+    for fingerprint in fingerprints:
+        processes.check_same(fingerprint)
     clock.lap("fingerprint")
     target = train.every(settings.hop)
     target_features, target_probs, odd_train = on_device(target, settings)
@@ -43,10 +50,14 @@ def find_ood(train: Samples, test: Samples, settings: RelationSettings, *,
     inputs = Inputs(train, test, features, target_features, k, settings.chunk, progress)
     columns, left_out = _baselines(detectors, inputs, clock)
 
+    sums = None if unfinished is None else \
+        PartialSums(unfinished, settings, " ".join(fingerprints))
     score = relation.detect_ood(
         features, probs, target_features, target_probs, kernel=settings.kernel,
         temperature=settings.temperature, threshold=settings.threshold, chunk=settings.chunk,
-        engine=settings.engine, progress=progress).cpu()
+        engine=settings.engine, progress=progress, checkpoint=sums).cpu()
+    if sums is not None:
+        sums.remove()
     clock.lap("relation")
     metrics, why_not = evaluate_groups({**columns, "relation": score}, test)
     clock.lap("metrics")

@@ -4,17 +4,19 @@ import hashlib
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import relation
-from experiment import out_of_sample
+from experiment import out_of_sample, processes
 from experiment.arguments import RelationSettings
 from experiment.device import find_device
 from experiment.errors import InputError
 from experiment.graph import Graph
+from experiment.partial import PartialSums
 from experiment.samples import BLOCK, Samples
 
 NAME_LENGTH = 80  # characters of a row's name in a note
@@ -66,15 +68,18 @@ class Result:
 
 def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_threshold: float,
                       n_iter: int, progress: bool, graph: Graph | None = None,
+                      unfinished: Path | None = None,
                       epochs: dict[str, Samples] | None = None) -> Result:
     """Baselines on the features as they come, then relation before and after refinement; all of it
     on leave-one-out probabilities too; and `auto`, averaged over `epochs` (name -> samples).
 
-    `graph` is where the scores before refinement are found, or kept for the next run.
+    `graph` is where the scores before refinement are found, or kept for the next run; `unfinished`
+    is the folder where a killed run has left their partial sums.
     Metrics where the truth is known and holds both classes; a note says why there are none.
     """
     clock = Clock()
     fingerprint = fingerprint_of(samples)
+    processes.check_same(fingerprint)
     clock.lap("fingerprint")
     baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels)
     kept = samples.every(settings.hop)
@@ -89,7 +94,8 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     labels = kept.labels.to(features.device)
     related = partial(_relation_columns, features, labels=labels, settings=settings,
                       noise_threshold=noise_threshold, n_iter=n_iter, progress=progress)
-    initial, said = _initial(features, probs, labels, settings, graph, fingerprint,
+    sums = None if unfinished is None else PartialSums(unfinished, settings, fingerprint)
+    initial, said = _initial(features, probs, labels, settings, graph, sums, fingerprint,
                              progress=progress)
     columns |= related(probs, initial=initial)
     clock.lap("relation")
@@ -143,14 +149,20 @@ def _wants_auto(settings: RelationSettings, n: int) -> bool:
 
 
 def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: RelationSettings,
-             graph: Graph | None, fingerprint: str, *, progress: bool) -> tuple[Tensor, list[str]]:
+             graph: Graph | None, sums: PartialSums | None, fingerprint: str, *, progress: bool
+             ) -> tuple[Tensor, list[str]]:
     """s0 (N,), found in the graph or computed and kept there; and what to say of that."""
     kept = None if graph is None else graph.load(len(labels), fingerprint, settings)
-    if kept is not None:
+    if processes.all_have(kept):
         return kept.to(features.device), [
             f"relation scores before refinement are taken from {graph.path}"]
-    initial = relation.relation_scores(features, probs, labels, **_how(settings, progress))
-    problem = None if graph is None else graph.save(initial, fingerprint, settings)
+    initial = relation.relation_scores(features, probs, labels, checkpoint=sums,
+                                       **_how(settings, progress))
+    problem = None
+    if graph is not None and processes.is_first():
+        problem = graph.save(initial, fingerprint, settings)
+    if sums is not None:
+        sums.remove()
     return initial, [problem] if problem else []
 
 

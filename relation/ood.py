@@ -9,6 +9,7 @@ from torch import Tensor
 
 from relation.parallel import add_up
 from relation.scores import relation_scores
+from relation.sums import Checkpoint
 from relation.tiles import pair_rows
 from relation.topk import extremes
 
@@ -18,7 +19,7 @@ EPS = 1e-6  # a row without any kept edge scores 1 / EPS
 def detect_ood(features: Tensor, probs: Tensor | None, target_features: Tensor,
                target_probs: Tensor | None, *, kernel: str = "cos_p", temperature: float = 1,
                threshold: float = 0.03, chunk: int = 250, engine: str = "auto",
-               progress: bool = False) -> Tensor:
+               progress: bool = False, checkpoint: Checkpoint | None = None) -> Tensor:
     """1 / (s + 1e-6) with s the relation score against the training rows.
 
     Shapes and errors as in `relation_scores`.
@@ -26,7 +27,7 @@ def detect_ood(features: Tensor, probs: Tensor | None, target_features: Tensor,
     reliability = relation_scores(features, probs, target_features=target_features,
                                   target_probs=target_probs, kernel=kernel,
                                   temperature=temperature, threshold=threshold, chunk=chunk,
-                                  engine=engine, progress=progress)
+                                  engine=engine, progress=progress, checkpoint=checkpoint)
     return 1 / (reliability + EPS)
 
 

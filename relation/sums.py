@@ -50,6 +50,7 @@ def pruned_sums(source: Rows, target: Rows, target_rows: Tensor | None, *, kerne
     blocks = [work.blocks[piece] for piece in my_share(work.costs)]
     found = None if checkpoint is None else checkpoint.load()
     done, sums = found or (0, wide_zeros(len(source.features), source.features.device))
+    sums = sums.to(source.features.device)
     compute = partial(block_sums, work, buffers=Buffers())
     rows = [block.stop - block.start for block in blocks]
     with tqdm(total=sum(rows), initial=sum(rows[:done]), desc="relation", unit=" rows",

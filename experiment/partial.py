@@ -1,0 +1,50 @@
+"""partial_*.pt: sums of a run that is under way, so that a killed one goes on where it was.
+
+The file says what it was computed from, and is used only where all of that is the same; it is
+removed when the run is done.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from experiment import processes, store
+from experiment.arguments import RelationSettings
+from experiment.errors import InputError
+from experiment.graph import made_from
+
+EVERY = 30.0  # seconds between two writes: a kill costs at most as much
+
+
+class PartialSums:
+    """`relation.sums.Checkpoint` on a file in `folder`, one for each process of a run."""
+
+    def __init__(self, folder: Path, settings: RelationSettings, fingerprint: str) -> None:
+        rank = "" if processes.is_first() else f"_process{processes.rank()}"
+        self.path = folder / f"partial_{settings.kernel}_pow{settings.temperature}{rank}.pt"
+        # The blocks depend on --chunk, the shares of the processes on their count.
+        self._made_from: dict[str, Any] = made_from(fingerprint, settings) | {
+            "chunk": settings.chunk, "processes": processes.count()}
+        self._written = time.monotonic()
+
+    def load(self) -> tuple[int, Tensor] | None:
+        """What an earlier run on the same left, or None."""
+        try:
+            kept = store.load(self.path)
+        except InputError:  # none, or not one of ours: then there is nothing to go on from
+            return None
+        if not isinstance(kept, dict) or kept.get("made_from") != self._made_from:
+            return None
+        return kept["done"], kept["sums"].clone()
+
+    def offer(self, done: int, sums: Tensor) -> None:
+        """Keep the sums after so many blocks, if the last time is long enough ago."""
+        if time.monotonic() - self._written >= EVERY:
+            store.save({"made_from": self._made_from, "done": done, "sums": sums}, self.path)
+            self._written = time.monotonic()
+
+    def remove(self) -> None:
+        """The run is done."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,111 @@
+"""Several processes of one run, as torchrun starts them: each computes a share, the first writes.
+
+    torchrun --nproc-per-node 2 detect.py -n digits_noise0.08_60 --pow 4
+
+All of them read the same files. Imports torch only where there are several.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+
+from experiment.errors import InputError, Unavailable
+
+MEETING = timedelta(minutes=5)  # for all processes to be there
+# For a process that waits until another has extracted features. One that ended is noticed at once,
+# by its closed connection.
+WAITING = timedelta(days=1)
+
+
+def count() -> int:
+    """How many processes this run has."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Which of them this is."""
+    return int(os.environ.get("RANK", "0")) if count() > 1 else 0
+
+
+def is_first() -> bool:
+    """Whether this process is the one that prints and writes."""
+    return rank() == 0
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Be one of the processes while the block runs; all but the first are silent.
+
+    Raises Unavailable where another of them ended before its work was done.
+    """
+    if count() == 1:
+        yield
+        return
+    if not is_first():
+        os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
+    import torch
+    from torch import distributed
+
+    from relation.parallel import ProcessLost
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    try:
+        store, _, _ = next(distributed.rendezvous("env://", timeout=MEETING))
+    except RuntimeError as error:
+        raise Unavailable(f"the {count()} processes of this run did not find each other within "
+                          f"{MEETING}") from error
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+                                   store=store, rank=rank(), world_size=count(), timeout=WAITING)
+    try:
+        with contextlib.ExitStack() as stack:
+            if not is_first():
+                nowhere = stack.enter_context(open(os.devnull, "w"))
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
+            yield
+    except ProcessLost as error:
+        raise Unavailable(f"{error}; nothing is written, run the command again") from error
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def first_alone() -> Iterator[None]:
+    """The first process runs the block before the others do: it may write what they then read."""
+    if count() > 1 and not is_first():
+        _meet()
+    yield
+    if count() > 1 and is_first():
+        _meet()
+
+
+def check_same(fingerprint: str) -> None:
+    """Raise InputError unless all processes have read data of this hexadecimal fingerprint."""
+    if count() == 1:
+        return
+    import torch
+
+    from relation.parallel import add_up
+
+    mine = int(fingerprint[:12], 16)
+    total = torch.tensor(mine)
+    add_up(total)
+    if int(total) != count() * mine:
+        raise InputError(f"the {count()} processes of this run read different data; expected the "
+                         f"same files for all of them")
+
+
+def all_have(value: object) -> bool:
+    """Whether the value is there, not None, in every process."""
+    if count() == 1:
+        return value is not None
+    import torch
+
+    from relation.parallel import everywhere
+
+    return everywhere(value is not None, torch.device("cpu"))
+
+
+def _meet() -> None:
+    all_have(True)

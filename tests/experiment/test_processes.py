@@ -1,0 +1,99 @@
+"""Two processes of one run, as torchrun starts them."""
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+LONG = 60  # seconds: what still runs then hangs
+
+
+def start(rank, port, *command):
+    environment = os.environ | {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def train_file(tmp_path):
+    generator = np.random.default_rng(0)
+    true = generator.integers(0, 12, 400)
+    labels = np.where(generator.random(400) < 0.1, (true + 5) % 12, true)
+    path = tmp_path / "train.npz"
+    np.savez(path, features=np.eye(12)[true] + 0.3 * generator.normal(size=(400, 12)),
+             logits=6 * np.eye(12)[true] + generator.normal(size=(400, 12)), labels=labels,
+             is_noisy=labels != true)
+    return path
+
+
+def column(report, name):
+    with open(report / "scores.csv", newline="") as file:
+        return np.array([float(row[name]) for row in csv.DictReader(file)])
+
+
+@pytest.mark.parametrize("kernel", ["cos_p", "cos"])
+def test_torchrun_writes_once_what_one_process_finds(script, train_file, tmp_path, kernel):
+    one, two = tmp_path / "one", tmp_path / "two"
+    how = ["--features", str(train_file), "--kernel", kernel, "--chunk", "16", "--auto", "False"]
+    script("detect.py", *how, "--output", str(one))
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+         "2", "detect.py", *how, "--output", str(two)],
+        cwd=ROOT, capture_output=True, text=True, timeout=LONG)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("written to") == 1
+    assert sorted(path.name for path in two.iterdir()) == \
+        sorted(path.name for path in one.iterdir())
+    np.testing.assert_allclose(column(two, "relation_score"), column(one, "relation_score"),
+                               rtol=1e-6)
+
+
+def test_two_processes_find_the_same_outliers(script, train_file, tmp_path, port):
+    one, two = tmp_path / "one", tmp_path / "two"
+    how = ["--features", str(train_file), "--test_features", str(train_file), "--chunk", "16"]
+    script("detect_ood.py", *how, "--output", str(one))
+    both = [start(rank, port, "detect_ood.py", *how, "--output", str(two)) for rank in (0, 1)]
+    said = [process.communicate(timeout=LONG) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert "written to" in said[0][0] and said[1] == ("", "")
+    for name in ("relation_score", "KNN", "Mahalanobis"):
+        np.testing.assert_allclose(column(two, name), column(one, name), rtol=1e-5)
+
+
+def test_a_dead_process_ends_the_run_with_a_line(train_file, tmp_path, port):
+    """The other joins, and is gone before its share is done."""
+    gone = ("import os; from experiment import processes; "
+            "processes.joined().__enter__(); os._exit(9)")
+    first = start(0, port, "detect.py", "--features", str(train_file), "--output",
+                  str(tmp_path / "out"))
+    start(1, port, "-c", gone).communicate(timeout=LONG)
+    out, err = first.communicate(timeout=LONG)
+    assert first.returncode == 1
+    assert err == ("detect.py: another process of this run ended or did not answer; nothing is "
+                   "written, run the command again\n")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_processes_that_read_different_data_are_refused(train_file, tmp_path, port):
+    content = dict(np.load(train_file))
+    other = tmp_path / "other.npz"
+    np.savez(other, **content | {"features": content["features"] + 1})
+    both = [start(rank, port, "detect.py", "--features", str(path), "--output",
+                  str(tmp_path / "out")) for rank, path in enumerate((train_file, other))]
+    said = [process.communicate(timeout=LONG) for process in both]
+    assert [process.returncode for process in both] == [2, 2]
+    assert "the 2 processes of this run read different data" in said[0][1]
