@@ -31,7 +31,7 @@ def main(args: Namespace) -> None:
 
     find_device(args.device)  # refused before hours of loading
     if args.features is not None:
-        folder = args.cache_dir / args.features.stem
+        folder = args.cache_dir / arguments.folder_name_of(args.features)
         samples = feature_file.read(args.features, labelled=True)
     else:
         experiment = registry.find(args.name, args.dataset, args.cache_dir, args.epoch)

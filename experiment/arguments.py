@@ -6,6 +6,7 @@ Imports nothing heavy, so that --help answers at once.
 import argparse
 import contextlib
 import errno
+import functools
 import math
 import os
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from experiment import processes, stopping
 from experiment.errors import InputError, Unavailable
+from experiment.escaping import printable
 from experiment.extraction import Extraction
 
 OOD_BASELINES = ("MSP", "MaxLogit", "Energy", "ReAct", "KL-Matching", "Mahalanobis", "KNN")
@@ -45,24 +47,41 @@ def launch(main: Callable[[argparse.Namespace], None], parser: argparse.Argument
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show ends no run
         stream.reconfigure(errors="backslashreplace")
     args = parser.parse_args()
-    with stopping.by_signal(lambda word: _say(parser, word, 0)):
-        try:
-            with processes.joined():
-                main(args)
+
+    @functools.cache  # once, by whoever comes first
+    def say(word: str) -> None:
+        _say(parser, word, 0)
+
+    received: list[int] = []
+    try:
+        with stopping.by_signal(received, say), processes.joined():
+            main(args)
             sys.stdout.flush()
-        except InputError as error:
-            sys.exit(_say(parser, f"error: {error}", 2))
-        except Unavailable as refusal:
-            sys.exit(_say(parser, str(refusal), 1))
-        except KeyboardInterrupt as error:
-            sys.exit(_say(parser, *stopping.status_of(error)))
-        except BrokenPipeError:
-            sys.exit(_hush(PIPE_CLOSED))
-        except OSError as error:
-            if error.errno not in REFUSALS:
-                raise
-            where = f"{error.filename}: " if error.filename else ""
-            sys.exit(_hush(_say(parser, f"error: {where}{error.strerror}", 2)))
+    except (Exception, KeyboardInterrupt) as error:
+        # After a signal, whatever its exception has been turned into on its way.
+        if received or isinstance(error, KeyboardInterrupt):
+            word, status = stopping.ending(received)
+            say(word)
+        else:
+            status = _status_of(error, parser)
+        if status is None:
+            raise
+        sys.exit(status)
+
+
+def _status_of(error: Exception, parser: argparse.ArgumentParser) -> int | None:
+    """The exit status after one line on what is nobody's defect; None for what is."""
+    if isinstance(error, InputError):
+        # Lists are indented; any other line break is in somebody's file name.
+        return _say(parser, f"error: {_lines(str(error), indent='  ')}", 2)
+    if isinstance(error, Unavailable):
+        return _say(parser, _lines(str(error)), 1)
+    if isinstance(error, BrokenPipeError):
+        return _hush(PIPE_CLOSED)
+    if isinstance(error, OSError) and error.errno in REFUSALS:
+        where = f"{error.filename}: " if error.filename else ""
+        return _hush(_say(parser, f"error: {_lines(where)}{error.strerror}", 2))
+    return None
 
 
 @dataclass(frozen=True)
@@ -96,27 +115,34 @@ def extraction_settings(args: argparse.Namespace) -> Extraction:
     return Extraction(**{f.name: given[f.name] for f in fields(Extraction) if f.name in given})
 
 
-def add_experiment_options(parser: argparse.ArgumentParser, *, name: str) -> None:
-    """Which data: an experiment by name, images, or a feature file."""
+def add_experiment_options(parser: argparse.ArgumentParser, *, name: str, images: bool = False,
+                           file_per_epoch: bool = False) -> None:
+    """Which data: an experiment by name, a feature file (or one for each epoch), or `images`.
+
+    With `images`, -n may also be a network's name, and is None where it is not given.
+    """
     group = parser.add_argument_group("data")
-    group.add_argument("-n", "--name", metavar="NAME",
+    network = (" With images: the network, a name of timm or a folder that timm or Hugging Face's "
+               "transformers wrote (default: resnet50)") if images else ""
+    group.add_argument("-n", "--name", default=None if images else name, metavar="NAME",
                        help=f"experiment; of mae_* and digits_* the part after the last _ is the "
-                            f"epoch (default: {name}). With images: the network, a name of timm or "
-                            f"a folder that timm or Hugging Face's transformers wrote (default: "
-                            f"resnet50)")
+                            f"epoch (default: {name}).{network}")
     group.add_argument("-d", "--dataset", choices=("imagenet", "digits"), default="imagenet",
                        help="where the data come from; digits_* names imply digits "
                             "(default: %(default)s)")
     group.add_argument("-e", "--epoch", type=integer_from_zero, metavar="E",
                        help="epoch of the features (default: from the name)")
     group.add_argument("--features", type=Path, metavar="FILE",
+                       nargs="+" if file_per_epoch else None,
                        help="your own data instead: .npz, .pt or .safetensors with features, "
-                            "logits or probs, and labels")
-    group.add_argument("--image_dir", type=Path, metavar="DIR",
-                       help="your own images instead: a folder with a folder for each class")
-    group.add_argument("--image_csv", type=Path, metavar="FILE",
-                       help="your own images instead: a table with the columns path (relative to "
-                            "it) and label")
+                            "logits or probs, and labels"
+                            + "; one file for each epoch, in order" * file_per_epoch)
+    if images:
+        group.add_argument("--image_dir", type=Path, metavar="DIR",
+                           help="your own images instead: a folder with a folder for each class")
+        group.add_argument("--image_csv", type=Path, metavar="FILE",
+                           help="your own images instead: a table with the columns path (relative "
+                                "to it) and label")
 
 
 def add_extraction_options(parser: argparse.ArgumentParser, *, train: bool = False,
@@ -157,16 +183,18 @@ def add_extraction_options(parser: argparse.ArgumentParser, *, train: bool = Fal
                        help="batches between two updates of the progress (default: %(default)s)")
 
 
-def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float, chunk: int,
-                         hop_keeps: str = "row") -> None:
-    """How the relation is computed; `hop_keeps` says what --hop thins out."""
-    group = parser.add_argument_group("relation")
-    group.add_argument("--kernel", choices=("cos_p", "cos"), default="cos_p",
-                       help="cosine of features times inner product of probabilities (cos_p), or "
-                            "cosine alone (default: %(default)s)")
+def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float | list[float],
+                         chunk: int, hop_keeps: str = "row", grid: bool = False) -> None:
+    """How the relation is computed; `hop_keeps` says what --hop thins out.
+
+    With `grid` kernel, temperature and dtype are lists.
+    """
+    group = parser.add_argument_group("relation, each of a grid" if grid else "relation")
+    several = {"nargs": "+"} if grid else {}
+    add_kernel_option(group, grid=grid)
     group.add_argument("--pow", type=positive_number, default=temperature, metavar="T",
                        help="power of the relation, the paper's temperature t "
-                            "(default: %(default)s)")
+                            "(default: %(default)s)", **several)
     group.add_argument("--thres", type=number_from_zero, default=0.03, metavar="R",
                        help="relations of at most this size are dropped (default: %(default)s)")
     group.add_argument("--hop", type=positive_integer, default=1, metavar="H",
@@ -174,9 +202,10 @@ def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float,
     group.add_argument("--chunk", type=positive_integer, default=chunk, metavar="ROWS",
                        help="rows compared at a time; changes memory and speed, not the result; "
                             "at most 100 for resnet* (default: %(default)s)")
-    group.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32",
+    group.add_argument("--dtype", choices=("float32", "float16", "bfloat16"),
+                       default=["float32"] if grid else "float32",
                        help="storage of features and probabilities; sums are wider "
-                            "(default: %(default)s)")
+                            "(default: %(default)s)", **several)
     group.add_argument("--engine", choices=("auto", "dense"), default="auto",
                        help="auto skips pairs that cannot count, dense compares every pair; the "
                             "same scores (default: %(default)s)")
@@ -185,15 +214,17 @@ def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float,
                        help="where to compute (default: %(default)s, a GPU if there is one)")
 
 
+def add_kernel_option(group: argparse._ArgumentGroup, *, grid: bool = False) -> None:
+    group.add_argument("--kernel", choices=("cos_p", "cos"), nargs="+" if grid else None,
+                       default=["cos_p", "cos"] if grid else "cos_p",
+                       help="cosine of features times inner product of probabilities (cos_p), or "
+                            "cosine alone (default: %(default)s)")
+
+
 def add_label_options(parser: argparse.ArgumentParser) -> None:
     """How the noisy set is estimated and left out."""
     group = parser.add_argument_group("label errors")
-    group.add_argument("--reg", type=number_from_zero, default=0.05, metavar="L",
-                       help="rows with s / max|s| below -L are taken as noisy in the refinement, "
-                            "the paper's lambda (default: %(default)s)")
-    group.add_argument("--n_iter", type=positive_integer, default=2, metavar="K",
-                       help="how often s is computed: 1 = no refinement, 2 = as published "
-                            "(default: %(default)s)")
+    add_refinement_options(group)
     group.add_argument("--graph", default="auto", metavar="auto|off|FILE",
                        help="scores before refinement: auto = those kept by an earlier run on the "
                             "same data and settings, off = computed anew and not kept, FILE = a "
@@ -208,13 +239,24 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
                             "in; the table has both (default: %(default)s)")
 
 
+def add_refinement_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--reg", type=number_from_zero, default=0.05, metavar="L",
+                       help="rows with s / max|s| below -L are taken as noisy in the refinement, "
+                            "the paper's lambda (default: %(default)s)")
+    group.add_argument("--n_iter", type=positive_integer, default=2, metavar="K",
+                       help="how often s is computed: 1 = no refinement, 2 = as published "
+                            "(default: %(default)s)")
+
+
 def add_epochs_option(parser: argparse.ArgumentParser) -> None:
     """Further checkpoints of the same training."""
     group = parser.add_argument_group("several epochs")
     group.add_argument("--epochs", type=positive_integer, nargs="+", metavar="E",
                        help="epochs whose features auto is averaged over, for a training whose "
                             "last features have memorised the wrong labels (default: none but "
-                            "the epoch of the name)")
+                            "the epoch of the name); also those of the relation maps in "
+                            "report.html (default: all in the folder up to that of the name, for "
+                            "up to 100,000 rows)")
 
 
 def add_ood_options(parser: argparse.ArgumentParser) -> None:
@@ -241,12 +283,15 @@ def one_of(args: argparse.Namespace, *options: str) -> str | None:
 
 
 def folder_name_of(source: Path) -> str:
-    """What the folder of results is called for the user's data: as the data, without an ending."""
+    """What the folder of results is called for the user's data: as the data, without an ending.
+
+    Never a name that leaves the folder of the experiments, as that of "...npz" would.
+    """
     source = source.resolve()
-    return source.name if source.is_dir() else source.stem
+    return (source.name if source.is_dir() else source.stem).lstrip(".") or "data"
 
 
-def results_beside(script: str) -> Path:
+def results_beside(script: str | Path) -> Path:
     """The folder results/ beside a script, relative to the current folder where it lies below."""
     folder = Path(script).resolve().parent / "results"
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
@@ -330,6 +375,10 @@ def _number(text: str, kind: Callable[[str], float], expected: str,
 def _say(parser: argparse.ArgumentParser, line: str, status: int) -> int:
     print(f"{parser.prog}: {line}", file=sys.stderr)
     return status
+
+
+def _lines(text: str, indent: str = "") -> str:
+    return f"\n{indent}".join(map(printable, text.split(f"\n{indent}")))
 
 
 def _hush(status: int) -> int:

@@ -4,6 +4,7 @@ The file says what it was computed from, and is used only where all of that is t
 removed when the run is done.
 """
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -47,4 +48,5 @@ class PartialSums:
 
     def remove(self) -> None:
         """The run is done."""
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # nothing there where nothing could be kept
+            self.path.unlink()

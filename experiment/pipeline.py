@@ -17,6 +17,7 @@ from experiment.device import find_device
 from experiment.errors import InputError
 from experiment.graph import Graph
 from experiment.partial import PartialSums
+from experiment.relation_maps import Maps
 from experiment.samples import BLOCK, Samples
 
 NAME_LENGTH = 80  # characters of a row's name in a note
@@ -41,6 +42,7 @@ class Result:
     noise_threshold: float | None = None  # of relation_score, above which a label counts as wrong
     kernel: str = "cos_p"
     train: Samples | None = None  # what the rows were related to; None: to each other
+    maps: Maps | None = None  # of the most suspect rows, where several epochs are known
 
     @property
     def words(self) -> tuple[str, str]:
@@ -246,7 +248,7 @@ def on_device(samples: Samples, settings: RelationSettings) -> tuple[Tensor, Ten
     as it is, and may stay memory-mapped.
     """
     device, dtype = find_device(settings.device), getattr(torch, settings.dtype)
-    zeros = sum(int((~block.any(1)).sum()) for block in samples.features.split(BLOCK))
+    zeros = sum(int((~block.float().any(1)).sum()) for block in samples.features.split(BLOCK))
     notes = [f"{zeros} of {len(samples)} rows have a feature of zeros and relate to nothing "
              f"({samples.source})"] if zeros else []
     features = samples.features

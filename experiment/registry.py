@@ -74,6 +74,13 @@ class Experiment:
     folder: Path
     epoch: int | None  # None: files carry no epoch
 
+    def saved_epochs(self) -> list[int]:
+        """The epochs up to its own whose training features lie in the folder, ascending."""
+        names = (path.stem.removeprefix("feat_train_")
+                 for path in (self.folder / "features").glob("feat_train_*.pt"))
+        saved = sorted(int(name) for name in names if name.isdecimal())
+        return [] if self.epoch is None else [epoch for epoch in saved if epoch <= self.epoch]
+
 
 def find(name: str, dataset: str, cache_dir: Path, epoch: int | None = None) -> Experiment:
     """Domain, folder and epoch of an experiment of the root's scripts.
@@ -81,14 +88,15 @@ def find(name: str, dataset: str, cache_dir: Path, epoch: int | None = None) -> 
     Of names that start with `mae` or `digits` the part after the last `_` is the epoch and the
     rest the folder; others are the folder as a whole. `epoch` overrides the name's.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise InputError(f"--name {name!r}: expected letters, digits, '.', '_' and '-' only")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{,99}", name):
+        raise InputError(f"--name {name[:100]!r}: expected letters, digits, '.', '_' and '-' only, "
+                         f"at most 100 of them")
     if dataset == "digits" and not name.startswith("digits"):
         raise InputError(f"--name {name}: expected {DIGITS_NAMES} with --dataset digits")
     folder = name
     if name.startswith(("mae", "digits")):
         folder, _, last = name.rpartition("_")
-        if not folder or not last.isdecimal():
+        if not folder or not last.isdecimal() or len(last) > 9:
             raise InputError(f"--name {name}: expected an epoch after the last '_', "
                              f"as in mae_large_49 or digits_noise0.08_60")
         epoch = int(last) if epoch is None else epoch

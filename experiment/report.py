@@ -34,8 +34,7 @@ def write(result: Result, folder: Path, settings: dict[str, Any], *, show: int |
         table.writerows(_rows(columns.values()))
     store.save_json({
         "rows": result.metrics,
-        "settings": {key: str(value) if isinstance(value, Path) else value
-                     for key, value in settings.items()},
+        "settings": settings,
         "versions": {"python": platform.python_version(),
                      **{name: importlib.metadata.version(name) for name in LIBRARIES}},
         "data": {"source": result.samples.source, "n": len(result.samples),

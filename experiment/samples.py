@@ -133,15 +133,17 @@ def _check_values(samples: Samples, refuse) -> None:
             row = int(wrong.nonzero()[0])
             refuse(f"labels: expected 0 to {classes - 1}, got {int(samples.labels[row])} "
                    f"in row {row}")
-    for name in ("features", "probs", "logits", "weight", "bias"):
+    for name in ("features", "logits", "probs", "weight", "bias"):
         tensor = getattr(samples, name)
         if tensor is None:
             continue
         for start, block in zip(range(0, len(tensor), BLOCK), tensor.split(BLOCK)):
-            finite = block.isfinite()
+            finite = block.float().isfinite()
             if not finite.all():
-                refuse(f"{name}: expected finite numbers, got NaN or infinity in row "
-                       f"{start + int((~finite).nonzero()[0][0])}")
+                row = int((~finite).nonzero()[0][0])
+                refuse(f"{name}: expected " + (
+                    "numbers that float32 can hold, got larger ones" if block[row].isfinite().all()
+                    else "finite numbers, got NaN or infinity") + f" in row {start + row}")
     for start, block in zip(range(0, len(samples), BLOCK), samples.probs.split(BLOCK)):
         total = block.float().sum(1)
         wrong = ((total - 1).abs() > SUM_TOLERANCE[block.dtype]) | (block < 0).any(1)

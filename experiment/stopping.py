@@ -14,50 +14,49 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 PATIENCE = 4.0  # seconds
+IN_CHARGE: list[bool] = []  # True while the main thread is in `by_signal`
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM; libraries know what to do at Ctrl-C, so it is one."""
-
-
-def status_of(error: KeyboardInterrupt) -> tuple[str, int]:
+def ending(received: list[int]) -> tuple[str, int]:
     """The word for the user, and the exit status as shells count it: 130 or 143."""
-    number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+    number = received[0] if received else signal.SIGINT
     return WORDS[number], 128 + number
 
 
 @contextmanager
-def by_signal(say: Callable[[str], object]) -> Iterator[None]:
-    """Let both signals raise in the block; `say` prints a word where only the watcher can.
+def by_signal(received: list[int], say: Callable[[str], object]) -> Iterator[None]:
+    """Let both signals raise KeyboardInterrupt in the block, and end the process if that does not.
 
-    A signal that is ignored (as behind nohup) stays ignored. Does nothing outside of the main
-    thread, where Python handles no signals.
+    `received` gets the number of the signal. `say` is called with the word for the user by the
+    watcher; it may have been said already. A signal that is ignored (as behind nohup) stays
+    ignored. Does nothing outside of the main thread, where Python handles no signals.
     """
+    def stop(number: int, frame: object) -> None:
+        received.append(number)
+        for each in WORDS:  # one is enough; more would end in tracebacks of what is cleaned up
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
     numbers = [number for number in WORDS if signal.getsignal(number) != signal.SIG_IGN]
     if threading.current_thread() is not threading.main_thread() or not numbers:
         yield
         return
     ear, mouth = os.pipe()
     os.set_blocking(mouth, False)
-    before = {number: signal.signal(number, _stop) for number in numbers}
+    before = {number: signal.signal(number, stop) for number in numbers}
     wakeup = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(ear, say), daemon=True).start()
+    IN_CHARGE.append(True)
     try:
         yield
     finally:
-        # After a signal the watcher stays, since joining threads may take long, too.
-        if signal.getsignal(numbers[0]) is _stop:
+        if not received:  # else the watcher stays, since joining threads may take long, too
+            IN_CHARGE.pop()
             signal.set_wakeup_fd(wakeup)
             os.close(mouth)
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _stop(number: int, frame: object) -> None:
-    for each in WORDS:  # one is enough; more would end in tracebacks of what is cleaned up
-        signal.signal(each, signal.SIG_IGN)
-    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 def _watch(ear: int, say: Callable[[str], object]) -> None:
@@ -71,11 +70,25 @@ def _watch(ear: int, say: Callable[[str], object]) -> None:
     os.close(ear)
 
 
+def _hold() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, WORDS)
+
+
+def _release() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WORDS)
+
+
 def _forget() -> None:
-    """In a forked process signals are its own affair, and the pipe is its parent's."""
-    if signal.getsignal(signal.SIGTERM) is _stop:
+    """A forked process, a worker, has not got the pipe; it ends at SIGTERM without a word.
+
+    At Ctrl-C, which reaches it too, it waits for its parent to end it: one line is enough.
+    """
+    if IN_CHARGE:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _release()
 
 
-os.register_at_fork(after_in_child=_forget)
+# Held back while a process forks: its child must not run the handler before it has forgotten it.
+os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_forget)

@@ -176,9 +176,11 @@ def remembered(path: Path, origin: dict[str, Any], make: Callable[[], Any]) -> A
 
 
 def save_json(value: Any, path: Path) -> None:
-    """JSON with strict numbers (None for what is undefined), whole or not at all."""
+    """JSON with strict numbers (None for what is undefined) and paths as text, whole or not at all.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False, default=_path_text)
+                             + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -258,6 +260,12 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"{folder}: cannot be written to ({error.strerror})") from error
+
+
+def _path_text(value: Any) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is neither data nor a path")
 
 
 def _detached(value: Any) -> Any:

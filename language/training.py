@@ -199,8 +199,11 @@ def _made(part: Path) -> Iterator[None]:
     try:
         part.mkdir()
         yield
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{part}: cannot be written ({error})") from error
+    except Exception as error:
+        # tokenizers raises a plain Exception for what the system refuses.
+        if isinstance(error, (OSError, SafetensorError)) or "(os error" in str(error):
+            raise InputError(f"{part}: cannot be written ({error})") from error
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from experiment.page import plots
 from experiment.page.evidence import Evidence, Related, find
 from experiment.page.gallery import Gallery
+from experiment.page.maps import maps
 from experiment.pipeline import Result
 from experiment.samples import Samples
 
@@ -26,6 +27,7 @@ def contents(result: Result, settings: dict[str, Any], show: int | None) -> dict
     listed = result.most_suspect(ROWS)
     gallery = Gallery()
     suspects = _suspects(result, listed, gallery, show)
+    relation_maps = maps(result, gallery)
     samples, name = result.samples, result.listed_by[0]
     outliers = samples.labels is None
     return {
@@ -45,6 +47,7 @@ def contents(result: Result, settings: dict[str, Any], show: int | None) -> dict
         "total": len(samples),
         "rows": _rows(result, listed),
         "suspects": suspects,
+        "maps": relation_maps,
         "media": gallery.entries,
     }
 

@@ -185,6 +185,7 @@ fillConfusion((given, guess) => {
   applyFilters();
   byId("suspects").scrollIntoView();
 });
+fillMaps();
 load();
 save();
 tell();

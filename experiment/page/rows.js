@@ -36,7 +36,8 @@ function about(position, media) {
     make("div", {class: "score dim"}, rows.name ? `row ${rows.index[position]} · ` : "",
       `${data.score} `, make("b", {}, short(rows.score[position])),
       ...(rows.positive ? [" · ", make("span", {class: truth ? "truth positive" : "truth"},
-        data.words[truth])] : [])));
+        data.words[truth])] : [])),
+    hasMap(position) ? mapButton(position) : null);
 }
 
 // The suspect itself; what it relates to is small.

@@ -1,57 +1,11 @@
 """The page as a reader has it: opened from its file in Chromium, without a network."""
 
 import csv
-import os
 import re
-import shutil
 
 import pytest
 
 from tests.experiment.page.conftest import CLASSES
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="pip install -r requirements-dev.txt")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
-                None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium (apt-get install chromium)")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_api.sync_playwright() as playwright:
-        flags = ["--disable-dev-shm-usage"]  # containers have little of it
-        if os.name == "posix" and os.geteuid() == 0:
-            flags.append("--no-sandbox")  # Chromium refuses to sandbox itself as root
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def opened(chromium, written):
-    """A function that opens the page of a result; what went wrong in it fails the test."""
-    trouble, contexts = [], []
-
-    def watch(page):
-        page.on("console", lambda message: trouble.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: trouble.append(f"script error: {error}"))
-        page.on("dialog", lambda dialog: trouble.append(f"dialog: {dialog.message}"))
-        page.on("request", lambda request: request.url.startswith(("file:", "data:", "blob:"))
-                or trouble.append(f"request: {request.url}"))
-
-    def open_page(result, *, width=1400, scheme="light", **how):
-        path, data = written(result, **how)
-        context = chromium.new_context(viewport={"width": width, "height": 900}, offline=True,
-                                       color_scheme=scheme, accept_downloads=True)
-        context.set_default_timeout(10_000)
-        contexts.append(context)
-        page = context.new_page()
-        watch(page)
-        page.goto(path.as_uri())
-        return page, data
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert trouble == []
 
 
 def until(page, expression):
