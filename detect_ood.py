@@ -39,7 +39,15 @@ def main(args: Namespace) -> None:
         raise InputError("expected both --features (training rows) and --test_features, or both "
                          "--image_dir (or --image_csv) and --test_dir, or none of them")
     # Imported here, so that --help does not wait for torch.
-    from experiment import ood_detectors, ood_pipeline, processes, report, sources, store
+    from experiment import (
+        memory,
+        ood_detectors,
+        ood_pipeline,
+        processes,
+        report,
+        sources,
+        store,
+    )
     from experiment.device import find_device
 
     find_device(args.device)  # refused before hours of loading
@@ -54,8 +62,10 @@ def main(args: Namespace) -> None:
         train, test, folder = sources.own_pair(own, paths, args.cache_dir, name, extraction)
     output = args.output or folder / "report"
     store.check_writable(output)
-    result = ood_pipeline.find_ood(train, test, arguments.relation_settings(args),
-                                   detectors=detectors, progress=args.verbose, unfinished=folder)
+    settings = memory.fit(test, arguments.relation_settings(args), auto=False, target=train,
+                          progress=args.verbose)
+    result = ood_pipeline.find_ood(train, test, settings, detectors=detectors,
+                                   progress=args.verbose, unfinished=folder)
     if processes.is_first():
         with processes.by_itself(), store.alone(output):
             report.write(result, output, settings=vars(args) | {"name": name}, show=args.show)

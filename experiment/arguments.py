@@ -76,6 +76,11 @@ def _status_of(error: Exception, parser: argparse.ArgumentParser) -> int | None:
         return _say(parser, f"error: {_lines(str(error), indent='  ')}", 2)
     if isinstance(error, Unavailable):
         return _say(parser, _lines(str(error)), 1)
+    if isinstance(error, (MemoryError, RuntimeError)):
+        from experiment.memory import is_out_of_memory  # torch is there by now
+
+        return _say(parser, "out of memory; --hop, --dtype float16 and --auto False need less, "
+                            "where the script has them", 1) if is_out_of_memory(error) else None
     if isinstance(error, BrokenPipeError):
         return _hush(PIPE_CLOSED)
     if isinstance(error, OSError) and error.errno in REFUSALS:

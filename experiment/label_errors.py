@@ -1,11 +1,12 @@
 """From Samples to the report on their label errors: what every detect script ends with."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiment import pipeline, processes, relation_maps, report, store
+from experiment import memory, pipeline, processes, relation_maps, report, store
 from experiment.arguments import RelationSettings
 from experiment.errors import InputError
 from experiment.graph import Graph
@@ -30,6 +31,9 @@ def find_and_report(samples: Samples, folder: Path, settings: RelationSettings, 
     """
     output = output or folder / "report"
     store.check_writable(output)
+    n = math.ceil(len(samples) / settings.hop)
+    settings = memory.fit(samples, settings, auto=pipeline.wants_auto(settings, n),
+                          progress=verbose)
     result = pipeline.find_label_errors(
         samples, settings, noise_threshold=noise_threshold, n_iter=n_iter, progress=verbose,
         graph=Graph.of(graph, folder, settings), epochs=epochs,

@@ -5,13 +5,14 @@ N test rows, M training rows.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import relation
-from experiment import processes
+from experiment import memory, processes
 from experiment.arguments import RelationSettings
 from experiment.errors import InputError
 from experiment.ood_detectors import Detector, Inputs
@@ -52,10 +53,11 @@ def find_ood(train: Samples, test: Samples, settings: RelationSettings, *,
 
     sums = None if unfinished is None else \
         PartialSums(unfinished, settings, " ".join(fingerprints))
-    score = relation.detect_ood(
+    score = memory.halving(lambda chunk: relation.detect_ood(
         features, probs, target_features, target_probs, kernel=settings.kernel,
-        temperature=settings.temperature, threshold=settings.threshold, chunk=settings.chunk,
-        engine=settings.engine, progress=progress, checkpoint=sums).cpu()
+        temperature=settings.temperature, threshold=settings.threshold, chunk=chunk,
+        engine=settings.engine, progress=progress,
+        checkpoint=sums if chunk == settings.chunk else None), settings.chunk).cpu()
     if sums is not None:
         sums.remove()
     clock.lap("relation")
@@ -112,7 +114,7 @@ def _baselines(detectors: Mapping[str, Detector], inputs: Inputs, clock: Clock
     for name, detector in detectors.items():
         reason = inputs.lacks(detector.need)
         if reason is None:
-            values = detector.scores(inputs).float().cpu()
+            values = memory.halving(partial(_scores, detector, inputs), inputs.chunk)
             clock.lap(name)
             if values.isfinite().all():
                 columns[name] = values
@@ -120,6 +122,12 @@ def _baselines(detectors: Mapping[str, Detector], inputs: Inputs, clock: Clock
             reason = "its scores overflow on these features"
         notes.append(f"{name} is left out: {reason}")
     return columns, notes
+
+
+def _scores(detector: Detector, inputs: Inputs, chunk: int) -> Tensor:
+    if chunk != inputs.chunk:  # else keep what it has cached
+        inputs = replace(inputs, chunk=chunk)
+    return detector.scores(inputs).float().cpu()
 
 
 def _neighbours(m: int, hop: int) -> tuple[int, list[str]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import relation
-from experiment import out_of_sample, processes
+from experiment import memory, out_of_sample, processes
 from experiment.arguments import RelationSettings
 from experiment.device import find_device
 from experiment.errors import InputError
@@ -108,7 +108,7 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
         notes.append(f"no relation is above the threshold {settings.threshold}: every relation "
                      f"score is 0; try a smaller --thres")
 
-    if not _wants_auto(settings, len(kept)):
+    if not wants_auto(settings, len(kept)):
         notes.append("out-of-sample scores and auto are left out (--auto True computes them)")
         metrics, why_not = evaluate_all(columns, kept.is_noisy, "noisy")
         return Result(kept, columns.pop("relation"), columns,
@@ -146,7 +146,8 @@ def _provenance(samples: Samples) -> dict[str, Any]:
             "left_out": [row._asdict() for row in samples.left_out]}
 
 
-def _wants_auto(settings: RelationSettings, n: int) -> bool:
+def wants_auto(settings: RelationSettings, n: int) -> bool:
+    """Whether the out-of-sample scores of n rows are computed."""
     return settings.probs == "loo" or (n <= AUTO_ROWS if settings.auto is None else settings.auto)
 
 
@@ -158,8 +159,10 @@ def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: Relation
     if processes.all_have(kept):
         return kept.to(features.device), [
             f"relation scores before refinement are taken from {graph.path}"]
-    initial = relation.relation_scores(features, probs, labels, checkpoint=sums,
-                                       **_how(settings, progress))
+    how = _how(settings, progress)
+    initial = memory.halving(lambda chunk: relation.relation_scores(
+        features, probs, labels, **how | {"chunk": chunk},
+        checkpoint=sums if chunk == settings.chunk else None), settings.chunk)
     problem = None
     if graph is not None and processes.is_first():
         problem = graph.save(initial, fingerprint, settings)
@@ -195,9 +198,11 @@ def _relation_columns(features: Tensor, probs: Tensor, *, labels: Tensor,
     """relation before and after refinement, (N,) on the CPU under their printed names."""
     how = _how(settings, progress)
     if initial is None:
-        initial = relation.relation_scores(features, probs, labels, **how)
-    found = relation.detect_label_noise(features, probs, labels, noise_threshold=noise_threshold,
-                                        n_iter=n_iter, initial=initial, **how)
+        initial = memory.halving(lambda chunk: relation.relation_scores(
+            features, probs, labels, **how | {"chunk": chunk}), settings.chunk)
+    found = memory.halving(lambda chunk: relation.detect_label_noise(
+        features, probs, labels, noise_threshold=noise_threshold, n_iter=n_iter, initial=initial,
+        **how | {"chunk": chunk}), settings.chunk)
     return {"relation (initial)": -relation.relative(initial).cpu(),
             "relation": found.scores.cpu()}
 
