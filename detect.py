@@ -1,24 +1,28 @@
-"""Find label errors in a training set from cached features: baselines and the relation score.
+"""Find label errors in a training set: baselines and the relation score.
 
+    python detect.py --image_dir DIR                        # your own images, a folder per class
+    python detect.py --image_csv FILE -n FOLDER             # path,label; any timm or HF network
+    python detect.py --features train.npz                   # your own features, see README
     python detect.py -n digits_noise0.08_60 --pow 4         # after download.py of the same name
     python detect.py -n mae_large_noise0.08_49 --pow 4
-    python detect.py --features train.npz                   # your own data, see README
 
 Prints AUROC, AP, TNR95 and FPR95 of every score where the wrong labels are known, how far the
 model can be trusted, how many labels are wrong, and the most suspect rows (of your own data by
-`auto`, see relation/README.md); writes scores.csv, metrics.json and scores.png to the experiment's
-report folder.
+`auto`, see relation/README.md); writes scores.csv, metrics.json, scores.png, suspects.csv and
+report.html to the experiment's report folder. Features of images are extracted once and kept.
 """
 
 from argparse import Namespace
-from functools import partial
 
 from experiment import arguments
+from experiment.errors import InputError
+
+EXPERIMENT = "mae_large_noise0.08_49"  # without -n, and without data of one's own
 
 
 def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
-    arguments.add_experiment_options(parser, name="mae_large_noise0.08_49")
+    arguments.add_experiment_options(parser, name=EXPERIMENT, images=True)
     arguments.add_relation_options(parser, temperature=4, chunk=250)
     arguments.add_label_options(parser)
     arguments.add_epochs_option(parser)
@@ -29,30 +33,25 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import feature_file, label_errors, processes, registry
+    from experiment import label_errors, sources
     from experiment.device import find_device
-    from experiment.errors import InputError
 
     find_device(args.device)  # refused before hours of loading
-    if args.features is not None and args.epochs:
-        raise InputError("--epochs: a feature file holds one epoch; leave one of the two out")
-    if args.features is not None:
-        folder = feature_file.folder_of(args.features, args.cache_dir)
-        samples, epochs = feature_file.read(args.features, labelled=True), {}
+    extraction = arguments.extraction_settings(args)
+    own = arguments.one_of(args, "features", "image_dir", "image_csv")
+    name = args.name or (None if own else EXPERIMENT)
+    if own is None:
+        data = sources.experiment(name, args.dataset, args.cache_dir, args.epoch,
+                                  args.epochs or [], extraction)
+    elif args.epochs:
+        raise InputError(f"--epochs: --{own} holds one epoch; leave one of the two out")
     else:
-        experiment = registry.find(args.name, args.dataset, args.cache_dir, args.epoch)
-        folder = experiment.folder
-        load = partial(registry.loader(experiment.domain).load_train, folder,
-                       extraction=arguments.extraction_settings(args))
-        if experiment.epoch is None and args.epochs:
-            raise InputError(f"--epochs: the files of {args.name} carry no epoch")
-        with processes.first_alone():  # it may have to extract features
-            samples = load(epoch=experiment.epoch)
-            epochs = {f"epoch {epoch}": load(epoch=epoch) for epoch in args.epochs or []}
+        data = sources.own(own, getattr(args, own), args.cache_dir, name, extraction)
     label_errors.find_and_report(
-        samples, folder, arguments.relation_settings(args), noise_threshold=args.reg,
+        data.samples, data.folder, arguments.relation_settings(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
-        options=vars(args), epochs=epochs)
+        options=vars(args) | {"name": name}, show=args.show, epochs=data.epochs,
+        history=data.history)
 
 
 if __name__ == "__main__":

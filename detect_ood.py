@@ -1,14 +1,15 @@
-"""Find out-of-distribution samples from cached features: baselines and the relation score.
+"""Find out-of-distribution samples: baselines and the relation score.
 
+    python detect_ood.py --image_dir TRAIN --test_dir TEST                # your own images
+    python detect_ood.py --features train.npz --test_features test.npz    # your own features
     python detect_ood.py -n digits_60 --pow 1               # after download.py of the same name
     python detect_ood.py -n mae_large_49 --pow 1
     python detect_ood.py -n resnet50 --pow 1
-    python detect_ood.py --features train.npz --test_features test.npz    # your own data
 
 Prints AUROC, AP, TNR95 and FPR95 of every score where the outliers are known, for all of them and
-for each OOD set, and the most outlying rows; writes scores.csv, metrics.json and scores.png to the
-report folder. metrics.json holds the threshold that keeps 95 % of the in-distribution rows;
-experiment/ood_threshold.py applies it to new samples.
+for each OOD set, and the most outlying rows; writes scores.csv, metrics.json, scores.png and
+report.html to the report folder. metrics.json holds the threshold that keeps 95 % of the
+in-distribution rows; experiment/ood_threshold.py applies it to new samples.
 """
 
 from argparse import Namespace
@@ -16,10 +17,13 @@ from argparse import Namespace
 from experiment import arguments
 from experiment.errors import InputError
 
+EXPERIMENT = "mae_large_49"  # without -n, and without data of one's own
+TEST_OF = {"features": "test_features", "image_dir": "test_dir", "image_csv": "test_dir"}
+
 
 def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
-    arguments.add_experiment_options(parser, name="mae_large_49")
+    arguments.add_experiment_options(parser, name=EXPERIMENT, images=True)
     arguments.add_ood_options(parser)
     arguments.add_relation_options(parser, temperature=1, chunk=250,
                                    hop_keeps="training row, for the relation and KNN")
@@ -29,33 +33,33 @@ def get_args_parser() -> arguments.Parser:
 
 
 def main(args: Namespace) -> None:
-    if (args.features is None) != (args.test_features is None):
-        raise InputError("expected both --features (training rows) and --test_features, or neither")
+    own = arguments.one_of(args, *TEST_OF)
+    test_option = arguments.one_of(args, "test_features", "test_dir")
+    if test_option != TEST_OF.get(own):
+        raise InputError("expected both --features (training rows) and --test_features, or both "
+                         "--image_dir (or --image_csv) and --test_dir, or none of them")
     # Imported here, so that --help does not wait for torch.
     from experiment import (
-        feature_file,
         memory,
         ood_detectors,
         ood_pipeline,
         processes,
-        registry,
         report,
+        sources,
         store,
     )
     from experiment.device import find_device
 
     find_device(args.device)  # refused before hours of loading
     detectors = ood_detectors.find(args.baselines)
-    if args.features is not None:
-        folder = feature_file.folder_of(args.test_features, args.cache_dir)
-        train = feature_file.read(args.features, labelled=False, ignore=("is_noisy",))
-        test = feature_file.read(args.test_features, labelled=False, ignore=("labels", "is_noisy"))
+    extraction = arguments.extraction_settings(args)
+    name = args.name or (None if own else EXPERIMENT)
+    if own is None:
+        train, test, folder = sources.experiment_pair(name, args.dataset, args.cache_dir,
+                                                      args.epoch, extraction)
     else:
-        experiment = registry.find(args.name, args.dataset, args.cache_dir, args.epoch)
-        folder = experiment.folder
-        with processes.first_alone():  # it may have to extract features
-            train, test = registry.loader(experiment.domain).load_ood(
-                folder, experiment.epoch, arguments.extraction_settings(args))
+        paths = getattr(args, own), getattr(args, test_option)
+        train, test, folder = sources.own_pair(own, paths, args.cache_dir, name, extraction)
     output = args.output or folder / "report"
     store.check_writable(output)
     settings = memory.fit(test, arguments.relation_settings(args), auto=False, target=train,
@@ -63,8 +67,8 @@ def main(args: Namespace) -> None:
     result = ood_pipeline.find_ood(train, test, settings, detectors=detectors,
                                    progress=args.verbose, unfinished=folder)
     if processes.is_first():
-        with store.alone(output):
-            report.write(result, output, settings=vars(args))
+        with processes.by_itself(), store.alone(output):
+            report.write(result, output, settings=vars(args) | {"name": name}, show=args.show)
         report.show(result, output, verbose=args.verbose)
 
 

@@ -6,7 +6,7 @@
 
 ImageNet's validation images count as noisy unless their label is clean under the ReaL labels
 (14,599 of 50,000). Prints AUROC, AP, TNR95 and FPR95 of every score, and the most suspect rows;
-writes scores.csv, metrics.json and scores.png to the experiment's report folder.
+writes scores.csv, metrics.json, scores.png and report.html to the experiment's report folder.
 """
 
 from argparse import Namespace
@@ -31,7 +31,7 @@ def main(args: Namespace) -> None:
 
     find_device(args.device)  # refused before hours of loading
     if args.features is not None:
-        folder = args.cache_dir / args.features.stem
+        folder = args.cache_dir / arguments.folder_name_of(args.features)
         samples = feature_file.read(args.features, labelled=True)
     else:
         experiment = registry.find(args.name, args.dataset, args.cache_dir, args.epoch)
@@ -42,7 +42,7 @@ def main(args: Namespace) -> None:
     label_errors.find_and_report(
         samples, folder, arguments.relation_settings(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
-        options=vars(args))
+        options=vars(args), show=args.show)
 
 
 if __name__ == "__main__":

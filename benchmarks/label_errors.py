@@ -9,9 +9,9 @@ labels are right), OUT/grid.md (the table of relation/README.md, mean over seeds
 (heat map of what each score lacks to the best one).
 """
 
-import argparse
 import csv
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from itertools import groupby, product
 from pathlib import Path
@@ -21,18 +21,19 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-matplotlib.use("Agg")
+if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from digits import samples as digits
+from digits.build import build
+from experiment import arguments
+from experiment.pipeline import find_label_errors
+
+matplotlib.use("Agg")  # a file, never a window
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
-from digits import samples as digits  # noqa: E402  (after the project's root is known)
-from digits.build import build  # noqa: E402
-from experiment.arguments import RelationSettings  # noqa: E402
-from experiment.pipeline import find_label_errors  # noqa: E402
-
-SETTINGS = RelationSettings(kernel="cos_p", temperature=4, threshold=0.03, hop=1, chunk=250,
-                            dtype="float32", device="auto")
+SETTINGS = arguments.RelationSettings(kernel="cos_p", temperature=4, threshold=0.03, hop=1,
+                                      chunk=250, dtype="float32", device="auto")
 SHOWN = ("loss", "relation", "loss (loo)", "relation (loo)", "loss (refit)", "neighbours", "auto")
 ABOUT = ("noise", "kind", "seed", "epoch", "n_wrong", "estimated_wrong", "right_suggestions",
          "weight", "seconds")
@@ -104,16 +105,20 @@ def _cell(row: dict) -> tuple:
     return float(row["noise"]), row["kind"] != "uniform", row["epoch"], row["seed"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def get_args_parser() -> arguments.Parser:
+    parser = arguments.Parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--noise", nargs="+", default=["0.04", "0.08", "0.2", "0.4"],
                         help="shares of wrong labels (default: 0.04 0.08 0.2 0.4)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
-    parser.add_argument("--epochs", type=int, nargs="+", default=[10, 20, 30, 40, 50, 60],
+    parser.add_argument("--seeds", type=arguments.integer_from_zero, nargs="+", default=[0, 1, 2],
+                        help="default: 0 1 2")
+    parser.add_argument("--epochs", type=arguments.positive_integer, nargs="+",
+                        default=[10, 20, 30, 40, 50, 60],
                         help="multiples of 10, as they are saved (default: 10 20 … 60)")
-    args = parser.parse_args()
+    return parser
+
+
+def main(args: Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for row in cells(args.out, args.noise, args.seeds, args.epochs):
@@ -133,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    arguments.launch(main, get_args_parser())

@@ -1,19 +1,19 @@
 """Leave-one-out probabilities: what they cost, and what a slow cross-validation would give instead.
 
     python benchmarks/leave_one_out.py --n 200000                # beside the relation scores
-    python benchmarks/leave_one_out.py --against digits_noise0.08_60 --cache_dir results
+    python benchmarks/leave_one_out.py --against digits_noise0.08_60
 
 The first prints seconds on simulated ImageNet-like data (--dim, --classes). The second compares, on
 an experiment of the digits, average precision and seconds of the loss on leave-one-out and on
 10-fold cross-validated probabilities of logistic regression, each with its own choice of penalty.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import torch
@@ -21,17 +21,13 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import cross_val_predict
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import simulate  # noqa: E402  (after the project's root is known)
-from digits import samples as digits  # noqa: E402
-from experiment import registry  # noqa: E402
-from relation import (  # noqa: E402
-    evaluate,
-    leave_one_out_probs,
-    relation_scores,
-    unit_rows,
-)
+from benchmarks import simulate
+from digits import samples as digits
+from experiment import arguments, registry
+from relation import evaluate, leave_one_out_probs, relation_scores, unit_rows
 
 FOLDS = 10
 
@@ -78,21 +74,22 @@ def _figures(probs: Tensor, labels: Tensor, is_noisy: Tensor, seconds: float) ->
             "seconds": round(seconds, 2)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=20_000, help="rows (default: %(default)s)")
-    parser.add_argument("--dim", type=int, default=1024, help="features (default: %(default)s)")
-    parser.add_argument("--classes", type=int, default=1000, help="classes (default: %(default)s)")
+def get_args_parser() -> arguments.Parser:
+    parser = arguments.Parser(__doc__)
+    simulate.add_size_options(parser, n=20_000)
     parser.add_argument("--no_relation", action="store_true", help="leave-one-out alone")
     parser.add_argument("--against", metavar="NAME", help="digits experiment to compare on")
-    parser.add_argument("--cache_dir", type=Path, default=Path("results"),
-                        help="folder of the experiments (default: %(default)s)")
-    args = parser.parse_args()
+    parser.add_argument("--cache_dir", type=Path, metavar="DIR",
+                        default=arguments.results_beside(Path(__file__).parent),
+                        help="folder of the experiments (default: results)")
+    return parser
+
+
+def main(args: Namespace) -> None:
     print(json.dumps(
         against_cross_validation(args.against, args.cache_dir) if args.against else
         at_size(args.n, dim=args.dim, classes=args.classes, relate=not args.no_relation)))
 
 
 if __name__ == "__main__":
-    main()
+    arguments.launch(main, get_args_parser())

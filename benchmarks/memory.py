@@ -7,19 +7,21 @@ process held before it started, and seconds. The inputs are memory-mapped and no
 Linux only, since it reads /proc/self/status.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from argparse import Namespace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import simulate  # noqa: E402  (after the project's root is known)
-from relation import detect_label_noise  # noqa: E402
+from benchmarks import simulate
+from experiment import arguments
+from relation import detect_label_noise
 
 
 def anonymous_mib() -> float:
@@ -65,15 +67,15 @@ def measure(n: int, *, dim: int, classes: int) -> dict[str, float]:
                 "seconds": round(time.perf_counter() - started, 1)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=50_000, help="rows (default: %(default)s)")
-    parser.add_argument("--dim", type=int, default=1024, help="features (default: %(default)s)")
-    parser.add_argument("--classes", type=int, default=1000, help="classes (default: %(default)s)")
-    args = parser.parse_args()
+def get_args_parser() -> arguments.Parser:
+    parser = arguments.Parser(__doc__)
+    simulate.add_size_options(parser, n=50_000)
+    return parser
+
+
+def main(args: Namespace) -> None:
     print(json.dumps(measure(args.n, dim=args.dim, classes=args.classes)))
 
 
 if __name__ == "__main__":
-    main()
+    arguments.launch(main, get_args_parser())

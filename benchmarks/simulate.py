@@ -8,13 +8,19 @@ with a look-alike and blurred, each to its own degree; probabilities are those o
 smoothed by 0.1. `--sharpness 2.2` gives a median top probability of about 0.9, 0.5 one of 0.2.
 """
 
-import argparse
+import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from experiment import arguments
 
 BLOCK = 20_000  # rows at a time
 LOOKALIKES = 10  # classes in a group
@@ -75,20 +81,29 @@ def read(folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
                  for name in ("features", "probs", "labels", "is_noisy"))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=50_000, help="rows (default: %(default)s)")
-    parser.add_argument("--dim", type=int, default=1024, help="features (default: %(default)s)")
-    parser.add_argument("--classes", type=int, default=1000, help="classes (default: %(default)s)")
-    parser.add_argument("--sharpness", type=float, default=2.2,
+def add_size_options(parser: ArgumentParser, *, n: int) -> None:
+    """How large the simulated data are; for every benchmark that is run on them."""
+    for name, size, what in (("--n", n, "rows"), ("--dim", 1024, "features"),
+                             ("--classes", 1000, "classes")):
+        parser.add_argument(name, type=arguments.positive_integer, default=size,
+                            help=f"{what} (default: %(default)s)")
+
+
+def get_args_parser() -> arguments.Parser:
+    parser = arguments.Parser(__doc__)
+    add_size_options(parser, n=50_000)
+    parser.add_argument("--sharpness", type=arguments.positive_number, default=2.2,
                         help="of the softmax (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--seed", type=arguments.integer_from_zero, default=0,
+                        help="default: %(default)s")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    args = parser.parse_args()
+    return parser
+
+
+def main(args: Namespace) -> None:
     write(args.out, args.n, dim=args.dim, classes=args.classes, sharpness=args.sharpness,
           seed=args.seed)
 
 
 if __name__ == "__main__":
-    main()
+    arguments.launch(main, get_args_parser())

@@ -3,11 +3,15 @@
     python benchmarks/speed.py                              # 50,000 rows, 1,000 classes
     python benchmarks/speed.py --n 200000 --sharpness 0.5
     python benchmarks/speed.py --n 67349 --dim 768 --classes 2        # the shape of SST-2
-    python benchmarks/speed.py --kernel cos
+    python benchmarks/speed.py --n 85000 --targets 1280000 --pow 1    # outliers
+    python benchmarks/speed.py --n 1240000 --refined --dense_rows 0   # ImageNet, memory-mapped
 
-The dense computation is the published one: 250 rows against all others, whole (250, N) arrays for
-products, mask, sign and power. It is timed on a sample of rows and scaled up, the engine is timed
-whole; the largest difference between the two on the sample is printed, too. Prints JSON.
+The dense computation is the published one: rows against all others, whole (rows, M) arrays for
+products, mask, sign and power; it is timed on a sample of rows and scaled up. The engine is timed
+whole, from memory-mapped files to scores. Prints JSON with the seconds of both and their ratio; the
+largest difference from float64 on sampled rows, relative to the largest score; the anonymous memory
+of the engine (Linux); and the limit: what the pairs with p . p above the threshold take at the rate
+of a large matrix product measured in the same run, and one read of the inputs.
 """
 
 import argparse
@@ -17,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -24,61 +29,149 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from benchmarks import simulate  # noqa: E402  (after the project's root is known)
-from relation import relation_scores, unit_rows  # noqa: E402
+from benchmarks.memory import Peak  # noqa: E402
+from relation import detect_label_noise, relation_scores, unit_rows  # noqa: E402
 
-CHUNK = 250  # rows, as published
-SAMPLE_CHUNKS = 4  # after one that warms up
+THRESHOLD = 0.03
+CHECKED_ROWS = 200  # compared with float64
+LIMIT_ROWS = 2000  # that tell how many pairs exceed the threshold
+STEP = 20_000  # target rows at a time where it must not count
+PRODUCT = 2048  # edge of the square matrices whose product gives the rate
 
 
-def naive_rows(rows: Tensor, features: Tensor, probs: Tensor, labels: Tensor, *, kernel: str,
-               temperature: float, threshold: float) -> Tensor:
-    """Scores of the chosen rows, a whole (rows, N) array for each step."""
-    k = (features[rows] @ features.T).clamp(min=0)
+def naive_rows(rows: Tensor, source: list[Tensor], target: list[Tensor | None], *, kernel: str,
+               temperature: float) -> Tensor:
+    """Scores of the chosen source rows, a whole (rows, M) array for each step; unit features."""
+    features, probs, labels = (values[rows] for values in source)
+    k = (features @ target[0].T).clamp(min=0)
     if kernel == "cos_p":
-        k = k * (probs[rows] @ probs.T)
-    r = torch.where(labels[rows, None] == labels[None, :], k, -k)
-    r = r * (r.abs() > threshold)
+        k = k * (probs @ target[1].T)
+    r = k if target[2] is None else torch.where(labels[:, None] == target[2][None, :], k, -k)
+    r = r * (r.abs() > THRESHOLD)
     return (r.sign() * r.abs() ** temperature).sum(1)
 
 
-def compare(features: Tensor, probs: Tensor, labels: Tensor, *, kernel: str,
-            temperature: float = 4, threshold: float = 0.03) -> dict[str, float]:
-    """Seconds of both, their ratio, and the largest difference relative to the largest score."""
-    how = dict(kernel=kernel, temperature=temperature, threshold=threshold)
-    unit = unit_rows(features)
-    sample = torch.randperm(len(unit), generator=torch.Generator().manual_seed(0))
-    sample = sample[:CHUNK * (SAMPLE_CHUNKS + 1)].split(CHUNK)
-    naive_rows(sample[0], unit, probs, labels, **how)
-    started = time.perf_counter()
-    expected = torch.cat([naive_rows(rows, unit, probs, labels, **how) for rows in sample[1:]])
-    rows = torch.cat(sample[1:])
-    dense = (time.perf_counter() - started) * len(unit) / len(rows)
-    started = time.perf_counter()
-    scores = relation_scores(features, probs, labels, **how)
-    engine = time.perf_counter() - started
-    return {"dense_seconds_scaled_up": round(dense, 1), "engine_seconds": round(engine, 2),
-            "ratio": round(dense / engine, 1),
-            "largest_difference": float((scores[rows] - expected).abs().max() / scores.abs().max())}
+def compare(source: list[Tensor], target: list[Tensor] | None, *, kernel: str = "cos_p",
+            temperature: float = 4, dense_rows: int = 250, refined: bool = False
+            ) -> dict[str, Any]:
+    """Time both, check the engine, and find the limit; target None: the set against itself."""
+    n = len(source[0])
+    other = {} if target is None else {"target_features": target[0], "target_probs": target[1]}
+    inputs = [*source[:2], source[2] if target is None else None]
+    how = dict(kernel=kernel, temperature=temperature)
+    rows = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    found = {"dense_seconds_scaled_up": None, "ratio": None}
+    if dense_rows:
+        against = source if target is None else [*target[:2], None]
+        dense = [unit_rows(source[0]), *source[1:]], [unit_rows(against[0]), *against[1:]]
+        naive_rows(rows[:dense_rows], *dense, **how)  # warms up
+        started = time.perf_counter()
+        naive_rows(rows[dense_rows:2 * dense_rows], *dense, **how)
+        found["dense_seconds_scaled_up"] = (time.perf_counter() - started) * n / dense_rows
+        del dense
+    with Peak() as peak:
+        started = time.perf_counter()
+        scores = detect_label_noise(*inputs, **how).reliability if refined else \
+            relation_scores(*inputs, **other, **how)
+        found["engine_seconds"] = time.perf_counter() - started
+    if dense_rows:
+        found["ratio"] = found["dense_seconds_scaled_up"] / found["engine_seconds"]
+    found["anonymous_mib"] = round(peak.mib)
+    if not refined:
+        found["largest_difference"] = _difference(scores, rows[:CHECKED_ROWS], inputs,
+                                                  inputs if target is None else [*target[:2], None],
+                                                  **how)
+    if kernel == "cos_p":
+        found["limit_seconds"] = _limit(source, target, rows[:LIMIT_ROWS])
+        found["times_limit"] = found["engine_seconds"] / found["limit_seconds"]
+    return found
 
 
-def main() -> None:
+def _difference(scores: Tensor, rows: Tensor, source: list[Tensor | None],
+                target: list[Tensor | None], *, kernel: str, temperature: float) -> float:
+    """Largest difference from float64 beyond what edges within rounding of the threshold may make,
+    relative to the largest score."""
+    expected, slack = torch.zeros(2, len(rows), dtype=torch.float64)
+    features = torch.nn.functional.normalize(source[0][rows].double())
+    for start in range(0, len(target[0]), STEP):
+        block = [None if values is None else values[start:start + STEP] for values in target]
+        r = (features @ torch.nn.functional.normalize(block[0].double()).T).clamp(min=0)
+        if kernel == "cos_p":
+            r *= source[1][rows].double() @ block[1].double().T
+        slack += ((r - THRESHOLD).abs() < 1e-6).sum(1) * THRESHOLD**temperature
+        edges = torch.where(r > THRESHOLD, r**temperature, 0)
+        if block[2] is not None:
+            edges = torch.where(source[2][rows, None] == block[2], edges, -edges)
+        expected += edges.sum(1)
+    off = ((scores[rows].double() - expected).abs() - slack).clamp(min=0)
+    return float(off.max() / scores.abs().max())
+
+
+def _limit(source: list[Tensor], target: list[Tensor] | None, rows: Tensor) -> float:
+    """Seconds for the products of the pairs above the threshold, and one read of the inputs."""
+    against = source if target is None else target
+    above = 0
+    for start in range(0, len(against[1]), STEP):
+        above += int((source[1][rows] @ against[1][start:start + STEP].T > THRESHOLD).sum())
+    pairs = above / len(rows) * len(source[0]) / (2 if target is None else 1)
+    a, b = torch.randn(2, PRODUCT, PRODUCT)
+    a @ b
+    started = time.perf_counter()
+    for _ in range(10):
+        a @ b
+    rate = 10 * 2 * PRODUCT**3 / (time.perf_counter() - started)
+    started = time.perf_counter()
+    for values in {id(values): values for values in [*source[:2], *against[:2]]}.values():
+        values.sum()
+    read = time.perf_counter() - started
+    return pairs * 2 * (source[0].shape[1] + source[1].shape[1]) / rate + read
+
+
+def simulated(folder: Path, n: int, **how: Any) -> list[Tensor]:
+    """Features, probs and labels, memory-mapped; made in a process of its own if not there yet,
+    since memory that it frees would be used again here and hide the peak."""
+    name = "_".join([str(n), *(f"{key}{value}" for key, value in how.items())])
+    if not (folder / name).is_dir():
+        options = [text for key, value in how.items() for text in (f"--{key}", str(value))]
+        subprocess.run([sys.executable, simulate.__file__, "--out", str(folder / f"{name}.part"),
+                        "--n", str(n), *options], check=True)
+        (folder / f"{name}.part").rename(folder / name)
+    return list(simulate.read(folder / name)[:3])
+
+
+def get_args_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=50_000, help="rows (default: %(default)s)")
+    parser.add_argument("--targets", type=int,
+                        help="rows of a training set that outliers are looked for against "
+                             "(default: the set against itself, with labels)")
     parser.add_argument("--dim", type=int, default=1024, help="features (default: %(default)s)")
     parser.add_argument("--classes", type=int, default=1000, help="classes (default: %(default)s)")
     parser.add_argument("--sharpness", type=float, default=2.2,
                         help="of the softmax (default: %(default)s)")
     parser.add_argument("--kernel", choices=("cos_p", "cos"), default="cos_p")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, simulate.__file__, "--out", folder, "--n", str(args.n),
-                        "--dim", str(args.dim), "--classes", str(args.classes),
-                        "--sharpness", str(args.sharpness)], check=True)
-        features, probs, labels, _ = simulate.read(Path(folder))
-        figures = compare(features, probs, labels, kernel=args.kernel)
-    print(json.dumps({**vars(args), "threads": torch.get_num_threads(), **figures}))
+    parser.add_argument("--pow", type=float, default=4, help="default: %(default)s")
+    parser.add_argument("--refined", action="store_true",
+                        help="with the refinement of label errors, which is not checked here")
+    parser.add_argument("--dense_rows", type=int, default=250,
+                        help="rows that the dense computation is timed on, 0 for none "
+                             "(default: %(default)s)")
+    parser.add_argument("--data", type=Path, help="folder that keeps the simulated files")
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, how = args.data or Path(temporary), dict(
+            dim=args.dim, classes=args.classes, sharpness=args.sharpness)
+        source = simulated(folder, args.n, **how, seed=0 if args.targets is None else 1)
+        target = None if args.targets is None else simulated(folder, args.targets, **how, seed=0)
+        figures = compare(source, target, kernel=args.kernel, temperature=args.pow,
+                          dense_rows=args.dense_rows, refined=args.refined)
+    settings = {key: value for key, value in vars(args).items() if key != "data"}
+    print(json.dumps({**settings, "threads": torch.get_num_threads(), **figures}))
 
 
 if __name__ == "__main__":
-    main()
+    main(get_args_parser().parse_args())

@@ -3,13 +3,15 @@
 There is nothing to extract here: `extraction` is taken as every domain's loader takes it.
 """
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from digits.data import parse
-from experiment import store
+from digits.data import parse, parts
+from experiment import media, store
 from experiment.errors import InputError
 from experiment.extraction import Extraction
 from experiment.samples import Samples, probs_of
@@ -36,7 +38,8 @@ def load_ood(folder: Path, epoch: int, extraction: Extraction | None = None
         probs=torch.cat([val.probs, probs_of(logits)]), logits=torch.cat([val.logits, logits]),
         is_ood=torch.arange(len(val) + len(unseen)) >= len(val),
         group=["id"] * len(val) + ["digits 8, 9"] * len(unseen),
-        weight=train.weight, bias=train.bias)
+        weight=train.weight, bias=train.bias, held_out=True,
+        media=_pictures(folder, "val", "ood"))
     return train, test
 
 
@@ -50,7 +53,22 @@ def _labelled(folder: Path, epoch: int, part: str, target_file: str) -> Samples:
     is_noisy[targets["idx_chg"]] = True
     return Samples(source=str(folder), features=features, probs=probs_of(logits), logits=logits,
                    labels=targets["targets"], is_noisy=is_noisy, weight=weight, bias=bias,
-                   class_names=[str(digit) for digit in range(len(bias))])
+                   class_names=[str(digit) for digit in range(len(bias))],
+                   held_out=part == "val", media=_pictures(folder, part))
+
+
+def _pictures(folder: Path, *names: str) -> Callable[[int], media.Media]:
+    """Row number, over the parts one after the other -> the digit, dark on white."""
+    @functools.cache
+    def images() -> Tensor:
+        found = parts(parse(folder.name))
+        return torch.cat([found[name].images for name in names])
+
+    def show(row: int) -> media.Media:
+        from PIL import Image  # only a report needs it
+
+        return media.image(Image.fromarray((255 * (1 - images()[row, 0])).byte().numpy()))
+    return show
 
 
 def _features(folder: Path, epoch: int, part: str) -> Tensor:

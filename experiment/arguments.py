@@ -106,7 +106,7 @@ class RelationSettings:
 
 
 def relation_settings(args: argparse.Namespace) -> RelationSettings:
-    resnet = getattr(args, "name", "").startswith("resnet")
+    resnet = (getattr(args, "name", None) or "").startswith("resnet")
     return RelationSettings(
         kernel=args.kernel, temperature=args.pow, threshold=args.thres, hop=args.hop,
         chunk=min(args.chunk, RESNET_CHUNK) if resnet else args.chunk, dtype=args.dtype,
@@ -120,20 +120,34 @@ def extraction_settings(args: argparse.Namespace) -> Extraction:
     return Extraction(**{f.name: given[f.name] for f in fields(Extraction) if f.name in given})
 
 
-def add_experiment_options(parser: argparse.ArgumentParser, *, name: str) -> None:
-    """Which data: an experiment by name, or a feature file."""
+def add_experiment_options(parser: argparse.ArgumentParser, *, name: str, images: bool = False,
+                           file_per_epoch: bool = False) -> None:
+    """Which data: an experiment by name, a feature file (or one for each epoch), or `images`.
+
+    With `images`, -n may also be a network's name, and is None where it is not given.
+    """
     group = parser.add_argument_group("data")
-    group.add_argument("-n", "--name", default=name, metavar="NAME",
-                       help="experiment; of mae_* and digits_* the part after the last _ is the "
-                            "epoch (default: %(default)s)")
+    network = (" With images: the network, a name of timm or a folder that timm or Hugging Face's "
+               "transformers wrote (default: resnet50)") if images else ""
+    group.add_argument("-n", "--name", default=None if images else name, metavar="NAME",
+                       help=f"experiment; of mae_* and digits_* the part after the last _ is the "
+                            f"epoch (default: {name}).{network}")
     group.add_argument("-d", "--dataset", choices=("imagenet", "digits"), default="imagenet",
                        help="where the data come from; digits_* names imply digits "
                             "(default: %(default)s)")
     group.add_argument("-e", "--epoch", type=integer_from_zero, metavar="E",
                        help="epoch of the features (default: from the name)")
     group.add_argument("--features", type=Path, metavar="FILE",
+                       nargs="+" if file_per_epoch else None,
                        help="your own data instead: .npz, .pt or .safetensors with features, "
-                            "logits or probs, and labels")
+                            "logits or probs, and labels"
+                            + "; one file for each epoch, in order" * file_per_epoch)
+    if images:
+        group.add_argument("--image_dir", type=Path, metavar="DIR",
+                           help="your own images instead: a folder with a folder for each class")
+        group.add_argument("--image_csv", type=Path, metavar="FILE",
+                           help="your own images instead: a table with the columns path (relative "
+                                "to it) and label")
 
 
 def add_extraction_options(parser: argparse.ArgumentParser, *, train: bool = False,
@@ -174,16 +188,18 @@ def add_extraction_options(parser: argparse.ArgumentParser, *, train: bool = Fal
                        help="batches between two updates of the progress (default: %(default)s)")
 
 
-def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float, chunk: int,
-                         hop_keeps: str = "row") -> None:
-    """How the relation is computed; `hop_keeps` says what --hop thins out."""
-    group = parser.add_argument_group("relation")
-    group.add_argument("--kernel", choices=("cos_p", "cos"), default="cos_p",
-                       help="cosine of features times inner product of probabilities (cos_p), or "
-                            "cosine alone (default: %(default)s)")
+def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float | list[float],
+                         chunk: int, hop_keeps: str = "row", grid: bool = False) -> None:
+    """How the relation is computed; `hop_keeps` says what --hop thins out.
+
+    With `grid` kernel, temperature and dtype are lists.
+    """
+    group = parser.add_argument_group("relation, each of a grid" if grid else "relation")
+    several = {"nargs": "+"} if grid else {}
+    add_kernel_option(group, grid=grid)
     group.add_argument("--pow", type=positive_number, default=temperature, metavar="T",
                        help="power of the relation, the paper's temperature t "
-                            "(default: %(default)s)")
+                            "(default: %(default)s)", **several)
     group.add_argument("--thres", type=number_from_zero, default=0.03, metavar="R",
                        help="relations of at most this size are dropped (default: %(default)s)")
     group.add_argument("--hop", type=positive_integer, default=1, metavar="H",
@@ -191,9 +207,10 @@ def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float,
     group.add_argument("--chunk", type=positive_integer, default=chunk, metavar="ROWS",
                        help="rows compared at a time; changes memory and speed, not the result; "
                             "at most 100 for resnet* (default: %(default)s)")
-    group.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32",
+    group.add_argument("--dtype", choices=("float32", "float16", "bfloat16"),
+                       default=["float32"] if grid else "float32",
                        help="storage of features and probabilities; sums are wider "
-                            "(default: %(default)s)")
+                            "(default: %(default)s)", **several)
     group.add_argument("--engine", choices=("auto", "dense"), default="auto",
                        help="auto skips pairs that cannot count, dense compares every pair; the "
                             "same scores (default: %(default)s)")
@@ -202,15 +219,17 @@ def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float,
                        help="where to compute (default: %(default)s, a GPU if there is one)")
 
 
+def add_kernel_option(group: argparse._ArgumentGroup, *, grid: bool = False) -> None:
+    group.add_argument("--kernel", choices=("cos_p", "cos"), nargs="+" if grid else None,
+                       default=["cos_p", "cos"] if grid else "cos_p",
+                       help="cosine of features times inner product of probabilities (cos_p), or "
+                            "cosine alone (default: %(default)s)")
+
+
 def add_label_options(parser: argparse.ArgumentParser) -> None:
     """How the noisy set is estimated and left out."""
     group = parser.add_argument_group("label errors")
-    group.add_argument("--reg", type=number_from_zero, default=0.05, metavar="L",
-                       help="rows with s / max|s| below -L are taken as noisy in the refinement, "
-                            "the paper's lambda (default: %(default)s)")
-    group.add_argument("--n_iter", type=positive_integer, default=2, metavar="K",
-                       help="how often s is computed: 1 = no refinement, 2 = as published "
-                            "(default: %(default)s)")
+    add_refinement_options(group)
     group.add_argument("--graph", default="auto", metavar="auto|off|FILE",
                        help="scores before refinement: auto = those kept by an earlier run on the "
                             "same data and settings, off = computed anew and not kept, FILE = a "
@@ -225,13 +244,24 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
                             "in; the table has both (default: %(default)s)")
 
 
+def add_refinement_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--reg", type=number_from_zero, default=0.05, metavar="L",
+                       help="rows with s / max|s| below -L are taken as noisy in the refinement, "
+                            "the paper's lambda (default: %(default)s)")
+    group.add_argument("--n_iter", type=positive_integer, default=2, metavar="K",
+                       help="how often s is computed: 1 = no refinement, 2 = as published "
+                            "(default: %(default)s)")
+
+
 def add_epochs_option(parser: argparse.ArgumentParser) -> None:
     """Further checkpoints of the same training."""
     group = parser.add_argument_group("several epochs")
     group.add_argument("--epochs", type=positive_integer, nargs="+", metavar="E",
                        help="epochs whose features auto is averaged over, for a training whose "
                             "last features have memorised the wrong labels (default: none but "
-                            "the epoch of the name)")
+                            "the epoch of the name); also those of the relation maps in "
+                            "report.html (default: all in the folder up to that of the name, for "
+                            "up to 100,000 rows)")
 
 
 def add_ood_options(parser: argparse.ArgumentParser) -> None:
@@ -240,25 +270,50 @@ def add_ood_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--test_features", type=Path, metavar="FILE",
                        help="the test rows of your own data, beside --features: the same keys, "
                             "and is_ood and group where known")
+    group.add_argument("--test_dir", type=Path, metavar="DIR",
+                       help="the test images of your own data, beside --image_dir or --image_csv: "
+                            "any folder of images")
     group.add_argument("--baselines", nargs="*", choices=OOD_BASELINES + OOD_EXTRAS,
                        default=OOD_BASELINES, metavar="NAME",
                        help=f"scores to compare with, of {', '.join(OOD_BASELINES)} (the default) "
                             f"and, where pytorch-ood is installed, {', '.join(OOD_EXTRAS)}")
 
 
-def results_beside(script: str) -> Path:
+def one_of(args: argparse.Namespace, *options: str) -> str | None:
+    """Which of these options is given, None if none is. InputError for more than one."""
+    given = [option for option in options if getattr(args, option) is not None]
+    if len(given) > 1:
+        raise InputError(f"--{given[0]} and --{given[1]}: two sources of data; leave one out")
+    return given[0] if given else None
+
+
+def folder_name_of(source: Path) -> str:
+    """What the folder of results is called for the user's data: as the data, without an ending.
+
+    Never a name that leaves the folder of the experiments, as that of "...npz" would.
+    """
+    source = source.resolve()
+    return (source.name if source.is_dir() else source.stem).lstrip(".") or "data"
+
+
+def results_beside(script: str | Path) -> Path:
     """The folder results/ beside a script, relative to the current folder where it lies below."""
     folder = Path(script).resolve().parent / "results"
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
-def add_result_options(parser: argparse.ArgumentParser, *, cache_dir: Path) -> None:
-    """Where files are found and written, and how much is said."""
+def add_result_options(parser: argparse.ArgumentParser, *, cache_dir: Path,
+                       page: bool = True) -> None:
+    """Where files are found and written, how much is said, and how much a `page` shows."""
     group = parser.add_argument_group("files and output")
     group.add_argument("--cache_dir", type=Path, default=cache_dir, metavar="DIR",
                        help="folder of the experiments (default: results beside the script)")
     group.add_argument("--output", type=Path, metavar="DIR",
                        help="folder of the report (default: report/ in the experiment's folder)")
+    if page:
+        group.add_argument("--show", type=integer_from_zero, metavar="K",
+                           help="suspects with media and evidence in report.html (default: 200, "
+                                "or 50 sounds, fewer where the file would grow beyond 30 MB)")
     group.add_argument("--verbose", type=truth, nargs="?", const=True, default=True,
                        metavar="BOOL", help="progress and details (default: %(default)s)")
 

@@ -61,11 +61,6 @@ def read(path: Path, *, labelled: bool, ignore: Collection[str] = ()) -> Samples
     return Samples(source=str(path), own_data=True, **values)
 
 
-def folder_of(path: Path, cache_dir: Path) -> Path:
-    """Where results on the file go: the folder of its name, in cache_dir whatever the name is."""
-    return cache_dir / (path.stem.lstrip(".") or "features")
-
-
 def _read_pt(path: Path) -> dict[str, Any]:
     content = store.load(path)
     if not isinstance(content, dict):

@@ -44,7 +44,8 @@ def find_ood(train: Samples, test: Samples, settings: RelationSettings, *,
     for fingerprint in fingerprints:
         processes.check_same(fingerprint)
     clock.lap("fingerprint")
-    target_features, target_probs, odd_train = on_device(train.every(settings.hop), settings)
+    target = train.every(settings.hop)
+    target_features, target_probs, odd_train = on_device(target, settings)
     features, probs, odd_test = on_device(test, settings)
     k, few = _neighbours(len(target_features), settings.hop)
     inputs = Inputs(train, test, features, target_features, k, settings.chunk, progress)
@@ -68,7 +69,11 @@ def find_ood(train: Samples, test: Samples, settings: RelationSettings, *,
         test, score, columns, None if test.is_ood is None else "is_ood", metrics, fingerprints[1],
         clock.laps, notes, further={
             "id_thresholds": id_thresholds({**columns, "relation": score}, test.is_ood),
-            "train": {"source": train.source, "n": len(train), "fingerprint": fingerprints[0]}})
+            "train": {"source": train.source, "n": len(train), "fingerprint": fingerprints[0]},
+            **({"left_out": {name: [row._asdict() for row in samples.left_out]
+                             for name, samples in (("train", train), ("test", test))}}
+               if test.own_data else {})},
+        kernel=settings.kernel, train=target)
 
 
 def check_pair(train: Samples, test: Samples) -> None:

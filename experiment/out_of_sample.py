@@ -5,6 +5,7 @@ labels are wrong.
 """
 
 import importlib.util
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ class OutOfSample:
     columns: dict[str, Tensor]  # printed name -> scores, without `auto`
     auto: Tensor
     suggested_labels: Tensor
+    voted_labels: Tensor  # of the neighbours
     statement: list[str]  # lines for the screen
     facts: dict[str, Any]  # the same in numbers, for metrics.json
 
@@ -40,7 +42,7 @@ def describe(kept: Samples, found: relation.Auto, on_loo: dict[str, Tensor],
     and estimates how many are wrong.
     """
     auto, first = found.scores, found
-    statement = _regime(found.regime)
+    statement = _regime(found.regime, kept.out_of_sample)
     facts: dict[str, Any] = {"regime": found.regime._asdict()}
     if others:
         weights = {name: _evidence(other) for name, other in others.items()}
@@ -62,7 +64,7 @@ def describe(kept: Samples, found: relation.Auto, on_loo: dict[str, Tensor],
     issues = _cleanlab(found.probs, kept.labels)
     if issues is not None:
         columns["cleanlab (loo)"] = issues
-    return OutOfSample(columns, auto, first.suggested_labels, statement, facts)
+    return OutOfSample(columns, auto, first.suggested_labels, first.voted_labels, statement, facts)
 
 
 def loo_name(name: str) -> str:
@@ -75,11 +77,18 @@ def _evidence(found: relation.Auto) -> float:
     return max(0.0, beyond_chance) * found.n_suspects
 
 
-def _regime(regime: relation.Regime) -> list[str]:
-    """Plain words for the shares, and for the weight of the model's own loss in `auto`."""
-    shares = (f"the model reproduces {_percent(regime.model)} of the given labels, leave-one-out "
+def _regime(regime: relation.Regime, out_of_sample: str) -> list[str]:
+    """Plain words for the shares, and for the weight of the model's own loss in `auto`.
+
+    `out_of_sample`: how the model's probabilities come about where they had no look at the row's
+    own label, empty where they may have.
+    """
+    model = "cross-validation" if out_of_sample else "the model"
+    shares = (f"{model} reproduces {_percent(regime.model)} of the given labels, leave-one-out "
               f"{_percent(regime.leave_one_out)}, nearest neighbours {_percent(regime.neighbours)}")
-    if regime.weight >= 0.5:
+    if out_of_sample:
+        verdict = "no row's own label had a say in any of the three"
+    elif regime.weight >= 0.5:
         verdict = "it has not memorised the wrong ones: its own probabilities count here"
     elif regime.accepted_too < regime.rejected_too:
         verdict = "it is trained too little for its own probabilities to count"
@@ -87,11 +96,15 @@ def _regime(regime: relation.Regime) -> list[str]:
         verdict = "it has memorised some: its own probabilities count little here"
     else:
         verdict = "it has memorised: its own probabilities cannot be trusted here"
-    lines = [f"{shares}:\n{verdict} (weight of its loss in auto: {regime.weight:.2f})"]
+    weighed = f"weight of {'its' if not out_of_sample else 'the first'} loss in auto"
+    lines = [f"{shares}:\n{verdict} ({weighed}: {regime.weight:.2f})"]
     # Features that carry the labels they were trained on fool the linear fit long before they
     # fool the neighbours.
     fooled = regime.weight < 0.5 and 1 - regime.leave_one_out < (1 - regime.neighbours) / 2
-    if fooled or regime.leave_one_out >= NOTHING_LEFT:
+    if out_of_sample and regime.leave_one_out >= NOTHING_LEFT:
+        lines.append("leave-one-out finds little to reject: few labels are wrong, unless the "
+                     "features were trained on them")
+    elif not out_of_sample and (fooled or regime.leave_one_out >= NOTHING_LEFT):
         lines.append("leave-one-out finds little to reject: either few labels are wrong, or the "
                      "features have memorised too and an earlier epoch would tell more")
     return lines
@@ -116,6 +129,8 @@ def _cleanlab(probs: Tensor, labels: Tensor) -> Tensor | None:
     if len(present) < 2:
         return None
     wide, given = wide[:, present], torch.searchsorted(present, labels.contiguous())
-    found = find_label_issues(given.numpy(), wide.numpy(), n_jobs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of small classes, which the report names
+        found = find_label_issues(given.numpy(), wide.numpy(), n_jobs=1)
     own = wide.gather(1, given[:, None])[:, 0]
     return 1 - own + torch.from_numpy(found).double()

@@ -17,8 +17,10 @@ from experiment.device import find_device
 from experiment.errors import InputError
 from experiment.graph import Graph
 from experiment.partial import PartialSums
+from experiment.relation_maps import Maps
 from experiment.samples import BLOCK, Samples
 
+NAME_LENGTH = 80  # characters of a row's name in a note
 AUTO_ROWS = 100_000  # up to which the out-of-sample scores are computed unasked: minutes
 
 
@@ -37,11 +39,33 @@ class Result:
     further: dict[str, Any] = field(default_factory=dict)  # more entries of metrics.json
     beyond: out_of_sample.OutOfSample | None = None  # label errors only
     relation_name: str = "relation"  # what relation_score is called in the table
+    noise_threshold: float | None = None  # of relation_score, above which a label counts as wrong
+    kernel: str = "cos_p"
+    train: Samples | None = None  # what the rows were related to; None: to each other
+    maps: Maps | None = None  # of the most suspect rows, where several epochs are known
 
     @property
     def words(self) -> tuple[str, str]:
         """What to call a negative and a positive row; outliers are looked for without labels."""
         return ("ID", "OOD") if self.samples.labels is None else ("clean", "wrong")
+
+    @property
+    def listed_by(self) -> tuple[str, Tensor]:
+        """Name and scores (N,) by which suspects are listed: of the user's own data `auto`."""
+        if self.samples.own_data and self.beyond is not None:
+            return "auto", self.beyond.auto
+        return self.relation_name, self.relation_score
+
+    def most_suspect(self, count: int) -> Tensor:
+        """The first rows in the order of the listed score; equal ones in the order of the rows."""
+        return (-self.listed_by[1]).argsort(stable=True)[:count]
+
+    @property
+    def all_scores(self) -> dict[str, Tensor]:
+        """Printed name -> scores (N,), as the metrics are of."""
+        scores = {**self.columns, self.relation_name: self.relation_score}
+        return scores if self.beyond is None else \
+            {**scores, **self.beyond.columns, "auto": self.beyond.auto}
 
 
 def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_threshold: float,
@@ -61,13 +85,14 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     clock.lap("fingerprint")
     baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels)
     kept = samples.every(settings.hop)
-    columns = {name: scores[kept.index] for name, scores in baselines.items()
+    columns = {name: scores[::settings.hop] for name, scores in baselines.items()
                if scores.isfinite().all()}
     clock.lap("baselines")
 
     features, probs, notes = on_device(kept, settings)
     notes += [f"{name} is left out: it overflows on these features"
               for name in baselines if name not in columns]
+    notes += _lonely(kept)
     labels = kept.labels.to(features.device)
     related = partial(_relation_columns, features, labels=labels, settings=settings,
                       noise_threshold=noise_threshold, n_iter=n_iter, progress=progress)
@@ -88,7 +113,8 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
         metrics, why_not = evaluate_all(columns, kept.is_noisy, "noisy")
         return Result(kept, columns.pop("relation"), columns,
                       None if kept.is_noisy is None else "is_noisy", metrics, fingerprint,
-                      clock.laps, [*samples.notes, *notes, *why_not])
+                      clock.laps, [*samples.notes, *notes, *why_not], _provenance(samples),
+                      kernel=settings.kernel, noise_threshold=noise_threshold)
     found = relation.auto_scores(features, probs, labels, progress=progress)
     others = {name: _auto(other, samples, settings, progress=progress)
               for name, other in (epochs or {}).items()}
@@ -106,8 +132,18 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     clock.lap("metrics")
     result = Result(kept, columns.pop("relation"), columns,
                     None if kept.is_noisy is None else "is_noisy", metrics, fingerprint,
-                    clock.laps, [*samples.notes, *notes, *why_not], beyond.facts, beyond)
+                    clock.laps, [*samples.notes, *notes, *why_not],
+                    _provenance(samples) | beyond.facts, beyond, kernel=settings.kernel,
+                    noise_threshold=noise_threshold)
     return result if settings.probs == "model" else _by_leave_one_out(result, loo)
+
+
+def _provenance(samples: Samples) -> dict[str, Any]:
+    """Of the user's data: where probabilities come from, and which rows were left out."""
+    if not samples.own_data:
+        return {}
+    return {"probabilities": samples.out_of_sample or "the model's own",
+            "left_out": [row._asdict() for row in samples.left_out]}
 
 
 def wants_auto(settings: RelationSettings, n: int) -> bool:
@@ -133,6 +169,20 @@ def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: Relation
     if sums is not None:
         sums.remove()
     return initial, [problem] if problem else []
+
+
+def _lonely(kept: Samples) -> list[str]:
+    """A note on classes with one row: nothing else of their class can speak for it."""
+    counts = torch.bincount(kept.labels, minlength=kept.probs.shape[1])
+    alone = (counts == 1).nonzero()[:, 0].tolist()
+    named = []
+    for label in alone[:5]:
+        row = int((kept.labels == label).nonzero()[0])
+        name = "" if kept.ids is None else f", {kept.ids[row][:NAME_LENGTH]}"
+        named.append(f"{kept.class_name(label)} (row {int(kept.index[row])}{name})")
+    more = ", …" if len(alone) > 5 else ""
+    return [f"{len(alone)} of {len(counts)} classes have a single row, which nothing of its class "
+            f"can support, so that it ranks as suspect: {', '.join(named)}{more}"] if alone else []
 
 
 def _how(settings: RelationSettings, progress: bool) -> dict[str, Any]:

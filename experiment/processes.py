@@ -80,6 +80,21 @@ def first_alone() -> Iterator[None]:
         _meet()
 
 
+@contextlib.contextmanager
+def by_itself() -> Iterator[None]:
+    """While the block runs this process computes all that it asks for, and waits for no other.
+
+    For what the first process does after the others have ended, as the report's evidence.
+    """
+    if count() == 1:
+        yield
+        return
+    from relation.parallel import by_itself
+
+    with by_itself():
+        yield
+
+
 def check_same(fingerprint: str) -> None:
     """Raise InputError unless all processes have read data of this hexadecimal fingerprint."""
     if count() == 1:

@@ -74,6 +74,13 @@ class Experiment:
     folder: Path
     epoch: int | None  # None: files carry no epoch
 
+    def saved_epochs(self) -> list[int]:
+        """The epochs up to its own whose training features lie in the folder, ascending."""
+        names = (path.stem.removeprefix("feat_train_")
+                 for path in (self.folder / "features").glob("feat_train_*.pt"))
+        saved = sorted(int(name) for name in names if name.isdecimal())
+        return [] if self.epoch is None else [epoch for epoch in saved if epoch <= self.epoch]
+
 
 def find(name: str, dataset: str, cache_dir: Path, epoch: int | None = None) -> Experiment:
     """Domain, folder and epoch of an experiment of the root's scripts.

@@ -10,18 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from experiment import pictures, store
+from experiment import export, pictures, store
 from experiment.escaping import cell, printable
+from experiment.page import html
 from experiment.pipeline import Result
 
 LISTED = 20  # suspects shown on screen
 LIBRARIES = ("torch", "numpy", "scikit-learn")
+FILES = "scores.csv, suspects.csv, metrics.json, scores.png, report.html"
 
 
-def write(result: Result, folder: Path, settings: dict[str, Any]) -> None:
-    """scores.csv, metrics.json and scores.png under `folder`."""
+def write(result: Result, folder: Path, settings: dict[str, Any], *, show: int | None = None
+          ) -> None:
+    """scores.csv, metrics.json, scores.png, report.html and the export under `folder`.
+
+    `show`: suspects that the page shows with media and evidence; None: a handy number.
+    """
     with store.replacing(folder / "scores.csv") as temporary, \
             open(temporary, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -29,8 +34,7 @@ def write(result: Result, folder: Path, settings: dict[str, Any]) -> None:
         table.writerows(_rows(columns.values()))
     store.save_json({
         "rows": result.metrics,
-        "settings": {key: str(value) if isinstance(value, Path) else value
-                     for key, value in settings.items()},
+        "settings": settings,
         "versions": {"python": platform.python_version(),
                      **{name: importlib.metadata.version(name) for name in LIBRARIES}},
         "data": {"source": result.samples.source, "n": len(result.samples),
@@ -41,6 +45,8 @@ def write(result: Result, folder: Path, settings: dict[str, Any]) -> None:
         "peak_memory_mib": peak_memory_mib(),
     }, folder / "metrics.json")
     pictures.draw_scores(result, folder / "scores.png")
+    export.write(result, folder)
+    html.write(result, folder / "report.html", settings=settings, show=show)
 
 
 def show(result: Result, folder: Path, *, verbose: bool) -> None:
@@ -62,7 +68,7 @@ def show(result: Result, folder: Path, *, verbose: bool) -> None:
     if verbose:
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
         print(f"\n{seconds}; peak memory {peak_memory_mib():,} MiB")
-    print(f"\nwritten to {printable(str(folder))}: scores.csv, metrics.json, scores.png")
+    print(f"\nwritten to {printable(str(folder))}: {FILES}")
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:
@@ -133,27 +139,18 @@ def _print_metrics(rows: list[dict], negative: str, positive: str) -> None:
 
 
 def _print_suspects(result: Result) -> None:
-    samples, score, guesses = result.samples, result.relation_score, "predicted"
-    by_auto = samples.own_data and result.beyond is not None
-    by = f"{result.relation_name} (rank in scores.csv)"
-    if by_auto:
-        score, guesses, by = result.beyond.auto, "suggested", "auto (auto_rank in scores.csv)"
-    order = np.argsort(-score.numpy(), kind="stable")[:LISTED]
-    guessed = result.beyond.suggested_labels[order] if by_auto else \
-        samples.probs[torch.from_numpy(order)].argmax(1)
-    print(f"the {len(order)} most suspect rows, by {by}")
+    samples, order, (name, score) = result.samples, result.most_suspect(LISTED), result.listed_by
+    by_auto = name == "auto"
+    guesses, column = ("suggested", "auto_rank") if by_auto else ("predicted", "rank")
+    guessed = result.beyond.suggested_labels[order] if by_auto else samples.probs[order].argmax(1)
+    print(f"the {len(order)} most suspect rows, by {name} ({column} in scores.csv)")
     given = "" if samples.labels is None else "  given     "
     print(f" rank    index     score{given}  {guesses}   " + (result.truth or ""))
-    for rank, (row, guess) in enumerate(zip(order, guessed), 1):
+    for rank, (row, guess) in enumerate(zip(order.tolist(), guessed), 1):
         given = "" if samples.labels is None else \
-            f"  {_class_name(samples, samples.labels[row]):<10}"
+            f"  {printable(samples.class_name(samples.labels[row])):<10}"
         truth = "" if result.truth is None else \
             "yes" if getattr(samples, result.truth)[row] else "no"
         name = "" if samples.ids is None else f"  {printable(samples.ids[row])}"
         print(f"{rank:5}  {int(samples.index[row]):7}  {float(score[row]):8.4g}{given}  "
-              f"{_class_name(samples, guess):<10}  {truth}{name}")
-
-
-def _class_name(samples, label) -> str:
-    return str(int(label)) if samples.class_names is None else \
-        printable(samples.class_names[int(label)])
+              f"{printable(samples.class_name(guess)):<10}  {truth}{name}")

@@ -3,18 +3,29 @@
 N rows, D feature width, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from experiment.errors import InputError
+from experiment.media import Media
 
 BLOCK = 8192  # rows checked at a time, so that memory-mapped tensors need not fit
 # How far a probability vector may sum from 1: stored halves round each of C entries.
 SUM_TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 1e-2,
                  torch.bfloat16: 2e-2}
+PER_ROW = ("features", "probs", "labels", "logits", "is_noisy", "is_ood", "group", "ids", "index")
+
+
+class LeftOut(NamedTuple):
+    """A row of the user's data that could not be used."""
+
+    index: int  # row number in the data
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -38,30 +49,42 @@ class Samples:
     weight: Tensor | None = None  # (C, D) of the linear head
     bias: Tensor | None = None  # (C,)
     extra: dict[str, Sequence[str]] = field(default_factory=dict)  # further columns of scores.csv
+    content: dict[str, Sequence[str]] = field(default_factory=dict)  # filepath or text, to export
     notes: tuple[str, ...] = ()  # lines for the screen
     own_data: bool = False  # the user's, not an experiment's: suspects are listed by auto
-    index: Tensor | None = None  # (N,) row numbers in the full data; set here and by `every`
+    out_of_sample: str = ""  # how probs come about where no row's own label has a say in them
+    left_out: tuple[LeftOut, ...] = ()
+    held_out: bool | None = None  # the network was trained on other rows; None: not known
+    # Row number in the full data, as in `index` -> what to show; raises InputError for one row.
+    media: Callable[[int], Media] | None = None
+    index: Tensor | None = None  # (N,) row numbers in the full data; None: from 0 on
+    checked: bool = False  # set here
 
     def __post_init__(self) -> None:
+        if self.checked and self.index is not None:
+            return
+        _check(self)
+        for entry in fields(self):  # a saved nn.Parameter would ask for gradients all the way
+            if isinstance(value := getattr(self, entry.name), Tensor) and value.requires_grad:
+                object.__setattr__(self, entry.name, value.detach())
         if self.index is None:
-            _check(self)
-            for entry in fields(self):  # a saved nn.Parameter would ask for gradients all the way
-                if isinstance(value := getattr(self, entry.name), Tensor) and value.requires_grad:
-                    object.__setattr__(self, entry.name, value.detach())
             object.__setattr__(self, "index", torch.arange(len(self.features)))
+        object.__setattr__(self, "checked", True)
 
     def __len__(self) -> int:
         return len(self.features)
 
+    def class_name(self, label: int) -> str:
+        return str(int(label)) if self.class_names is None else self.class_names[int(label)]
+
     def every(self, hop: int) -> "Samples":
         """Rows 0, hop, 2 hop, …"""
         hop = min(hop, len(self))
-        per_row = {f.name: getattr(self, f.name) for f in fields(self)
-                   if f.name not in ("source", "class_names", "weight", "bias", "extra", "notes",
-                                     "own_data")}
-        return replace(self, extra={name: texts[::hop] for name, texts in self.extra.items()},
-                       **{name: None if rows is None else rows[::hop]
-                          for name, rows in per_row.items()})
+        per_row = {name: getattr(self, name) for name in PER_ROW}
+        columns = {name: {key: texts[::hop] for key, texts in getattr(self, name).items()}
+                   for name in ("extra", "content")}
+        return replace(self, **columns, **{name: None if rows is None else rows[::hop]
+                                           for name, rows in per_row.items()})
 
 
 def probs_of(logits: Tensor) -> Tensor:
@@ -84,7 +107,7 @@ def _check(samples: Samples) -> None:
         refuse(f"expected at least one row, one feature and one class, got features {(n, dim)} "
                f"and {classes} classes")
     shapes = {"probs": (n, classes), "logits": (n, classes), "labels": (n,), "is_noisy": (n,),
-              "is_ood": (n,), "weight": (classes, dim), "bias": (classes,)}
+              "is_ood": (n,), "index": (n,), "weight": (classes, dim), "bias": (classes,)}
     for name, expected in shapes.items():
         tensor = getattr(samples, name)
         if tensor is not None and tuple(tensor.shape) != expected:
@@ -92,7 +115,8 @@ def _check(samples: Samples) -> None:
                    f"classes, got {tuple(tensor.shape)}")
     texts_of = {"group": (samples.group, n), "ids": (samples.ids, n),
                 "class_names": (samples.class_names, classes),
-                **{name: (texts, n) for name, texts in samples.extra.items()}}
+                **{name: (texts, n)
+                   for name, texts in (samples.extra | samples.content).items()}}
     for name, (texts, expected) in texts_of.items():
         if texts is not None and len(texts) != expected:
             refuse(f"{name}: expected {expected} entries, got {len(texts)}")

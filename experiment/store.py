@@ -11,7 +11,7 @@ import secrets
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -157,10 +157,30 @@ def save(value: Any, path: Path) -> None:
             raise error.__context__ from None
 
 
+def remembered(path: Path, origin: dict[str, Any], make: Callable[[], Any]) -> Any:
+    """What `path` holds if the .json beside it names this origin, else what `make` returns, which
+    is kept there for the next time."""
+    def fits() -> bool:
+        return path.is_file() and recorded(path.with_suffix(".json")) == origin
+
+    if not fits():
+        check_writable(path.parent)
+        with alone(path.parent):
+            if not fits():  # unless another process has made it meanwhile
+                value = make()
+                # In this order a crash leaves no file, never one that seems to be of this origin.
+                path.unlink(missing_ok=True)
+                save_json(origin, path.with_suffix(".json"))
+                save(value, path)
+    return load(path)
+
+
 def save_json(value: Any, path: Path) -> None:
-    """JSON with strict numbers (None for what is undefined), whole or not at all."""
+    """JSON with strict numbers (None for what is undefined) and paths as text, whole or not at all.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False, default=_path_text)
+                             + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -240,6 +260,12 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"{folder}: cannot be written to ({error.strerror})") from error
+
+
+def _path_text(value: Any) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is neither data nor a path")
 
 
 def _detached(value: Any) -> Any:

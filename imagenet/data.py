@@ -9,7 +9,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from torchvision.datasets import ImageFolder
 
 from experiment.errors import InputError
 from experiment.extraction import Extraction
+from experiment.media import Media, image_file
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 IMGNET_DIR = Path(os.environ.get("IMGNET_DIR") or DATA / "imagenet")  # holds train/ and val/
@@ -42,12 +43,17 @@ class ImageSet:
     labels: np.ndarray | None  # (N,) int64, number of the folder among the sorted; None for OOD
     folders: int  # how many folders there are
     sets: dict[str, int]  # name -> rows of each part, in order
+    stamps: str | None = None  # of the files' sizes and times, where these are watched too
 
     def __len__(self) -> int:
         return len(self.names)
 
     def ids(self) -> list[str]:
         return [os.fsdecode(name) for name in self.names]
+
+    def media(self, row: int) -> Media:
+        """One image to look at. Raises InputError where its file cannot be read."""
+        return image_file(self.root / os.fsdecode(self.names[row]))
 
 
 def is_there(split: str, extraction: Extraction) -> bool:
@@ -107,6 +113,12 @@ def read_list(path: Path) -> ImageSet:
                     len(folders), {"val": len(pairs)})
 
 
+def find_listed(listed: ImageSet, extraction: Extraction) -> ImageSet | None:
+    """The validation images of `read_list`, where --imagenet_dir holds a val/."""
+    root = _root("val", extraction)
+    return replace(listed, root=root) if root.is_dir() else None
+
+
 class Images(Dataset):
     """Rows (image (3, H, W), problem), one of the two.
 
@@ -129,11 +141,12 @@ class Images(Dataset):
             return None, f"{path}: not a readable image ({error})"
 
 
-def collate(rows: list[tuple[Tensor | None, str]]) -> tuple[Tensor, list[int], list[str]]:
-    """Images that were read (n, 3, H, W), their positions in the batch, the others' problems."""
+def collate(rows: list[tuple[Tensor | None, str]]) -> tuple[Tensor, list[int], dict[int, str]]:
+    """Images that were read (n, 3, H, W), their positions in the batch, the others' problems by
+    position."""
     good = [position for position, (image, _) in enumerate(rows) if image is not None]
     images = torch.stack([rows[position][0] for position in good]) if good else torch.empty(0)
-    return images, good, [problem for _, problem in rows if problem]
+    return images, good, {at: problem for at, (_, problem) in enumerate(rows) if problem}
 
 
 def _root(split: str, extraction: Extraction) -> Path:

@@ -49,7 +49,8 @@ class Record:
     top1: int = 0  # rows whose folder's class has the largest logit
     top5: int = 0
     crc: int = 0  # CRC-32 of those rows as bytes
-    unreadable: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)  # why, for each row that is zeros
+    unreadable_rows: list[int] = field(default_factory=list)
 
     @property
     def bytes_done(self) -> int:
@@ -61,7 +62,7 @@ class Batch(NamedTuple):
 
     features: Tensor  # (n, D) float32, zeros where the image could not be read
     guesses: Tensor  # (n, TOP or C) classes by falling logit, -1 where the image could not be read
-    problems: list[str]
+    problems: dict[int, str]  # position in the batch -> why it could not be read
 
 
 def extract(network: models.Network, images: ImageSet, path: Path, extraction: Extraction) -> None:
@@ -73,7 +74,8 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
     """
     device = find_device(extraction.device)
     model = models.build(network).to(device)
-    if images.folders != model.get_classifier().out_features:
+    width, classes = models.widths(model)
+    if images.folders != classes:
         images = replace(images, labels=None)  # folders that are not the model's classes
     store.check_writable(path.parent)
     with _exclusive(path.with_suffix(".rows")) as rows:
@@ -86,8 +88,7 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
                 return
             print(f"{path.name}: {problem}; starting over")
             path.unlink()  # before the first record of the new one, which it would pass for
-        record = _resume(Record(_source(network, model, images, device),
-                                model.get_classifier().in_features), path, rows)
+        record = _resume(Record(_source(network, model, images, device), width), path, rows)
         _check_space(len(images), record, path)
         batches = _computed(model, Images(images, models.transform_of(network, model)),
                             record.done, device, extraction)
@@ -97,8 +98,9 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
             recorded = time.monotonic()
             for batch in batches:
                 if batch.problems and not extraction.skip_corrupt:
-                    raise InputError(f"{batch.problems[0]}; replace the file, or give "
-                                     f"--skip_corrupt to have a row of zeros in its place")
+                    first = next(iter(batch.problems.values()))
+                    raise InputError(f"{first}; replace the file, or give --skip_corrupt to have "
+                                     f"a row of zeros in its place")
                 _append(batch, images, record, rows)
                 bar.update(len(batch.features))
                 if time.monotonic() - recorded >= RECORD_SECONDS:
@@ -158,10 +160,10 @@ def _computed(model: nn.Module, images: Images, start: int, device: torch.device
                   math.ceil((len(images) - start) / extraction.batch_size))
     loader = DataLoader(Subset(images, range(start, len(images))), extraction.batch_size,
                         num_workers=workers, collate_fn=collate, pin_memory=device.type == "cuda")
-    step, classes = extraction.batch_size, model.get_classifier().out_features
+    step, (width, classes) = extraction.batch_size, models.widths(model)
     for pixels, good, problems in loader:
         n = len(good) + len(problems)
-        features = torch.zeros(n, model.get_classifier().in_features)
+        features = torch.zeros(n, width)
         guesses = torch.full((n, min(TOP, classes)), -1)
         if good:
             features[good], guesses[good], step = _forward(model, pixels, device, step)
@@ -195,7 +197,8 @@ def _append(batch: Batch, images: ImageSet, record: Record, rows: BinaryIO) -> N
         found = batch.guesses == labels[:, None]
         record.top1 += int(found[:, 0].sum())
         record.top5 += int(found.sum())
-    record.unreadable += batch.problems
+    record.unreadable += batch.problems.values()
+    record.unreadable_rows += [record.done + at for at in batch.problems]
     record.done += len(batch.features)
     record.crc = zlib.crc32(batch.features.numpy(), record.crc)
     try:
@@ -300,4 +303,5 @@ def _weights(network: models.Network) -> dict[str, Any]:
 
 
 def _images(images: ImageSet) -> dict[str, Any]:
-    return {"images_sha256": hashlib.sha256(images.names).hexdigest(), "sets": images.sets}
+    stamps = {} if images.stamps is None else {"files": images.stamps}
+    return {"images_sha256": hashlib.sha256(images.names).hexdigest(), "sets": images.sets} | stamps

@@ -24,7 +24,8 @@ from timm.models import clean_state_dict
 from torch import Tensor, nn
 
 from experiment import store
-from experiment.errors import InputError
+from experiment.errors import InputError, Unavailable
+from imagenet import hub
 
 # He et al. 2022 pool over the patch tokens; timm's own weights of these models use the class token.
 MAE = {"mae_base": "vit_base_patch16_224", "mae_large": "vit_large_patch16_224"}
@@ -44,11 +45,16 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True)
 class Network:
-    """A model of timm, and the file of its weights (None: timm's own)."""
+    """A model of timm, and the file of its weights (None: timm's own); or a folder that has all."""
 
     name: str
     architecture: str
     weights: Path | None
+    needs_head: bool = True  # one linear final layer, without which only features can be had
+
+    @property
+    def is_folder(self) -> bool:
+        return self.weights is not None and self.weights.is_dir()
 
     @property
     def is_mae(self) -> bool:
@@ -91,16 +97,22 @@ def fingerprint(network: Network) -> str:
     """
     if network.weights is None:
         return f"timm/{network.architecture}.{timm.get_pretrained_cfg(network.architecture).tag}"
-    status = network.weights.stat()
-    return _sha256(network.weights, status.st_size, status.st_mtime_ns)
+    if network.is_folder:
+        files = sorted([*network.weights.glob("*.safetensors"), *network.weights.glob("*.bin"),
+                        *network.weights.glob("*.json")])
+        return hashlib.sha256("".join(map(_sha256_now, files)).encode()).hexdigest()
+    return _sha256_now(network.weights)
+
+
+def _sha256_now(path: Path) -> str:
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
 
 
 def read_head(network: Network) -> Head:
     """The final layer's weights, without building the model where a file holds them."""
-    if network.weights is None:
-        classifier = _linear(build(network), network)
-        weight, bias = classifier.weight.detach(), classifier.bias
-        return Head(weight, torch.zeros(len(weight)) if bias is None else bias.detach())
+    if network.weights is None or network.is_folder:
+        return head_of(_linear(build(network), network))
     layer = timm.get_pretrained_cfg(network.architecture).classifier
     if not isinstance(layer, str):  # a tuple of several
         raise _not_one_layer(network, layer)
@@ -114,14 +126,41 @@ def read_head(network: Network) -> Head:
     return Head(weight.float(), bias.float())
 
 
+def head_of(classifier: nn.Linear) -> Head:
+    weight, bias = classifier.weight.detach(), classifier.bias
+    return Head(weight, torch.zeros(len(weight)) if bias is None else bias.detach())
+
+
 def build(network: Network) -> nn.Module:
     """The model with its weights, for inference, on the CPU."""
     if network.weights is None:
-        return _from_timm(network)
-    pool = {"global_pool": "avg"} if network.is_mae else {}
-    model = timm.create_model(network.architecture, num_classes=len(read_head(network).weight),
-                              **pool)
+        model = _from_timm(network)
+    else:
+        model = hub.load(network.weights) if network.is_folder else _from_file(network)
+    if network.needs_head:
+        _linear(model, network)
+    return model.eval()
+
+
+def widths(model: nn.Module) -> tuple[int, int]:
+    """D of the features and C of the final layer, 0 where that is not one linear layer."""
+    classifier = model.get_classifier()
+    if isinstance(classifier, nn.Linear):
+        return classifier.in_features, classifier.out_features
+    return model.head_hidden_size, 0
+
+
+def _classes(network: Network, state: dict[str, Tensor]) -> int:
+    """C of weights that may lack a head, or have two: 0 without."""
+    layer = timm.get_pretrained_cfg(network.architecture).classifier
+    return len(state.get(f"{layer if isinstance(layer, str) else layer[0]}.weight", ()))
+
+
+def _from_file(network: Network) -> nn.Module:
     state = _read_state(network.weights)
+    pool = {"global_pool": "avg"} if network.is_mae else {}
+    classes = len(read_head(network).weight) if network.needs_head else _classes(network, state)
+    model = timm.create_model(network.architecture, num_classes=classes, **pool)
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in state.items()}
     if found != expected:
@@ -132,12 +171,13 @@ def build(network: Network) -> nn.Module:
             f"differ, the first {key} (expected {expected.get(key, 'none')}, got "
             f"{found.get(key, 'none')})")
     model.load_state_dict(state)
-    _linear(model, network)
-    return model.eval()
+    return model
 
 
 def transform_of(network: Network, model: nn.Module) -> Callable:
     """Image to tensor (3, H, W). MAE: resize 256 bicubic, centre crop 224; else the model's own."""
+    if network.is_folder and hub.is_transformers(network.weights):
+        return hub.transform_of(network.weights)
     if network.is_mae:
         return create_transform(input_size=(3, 224, 224), interpolation="bicubic",
                                 mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD,
@@ -146,9 +186,10 @@ def transform_of(network: Network, model: nn.Module) -> Callable:
 
 
 def features_and_logits(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """images (N, 3, H, W) -> (N, D), (N, C)."""
+    """images (N, 3, H, W) -> (N, D), (N, C); C is 0 without one linear final layer."""
     features = model.forward_head(model.forward_features(images), pre_logits=True)
-    return features, model.get_classifier()(features)
+    has_head = widths(model)[1] > 0
+    return features, model.get_classifier()(features) if has_head else features[:, :0]
 
 
 @functools.cache  # three splits ask for it
@@ -163,14 +204,12 @@ def _from_timm(network: Network) -> nn.Module:
         raise InputError(f"--name {network.name}: timm has no weights for it; give a file of your "
                          f"own with --checkpoint FILE")
     try:
-        model = timm.create_model(network.architecture, pretrained=True)
+        return timm.create_model(network.architecture, pretrained=True)
     except OSError as error:  # what the hub's client raises without a connection, too
-        raise InputError(
+        raise Unavailable(
             f"--name {network.name}: timm's weights could not be downloaded "
             f"({str(error).splitlines()[0]}); fetch them elsewhere and give --checkpoint "
             f"FILE") from error
-    _linear(model, network)
-    return model.eval()
 
 
 def _linear(model: nn.Module, network: Network) -> nn.Linear:

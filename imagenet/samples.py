@@ -1,7 +1,8 @@
 """ImageNet's answer to the scripts: features from the cache or from images, probabilities, labels.
 
-Features stay memory-mapped unless rows are picked from them. Probabilities are not stored but
-softmax(head(features)): 5 GB for the training set, in memory, computed in blocks.
+Features stay memory-mapped. Probabilities are not stored but softmax(head(features)), computed in
+blocks: 5 GB for the training set, in a nameless file that is memory-mapped and goes with the
+process; so do rows that are picked from the features.
 """
 
 from collections.abc import Callable
@@ -14,10 +15,11 @@ from torch import Tensor
 from torch.nn.functional import linear
 from tqdm import tqdm
 
-from experiment import store
+from experiment import scratch, store
 from experiment.device import find_device
 from experiment.errors import InputError
 from experiment.extraction import Extraction
+from experiment.media import Media
 from experiment.samples import BLOCK, Samples, probs_of
 from imagenet import data, features, labels, models, real_labels
 
@@ -57,6 +59,8 @@ def load_val(folder: Path, epoch: int | None, extraction: Extraction) -> Samples
         known = dict(labels=torch.from_numpy(listed.labels), ids=names, extra={"real": verdicts},
                      is_noisy=torch.tensor([verdict != "clean" for verdict in verdicts]),
                      notes=(real_labels.summary(verdicts),))
+        there = data.find_listed(listed, extraction)
+        known["media"] = None if there is None else there.media
     elif len(rows) == classes * VAL_ROWS_PER_CLASS:
         known = dict(labels=torch.arange(classes).repeat_interleave(VAL_ROWS_PER_CLASS),
                      notes=("no ReaL labels without the images' names: give --val_list FILE or "
@@ -65,7 +69,7 @@ def load_val(folder: Path, epoch: int | None, extraction: Extraction) -> Samples
         raise InputError(f"{path}: {len(rows)} rows are not {VAL_ROWS_PER_CLASS} of each of "
                          f"{classes} classes: their labels need --val_list FILE or --imagenet_dir "
                          f"DIR{unlisted}")
-    return experiment.samples(path, rows, **known)
+    return experiment.samples(path, rows, held_out=True, **known)
 
 
 def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[Samples, Samples]:
@@ -82,14 +86,18 @@ def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[S
     logits = experiment.apply_head(rows, lambda logits: logits)
     (val_images, val_problem), (ood_images, ood_problem) = map(experiment.listing, ("val", "ood"))
     ids = [_names(val_images, len(val)), _names(ood_images, len(ood))]
+
+    def show(row: int) -> Media:
+        return val_images.media(row) if row < len(val) else ood_images.media(row - len(val))
+
     test = Samples(
         source=f"{val_path}, {ood_path}", features=rows, logits=logits, probs=probs_of(logits),
         is_ood=torch.arange(len(rows)) >= len(val),
         group=["id"] * len(val) + [name for name, size in groups for _ in range(size)],
-        ids=None if None in ids else [*ids[0], *ids[1]],
+        ids=None if None in ids else [*ids[0], *ids[1]], media=None if None in ids else show,
         notes=tuple(f"names of the images unknown: {problem}"
                     for problem in (val_problem, ood_problem) if problem),
-        weight=experiment.head.weight, bias=experiment.head.bias)
+        weight=experiment.head.weight, bias=experiment.head.bias, held_out=True)
     return _train(experiment, known, demand_labels=False), test
 
 
@@ -150,11 +158,18 @@ class _Experiment:
         """`then` of the logits (N, C), block by block, float32 on the CPU."""
         device = find_device(self.extraction.device)
         weight, bias = (tensor.to(device) for tensor in self.head)
-        result = torch.empty(len(rows), len(weight))
+        result = scratch.empty(self.folder, len(rows), len(weight))
         for start in tqdm(range(0, len(rows), BLOCK), desc="final layer", unit=" blocks", delay=1,
                           disable=not self.extraction.progress):
             block = rows[start:start + BLOCK].to(device, torch.float32)
             result[start:start + BLOCK] = then(linear(block, weight, bias)).cpu()
+        return result
+
+    def picked(self, rows: Tensor, which: Tensor) -> Tensor:
+        """Rows (N, D) chosen by their numbers, in float32."""
+        result = scratch.empty(self.folder, len(which), rows.shape[1])
+        for start in range(0, len(which), BLOCK):
+            result[start:start + BLOCK] = rows[which[start:start + BLOCK]]
         return result
 
     def listing(self, split: str) -> tuple[data.ImageSet | None, str]:
@@ -197,7 +212,9 @@ def _train(experiment: _Experiment, known: labels.Targets | Tensor | None, *,
             problem = "no target.pt, no train/ in --imagenet_dir, no --train_labels FILE"
         if problem and demand_labels:
             raise InputError(f"{path}: training labels unknown: {problem}")
-    return experiment.samples(path, rows, labels=known, ids=_names(images, len(rows)),
+    ids = _names(images, len(rows))
+    return experiment.samples(path, rows, labels=known, ids=ids, held_out=False,
+                              media=None if ids is None else images.media,
                               notes=(f"{unknown} unknown: {problem}",) if problem else ())
 
 
@@ -209,15 +226,20 @@ def _train_on_targets(experiment: _Experiment, targets: labels.Targets) -> Sampl
             raise InputError(f"{path}: {len(rows)} rows; expected the {len(targets.labels)} of "
                              f"{experiment.folder / 'target.pt'}, or the full training set that "
                              f"its idx_clean picks from")
-        rows = rows[targets.rows]
+        rows = experiment.picked(rows, targets.rows)
     picked = targets.rows.tolist()
-    ids = [str(row) for row in picked]
+    ids, show = [str(row) for row in picked], None
     images, problem = experiment.listing("train")
     if images is not None and len(images) > max(picked):
         names = images.ids()
         ids = [names[row] for row in picked]
+
+        def show(row: int) -> Media:
+            return images.media(picked[row])
+
     return experiment.samples(
-        path, rows, labels=targets.labels, is_noisy=targets.is_noisy, ids=ids,
+        path, rows, labels=targets.labels, is_noisy=targets.is_noisy, ids=ids, media=show,
+        held_out=False,
         notes=(f"names of the training images unknown: {problem}",) if problem else ())
 
 

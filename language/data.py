@@ -80,14 +80,14 @@ def load(task: str, split: str, folder: Path | None, *, need_labels: bool = True
     if len(table) == 0:
         raise InputError(f"{source}: expected at least one row, got none")
     known = tuple(str(name) for name in table.columns)
-    names = _choose(source, known, "--text_columns",
+    names = choose(source, known, "--text_columns",
                     [text_columns] if text_columns else TEXT_COLUMNS)
     columns = tuple(_strings(source, name, table[name]) for name in names)
     class_names = class_names or CLASS_NAMES.get(task)
     usual = [label_column] if label_column else LABEL_COLUMNS
     if not need_labels and not set(usual) & set(known):
         return Texts(source, columns, None, class_names)
-    name, = _choose(source, known, "--label_column", [(column,) for column in usual])
+    name, = choose(source, known, "--label_column", [(column,) for column in usual])
     labels, class_names = _labels(source, table[name], class_names)
     return Texts(source, columns, labels, class_names)
 
@@ -130,7 +130,7 @@ def _from_folder(folder: Path, split: str) -> tuple[str, pandas.DataFrame]:
         raise InputError(f"{folder}: expected one file of the {split} split, found "
                          f"{', '.join(path.name for path in found)}")
     if found:
-        return str(found[0]), pandas.concat(map(_read, found), ignore_index=True)
+        return str(found[0]), pandas.concat(map(read_file, found), ignore_index=True)
     there = ", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing"
     raise InputError(f"{folder}: no {split} split; expected {' or '.join(SPLITS[split])} with "
                      f"{', '.join(READERS)}, found {there}")
@@ -146,7 +146,10 @@ def _files(folder: Path, split: str) -> list[Path]:
     return []
 
 
-def _read(path: Path) -> pandas.DataFrame:
+def read_file(path: Path) -> pandas.DataFrame:
+    """One table by its ending. InputError for one that cannot be read."""
+    if path.suffix not in READERS:
+        raise InputError(f"{path}: expected a table ending in {', '.join(READERS)}")
     try:
         return READERS[path.suffix](path)
     except (OSError, ValueError, pandas.errors.ParserWarning) as error:
@@ -176,7 +179,7 @@ READERS: dict[str, Callable[[Path], pandas.DataFrame]] = {
     ".parquet": pandas.read_parquet, ".json": _read_json, ".jsonl": _read_json}
 
 
-def _choose(source: str, known: Sequence[str], option: str, choices: Sequence[Sequence[str]]
+def choose(source: str, known: Sequence[str], option: str, choices: Sequence[Sequence[str]]
             ) -> Sequence[str]:
     """The first of the choices whose columns are all there."""
     for names in choices:

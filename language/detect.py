@@ -1,13 +1,14 @@
 """Find label errors in a text data set: SST-2, MNLI, the demo, or your own.
 
+    python language/detect.py --csv FILE --text_column TEXT --label_column LABEL     # your table
     python language/detect.py -t sst2                 # after language/download.py -t sst2
     python language/detect.py -t demo                 # after language/download.py -t demo
     python language/detect.py -t mine --data_dir DIR -n FOLDER   # your texts and classifier
 
 Prints AUROC, AP, TNR95 and FPR95 of every score where the wrong labels are known, and the most
-suspect texts; writes scores.csv, metrics.json and scores.png to report/ in the task's folder (for
-other models and epochs than the default: report/ beside their features). Features that are missing
-are extracted first.
+suspect texts; writes scores.csv, metrics.json, scores.png, suspects.csv and report.html to report/
+in the task's folder (for other models and epochs than the default: report/ beside their features).
+Features that are missing are extracted first.
 """
 
 import sys
@@ -23,6 +24,7 @@ from language import options
 
 def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
+    options.add_own_option(parser)
     options.add_task_options(parser)
     options.add_model_options(parser)
     options.add_extraction_options(parser)
@@ -36,20 +38,32 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment import label_errors
     from experiment.device import find_device
-    from language import layout
-    from language.samples import load_train
 
     find_device(args.device)  # refused before hours of loading
-    folder = args.cache_dir / args.task_name
-    own_report = layout.locate(folder, args.model_name, args.epoch).report
-    samples = load_train(
-        folder, args.epoch, arguments.extraction_settings(args), model_name=args.model_name,
-        data_dir=args.data_dir, text_columns=args.text_columns, label_column=args.label_column,
-        max_length=args.max_length)
+    extraction = arguments.extraction_settings(args)
+    if args.csv is None:
+        from language import layout
+        from language.samples import load_train
+
+        folder = args.cache_dir / args.task_name
+        own_report = layout.locate(folder, args.model_name, args.epoch).report
+        samples = load_train(
+            folder, args.epoch, extraction, model_name=args.model_name, data_dir=args.data_dir,
+            text_columns=args.text_columns, label_column=args.label_column,
+            max_length=args.max_length)
+        folder = own_report.parent
+    else:
+        from language import raw
+
+        arguments.one_of(args, "csv", "data_dir")
+        folder = args.cache_dir / arguments.folder_name_of(args.csv)
+        texts, rows = raw.read(args.csv, args.text_columns, args.label_column)
+        samples = raw.load(texts, rows, folder, args.model_name, extraction,
+                           max_length=args.max_length)
     label_errors.find_and_report(
-        samples, own_report.parent, arguments.relation_settings(args), noise_threshold=args.reg,
+        samples, folder, arguments.relation_settings(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
-        options=vars(args))
+        options=vars(args), show=args.show)
 
 
 if __name__ == "__main__":

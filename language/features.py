@@ -69,8 +69,10 @@ def _make(path: Path, place: Place, texts: Texts, origin: dict, extraction: Extr
 
 @torch.no_grad()
 def extract(classifier: "Classifier", texts: Texts, *, device: torch.device, batch_size: int,
-            max_length: int = MAX_LENGTH, progress: bool = False) -> dict[str, Tensor]:
-    """feat_cls (N, D) and logit (N, C), float32 on the CPU, in the order of the texts.
+            max_length: int = MAX_LENGTH, progress: bool = False, mean: bool = False
+            ) -> dict[str, Tensor]:
+    """feat_cls (N, D) and logit (N, C), float32 on the CPU, in the order of the texts; with `mean`
+    also feat_mean (N, D), the mean of the last hidden states over a text's tokens.
 
     The first token is the one that encoders put there for the whole text; where it cannot see the
     others (GPT-like models), the feature is taken at the last token, which the head reads. Texts
@@ -89,8 +91,12 @@ def extract(classifier: "Classifier", texts: Texts, *, device: torch.device, bat
             batch = classifier.encode(texts.take(rows.tolist()), max_length).to(device)
             outputs = model(**batch, output_hidden_states=True)
             at = batch["attention_mask"].sum(1) - 1 if at_last else 0
-            feature = outputs.hidden_states[-1][torch.arange(len(rows), device=device), at]
-            for name, values in {"feat_cls": feature, "logit": outputs.logits}.items():
+            hidden, mask = outputs.hidden_states[-1], batch["attention_mask"][:, :, None]
+            found = {"feat_cls": hidden[torch.arange(len(rows), device=device), at],
+                     "logit": outputs.logits}
+            if mean:
+                found["feat_mean"] = (hidden * mask).sum(1) / mask.sum(1)
+            for name, values in found.items():
                 if name not in content:
                     content[name] = torch.empty(len(texts), values.shape[1])
                 content[name][rows] = values.float().cpu()

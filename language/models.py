@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from experiment.errors import InputError
+from experiment.errors import InputError, Unavailable
 from language.layout import homes_of
 
 # What transformers raises for a folder that it cannot read; its own defects are not told apart.
@@ -97,6 +97,37 @@ def start_from(source: str, *, classes: int, class_names: Sequence[str] | None) 
                          f"{', '.join(lost[:4])}")
     homes = homes_of(Path(source).resolve()) if Path(source).is_dir() else [source]
     return Classifier(model, _tokenizer(homes, model.config.vocab_size, local=False))
+
+
+def load_backbone(source: str) -> tuple[Classifier, bool]:
+    """Any text model, from a folder or by its name on the hub, and whether it has a trained head.
+
+    Raises InputError for a folder that holds none; Unavailable where the hub gives nothing.
+    """
+    quieten()
+    local = Path(source).is_dir()
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            source, dtype=torch.float32, trust_remote_code=False, output_loading_info=True,
+            local_files_only=local)
+    except UNREADABLE as error:
+        if local:
+            raise InputError(f"{source}: not a model that transformers can load "
+                             f"({_first_line(error)})") from error
+        raise Unavailable(f"-n {source}: no such folder, and the hub does not give a model of that "
+                          f"name ({_first_line(error)}); fetch one elsewhere and name its "
+                          f"folder") from error
+    if model.config.is_encoder_decoder or model.config.pad_token_id is None:
+        raise InputError(f"{source}: expected an encoder, or a decoder, with a padding token; got "
+                         f"{model.config.model_type}")
+    body = f"{model.base_model_prefix}."
+    lost = sorted(key for key in report["missing_keys"]
+                  if key.startswith(body) and ".pooler." not in key)
+    if lost:
+        raise InputError(f"{source}: weights are missing: {', '.join(lost[:4])}")
+    homes = homes_of(Path(source).resolve()) if local else [source]
+    tokenizer = _tokenizer(homes, model.config.vocab_size, local=local)
+    return Classifier(model.eval(), tokenizer), not report["missing_keys"]
 
 
 def quieten() -> None:

@@ -16,11 +16,20 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--data_dir", type=Path, metavar="DIR",
                        help="folder with train.tsv, .csv, .parquet, .json or .jsonl (default: "
                             "data/ in the task's folder, then the hub)")
-    group.add_argument("--text_columns", nargs="+", metavar="COLUMN",
+    group.add_argument("--text_columns", "--text_column", nargs="+", metavar="COLUMN",
                        help="one column, or two for pairs (default: sentence, text, premise and "
                             "hypothesis, or sentence1 and sentence2)")
     group.add_argument("--label_column", metavar="COLUMN",
                        help="integers or names (default: label or gold_label)")
+
+
+def add_own_option(parser: argparse.ArgumentParser) -> None:
+    """A table of one's own instead of a task."""
+    group = parser.add_argument_group("your own texts")
+    group.add_argument("--csv", type=Path, metavar="FILE",
+                       help="a table (.csv, .tsv, .parquet, .json, .jsonl) of texts and labels, "
+                            "instead of a task; -n is then any text model of the transformers "
+                            "library, a folder or a name on the hub (default: roberta-base)")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

@@ -1,12 +1,13 @@
 """The files of a language experiment as Samples."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from experiment import store
+from experiment import media, store
 from experiment.errors import InputError
 from experiment.extraction import Extraction
 from experiment.samples import Samples, probs_of
@@ -56,9 +57,14 @@ def load_train(folder: Path, epoch: int | None = None, extraction: Extraction | 
         logits = logits[:, order]
     return Samples(source=str(path), features=content["feat_cls"], logits=logits,
                    probs=probs_of(logits), labels=labels, is_noisy=is_noisy,
-                   ids=texts and texts.joined(), class_names=class_names,
+                   ids=texts and texts.joined(), class_names=class_names, held_out=False,
+                   media=texts and partial(_read, texts),
                    notes=(f"no noisy labels, as {target} is missing: these are the data's own",)
                    if missing else ())
+
+
+def _read(texts: data.Texts, row: int) -> media.Media:
+    return media.text("\n".join(column[row] for column in texts.columns))
 
 
 def read_targets(path: Path) -> tuple[Tensor, Tensor]:

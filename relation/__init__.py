@@ -20,6 +20,7 @@ from relation.kernel import KERNELS, unit_rows
 from relation.label_baselines import LABEL_BASELINES, label_baseline_scores
 from relation.label_noise import LabelNoise, detect_label_noise, relative
 from relation.leave_one_out import LeaveOneOut, fit_leave_one_out, leave_one_out_probs
+from relation.map import RelationMap, relation_map, strongest
 from relation.metrics import Metrics, accept_threshold, evaluate
 from relation.neighbours import Neighbours, ask_neighbours
 from relation.ood import detect_ood, knn_scores
@@ -28,7 +29,8 @@ from relation.topk import relation_topk
 
 __all__ = [
     "KERNELS", "LABEL_BASELINES", "Auto", "LabelNoise", "LeaveOneOut", "Metrics", "Neighbours",
-    "Regime", "accept_threshold", "ask_neighbours", "auto_scores", "detect_label_noise",
-    "detect_ood", "evaluate", "fit_leave_one_out", "knn_scores", "label_baseline_scores",
-    "leave_one_out_probs", "relation_scores", "relation_topk", "relative", "unit_rows",
+    "Regime", "RelationMap", "accept_threshold", "ask_neighbours", "auto_scores",
+    "detect_label_noise", "detect_ood", "evaluate", "fit_leave_one_out", "knn_scores",
+    "label_baseline_scores", "leave_one_out_probs", "relation_map", "relation_scores",
+    "relation_topk", "relative", "strongest", "unit_rows",
 ]

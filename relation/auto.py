@@ -44,14 +44,15 @@ class Regime(NamedTuple):
 class Auto(NamedTuple):
     """All (N,), on the CPU, higher = more suspect: scores in 0 .. 1 and its parts by their names.
 
-    suggested_labels: what the refit predicts. n_wrong: rows whose label both the refit and the
-    neighbours replace, by the same one. n_suspects: rows whose label leave-one-out rejects.
-    probs (N, C): of leave-one-out, where the features are.
+    suggested_labels: what the refit predicts; voted_labels: the class of the trusted neighbours.
+    n_wrong: rows whose label both replace, by the same one. n_suspects: rows whose label
+    leave-one-out rejects. probs (N, C): of leave-one-out, where the features are.
     """
 
     scores: Tensor
     parts: dict[str, Tensor]
     suggested_labels: Tensor
+    voted_labels: Tensor
     n_wrong: int
     n_suspects: int
     regime: Regime
@@ -83,8 +84,8 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *, progress: bo
              "neighbours": trusted_near.against.cpu()}
     replaced = (refit_label != labels) & (refit_label == trusted_near.winner)
     return Auto(_combine(loss(features, probs, labels).cpu(), parts, regime.weight), parts,
-                refit_label.cpu(), int(replaced.sum()), int((loo_label != labels).sum()), regime,
-                held_out)
+                refit_label.cpu(), trusted_near.winner.cpu(), int(replaced.sum()),
+                int((loo_label != labels).sum()), regime, held_out)
 
 
 def average_ranks(scores: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+_by_itself = False  # whether this process shares nothing now, in any of its threads
+
 
 class ProcessLost(RuntimeError):
     """Another process of the run ended, or did not answer in time."""
@@ -33,9 +35,20 @@ def in_order(compute: Callable[[Any], Any], pieces: Sequence[Any], device: torch
         yield from pool.map(compute, pieces)  # cancels what is left when it is closed
 
 
+@contextmanager
+def by_itself() -> Iterator[None]:
+    """While the block runs this process counts as the only one: others need not take part."""
+    global _by_itself
+    before, _by_itself = _by_itself, True
+    try:
+        yield
+    finally:
+        _by_itself = before
+
+
 def rank_and_count() -> tuple[int, int]:
-    """Which of how many processes this is: (0, 1) without torch.distributed."""
-    if not (distributed.is_available() and distributed.is_initialized()):
+    """Which of how many processes this is: (0, 1) without torch.distributed, or by itself."""
+    if _by_itself or not (distributed.is_available() and distributed.is_initialized()):
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
 

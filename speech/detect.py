@@ -1,13 +1,15 @@
 """Find wrong labels among the clips of ESC-50, or of your own sounds, by how they relate.
 
+    python speech/detect.py --csv FILE          # your own: path,label
     python speech/download.py                   # published features, labels and model: 338 MB
     python speech/detect.py
     python speech/detect.py -t demo             # after download.py -t demo, which needs no network
     python speech/detect.py -t mine -n my_ast --data_dir my_clips     # see speech/README.md
 
 Prints AUROC, AP, TNR95 and FPR95 of every score where the wrong labels are known, and the most
-suspect clips; writes scores.csv, metrics.json and scores.png to the task's report folder. Takes
-seconds once the features are there; extracting them takes AST about 1.5 GB.
+suspect clips; writes scores.csv, metrics.json, scores.png, suspects.csv and report.html to the
+task's report folder. Takes seconds once the features are there; extracting them takes AST about
+1.5 GB.
 """
 
 import sys
@@ -23,11 +25,16 @@ from experiment import arguments
 def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
     group = parser.add_argument_group("data")
+    group.add_argument("--csv", type=Path, metavar="FILE",
+                       help="your own sounds instead of a task: a table with the columns path "
+                            "(relative to it) and label; -n is then any AST (default: "
+                            "MIT/ast-finetuned-audioset-10-10-0.4593 from the hub)")
     group.add_argument("-t", "--task_name", default="esc50", metavar="TASK",
                        help="esc50, demo, or the name you gave your own (default: %(default)s)")
     group.add_argument("-n", "--model_name", default="ast", metavar="ast|PATH",
                        help="ast is the task's own model, PATH a folder of an AST as Hugging Face "
-                            "saves it (default: %(default)s)")
+                            "saves it, or with --csv also a published checkpoint or a name on the "
+                            "hub (default: %(default)s)")
     group.add_argument("-e", "--epoch", type=arguments.positive_integer, default=25, metavar="E",
                        help="epoch of the task's own model (default: %(default)s)")
     group.add_argument("--data_dir", type=Path, metavar="DIR",
@@ -45,19 +52,30 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment import label_errors
     from experiment.device import find_device
-    from speech import samples
 
     find_device(args.device)  # refused before minutes of loading
-    folder = samples.task_folder(args.cache_dir, args.task_name)
-    model_folder = None if args.model_name == "ast" else Path(args.model_name)
-    clips = samples.load_train(folder, args.epoch, arguments.extraction_settings(args),
-                               data_dir=args.data_dir, model_folder=model_folder)
-    if model_folder is not None:
-        folder = folder / model_folder.resolve().name
+    extraction = arguments.extraction_settings(args)
+    named = None if args.model_name == "ast" else args.model_name
+    if args.csv is None:
+        from speech import samples
+
+        folder = samples.task_folder(args.cache_dir, args.task_name)
+        model_folder = None if named is None else Path(named)
+        clips = samples.load_train(folder, args.epoch, extraction, data_dir=args.data_dir,
+                                   model_folder=model_folder)
+        if model_folder is not None:
+            folder = folder / model_folder.resolve().name
+    else:
+        from experiment.raw_data import files_of_table
+        from speech import raw
+
+        arguments.one_of(args, "csv", "data_dir")
+        folder = args.cache_dir / arguments.folder_name_of(args.csv)
+        clips = raw.load(*files_of_table(args.csv), folder, named, extraction)
     label_errors.find_and_report(
         clips, folder, arguments.relation_settings(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
-        options=vars(args))
+        options=vars(args), show=args.show)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 from transformers.utils import logging
 
 from experiment import store
-from experiment.errors import InputError
+from experiment.errors import InputError, Unavailable
 
 RATE = 16_000  # Hz
 FRAMES = 512  # of 10 ms: the published input length
@@ -119,6 +119,10 @@ def load_folder(folder: Path) -> Network:
     Raises InputError where a part is missing, is another architecture, or does not fit.
     """
     model = _pretrained(folder)
+    return Network(model.eval(), _front_end(folder, model))
+
+
+def _front_end(folder: Path, model: ASTForAudioClassification) -> ASTFeatureExtractor:
     if not (folder / "preprocessor_config.json").is_file():
         raise InputError(f"{folder}: no preprocessor_config.json; save the feature extractor that "
                          f"the model was trained with beside it")
@@ -127,7 +131,33 @@ def load_folder(folder: Path) -> Network:
     if (front_end.max_length, front_end.num_mel_bins) != expected:
         raise InputError(f"{folder}: the model takes {expected} frames and bins, its feature "
                          f"extractor gives {(front_end.max_length, front_end.num_mel_bins)}")
-    return Network(model.eval(), front_end)
+    return front_end
+
+
+def load_backbone(source: str) -> tuple[Network, bool]:
+    """Any AST, and whether it has a trained head: a folder, a published checkpoint, or a name on
+    the hub. Raises InputError for a folder or file that holds none; Unavailable for the hub.
+    """
+    path = Path(source)
+    if path.is_file():
+        return load_published(path), True
+    if path.is_dir():
+        model, missing = _loaded(path)
+        return Network(model.eval(), _front_end(path, model)), not missing
+    try:
+        model, missing = _loaded(source)
+        return Network(model.eval(), _quietly(ASTFeatureExtractor.from_pretrained, source)), \
+            not missing
+    except (InputError, OSError) as error:
+        raise Unavailable(f"-n {source}: no such folder or file, and the hub does not give an AST "
+                          f"of that name; fetch one elsewhere and name its folder") from error
+
+
+def class_names(network: Network) -> tuple[str, ...] | None:
+    """The names of the network's classes, where it knows more than LABEL_0."""
+    names = network.model.config.id2label
+    names = tuple(str(names[column]) for column in sorted(names))
+    return None if names[0].startswith("LABEL_") else names
 
 
 def pretrained(source: str | Path, classes: int) -> Network:
@@ -205,6 +235,16 @@ def _time_patches(frames: int) -> int:
 
 
 def _pretrained(source: str | Path) -> ASTForAudioClassification:
+    """An AST of which nothing is missing."""
+    model, missing = _loaded(source)
+    if missing:
+        raise InputError(f"{source}: the weights lack {min(missing)} ({len(missing)} tensors are "
+                         f"missing)")
+    return model
+
+
+def _loaded(source: str | Path) -> tuple[ASTForAudioClassification, set[str]]:
+    """An AST, and what of its head is missing: the body must be complete."""
     # Its bars and tables would stand before our one line of what is wrong.
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -223,10 +263,12 @@ def _pretrained(source: str | Path) -> ASTForAudioClassification:
         reason = textwrap.shorten(str(error), 200)
         instead = "" if local else "; a folder that holds an AST can be named instead"
         raise InputError(f"{source}: cannot be loaded as an AST ({reason}){instead}") from error
-    if loading["missing_keys"]:
-        raise InputError(f"{source}: the weights lack {min(loading['missing_keys'])} "
-                         f"({len(loading['missing_keys'])} tensors are missing)")
-    return model
+    missing = set(loading["missing_keys"])
+    lost = {key for key in missing if not key.startswith("classifier.")}
+    if lost:
+        raise InputError(f"{source}: the weights lack {min(lost)} ({len(missing)} tensors are "
+                         f"missing)")
+    return model, missing
 
 
 def _quietly(make, *args, **kwargs) -> ASTFeatureExtractor:

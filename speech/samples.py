@@ -3,12 +3,13 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
-from experiment import store
+from experiment import media, store
 from experiment.device import find_device
 from experiment.errors import InputError
 from experiment.extraction import Extraction
@@ -61,7 +62,12 @@ def load_train(folder: Path, epoch: int, extraction: Extraction | None = None, *
     return Samples(source=str(path), features=features, logits=logits, probs=probs_of(logits),
                    labels=labels, is_noisy=is_noisy, notes=notes,
                    ids=None if clips is None else [path.name for path in clips.files],
-                   class_names=clips.class_names if named else None)
+                   class_names=clips.class_names if named else None, held_out=False,
+                   media=None if clips is None else partial(_listen, clips.files))
+
+
+def _listen(files: Sequence[Path], row: int) -> media.Media:
+    return media.sound(data.read_wave(files[row], media.RATE), media.RATE)
 
 
 def _published_features(folder: Path, epoch: int, clips: Clips | None, extraction: Extraction

@@ -32,3 +32,24 @@ def test_the_file_tree_names_every_file():
     for path in listed:
         if not path.startswith("tests/") and not path.endswith("__init__.py"):
             assert path.split("/")[-1] in tree, path
+
+
+def test_python_snippets_run_as_they_stand(script, tmp_path, monkeypatch, capsys, feature_file,
+                                           clusters):
+    features, probs, labels, is_noisy = clusters
+    script("detect.py", "--features", feature_file, "--output", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(snippets) == 3
+    known = {"features": features, "probs": probs, "labels": labels, "logits": probs.log(),
+             "names": [f"{row}.jpg" for row in range(120)]}
+    capsys.readouterr()
+    for snippet in snippets:
+        exec(snippet, known)
+    assert known["issues"]["index"].tolist() == list(range(120))
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert len(shown) == 20 and {int(row) for row, *_ in shown[:8]} == \
+        set(is_noisy.nonzero()[:, 0].tolist())
+    assert len(snippets[2].strip().splitlines()) <= 10
+    saved = script("detect.py", "--features", tmp_path / "train.npz", "--output", tmp_path)
+    assert "0.jpg" in saved.stdout

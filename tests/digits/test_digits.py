@@ -1,5 +1,9 @@
+import io
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from digits.build import build
 from digits.data import INLIER_CLASSES, change_labels, parse, parts
@@ -67,6 +71,12 @@ def test_validation_and_outliers(tmp_path):
     assert val.is_noisy.sum() == round(0.08 * len(val))
     assert test.is_ood.sum() == len(test) - len(val) == 354  # the digits 8 and 9
     assert set(test.group) == {"id", "digits 8, 9"}
+    held_out, outliers = parts(parse("digits"))["val"].images, parts(parse("digits"))["ood"].images
+    for samples, row, image in ((val, 7, held_out[7]), (test, 7, held_out[7]),
+                                (test, len(val) + 3, outliers[3])):
+        pixels = np.asarray(Image.open(io.BytesIO(samples.media(row).content)))
+        assert np.abs(255 - pixels - 255 * image[0].numpy()).max() <= 1
+    assert test.held_out and val.held_out and not train.held_out
 
 
 def test_missing_files_name_the_command(tmp_path):

@@ -10,7 +10,7 @@ def found(*, model=0.9, loo=0.9, near=0.9, a=0.5, b=1.0, weight=0.0, wrong=2, su
           score=0.5):
     """What auto_scores might find on `rows` rows."""
     return Auto(torch.full((rows,), score), {"loss (loo)": torch.zeros(rows)},
-                torch.full((rows,), wrong), wrong, suspects,
+                torch.full((rows,), wrong), torch.full((rows,), wrong + 1), wrong, suspects,
                 Regime(model, loo, near, a, b, weight), torch.full((rows, 3), 1 / 3))
 
 

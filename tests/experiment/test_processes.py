@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from tests.experiment.page.conftest import embedded
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LONG = 60  # seconds: what still runs then hangs
 
@@ -60,6 +62,12 @@ def test_torchrun_writes_once_what_one_process_finds(script, train_file, tmp_pat
         sorted(path.name for path in one.iterdir())
     np.testing.assert_allclose(column(two, "relation_score"), column(one, "relation_score"),
                                rtol=1e-6)
+    # Its evidence is found by the first process, when the other has ended.
+    suspects = [embedded(report / "report.html")["suspects"] for report in (one, two)]
+    for alone, together in zip(*suspects):
+        for side in ("support", "against"):
+            assert [entry["r"] for entry in together[side]] == pytest.approx(
+                [entry["r"] for entry in alone[side]], abs=1e-3)
 
 
 def test_two_processes_find_the_same_outliers(script, train_file, tmp_path, port):

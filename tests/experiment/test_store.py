@@ -93,3 +93,27 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
         store.check_writable(tmp_path / "file/report")
     with pytest.raises(InputError, match="file/a.json: cannot be written"):
         store.save_json({}, tmp_path / "file/a.json")
+
+
+def test_remembered_is_made_once_and_anew_for_another_origin(tmp_path):
+    path, made = tmp_path / "new/features.pt", []
+
+    def make():
+        made.append(len(made))
+        return {"rows": torch.full((2,), made[-1])}
+    assert store.remembered(path, {"of": "a"}, make)["rows"].tolist() == [0, 0]
+    assert store.remembered(path, {"of": "a"}, make)["rows"].tolist() == [0, 0]
+    assert store.remembered(path, {"of": "b"}, make)["rows"].tolist() == [1, 1]
+    path.with_suffix(".json").write_text("no json")
+    assert store.remembered(path, {"of": "b"}, make)["rows"].tolist() == [2, 2]
+
+
+def test_remembered_keeps_the_earlier_where_making_fails(tmp_path):
+    path = tmp_path / "features.pt"
+    store.remembered(path, {"of": "a"}, lambda: 1)
+
+    def fail():
+        raise InputError("no")
+    with pytest.raises(InputError):
+        store.remembered(path, {"of": "b"}, fail)
+    assert store.remembered(path, {"of": "a"}, fail) == 1

@@ -7,6 +7,7 @@ import torch
 
 from experiment.errors import InputError
 from experiment.extraction import Extraction
+from experiment.media import image_file
 from imagenet import features
 from imagenet.samples import load_ood, load_train, load_val
 from tests.imagenet_files import (
@@ -72,8 +73,10 @@ def test_names_of_picked_rows(mae, quiet, tmp_path):
     names = write_tree(tmp_path / "imagenet", "train", per_class=3, classes=CLASSES)
     folder, *_ = mae(train=rows(12))
     write_targets(folder, 12, torch.tensor([0, 4, 5, 11]))
-    assert load_train(folder, 49, quiet()).ids == [
+    samples = load_train(folder, 49, quiet())
+    assert samples.ids == [
         f"n{label:08}/{names[label][i]}" for label, i in ((0, 0), (1, 1), (1, 2), (3, 2))]
+    assert samples.media(2) == image_file(tmp_path / "imagenet/train" / samples.ids[2])
 
 
 def test_features_stay_memory_mapped(mae, quiet, tmp_path):
@@ -133,6 +136,21 @@ def test_val_with_names(mae, quiet, tmp_path, listed):
     assert samples.is_noisy.tolist() == [kind != "clean" for kind in expected]
     assert samples.notes == ("ReaL labels: 4 clean, 4 diff, 4 none, 0 ambiguous",)
     assert samples.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    assert samples.held_out and (samples.media is None) == listed
+    if not listed:
+        seventh = image_file(tmp_path / "imagenet/val" / names[6])
+        assert samples.media(6) == samples.every(2).media(6) == seventh
+
+
+def test_listed_images_are_shown_where_they_are_there(mae, quiet, tmp_path):
+    files = write_tree(tmp_path / "imagenet", "val", 3, CLASSES)
+    names = [f"n{label:08}/{file}" for label in files for file in files[label]]
+    (tmp_path / "val.txt").write_text("\n".join(names))
+    samples = load_val(mae(val=rows(12))[0], 49, quiet(val_list=tmp_path / "val.txt"))
+    assert samples.media(7) == image_file(tmp_path / "imagenet/val" / names[7])
+    (tmp_path / "imagenet/val" / names[7]).unlink()
+    with pytest.raises(InputError, match="no such file"):
+        samples.media(7)
 
 
 def test_ood(mae, quiet):
@@ -184,6 +202,8 @@ def test_everything_from_images(tmp_path, quiet, capsys):
     assert capsys.readouterr().out.count("top-1") == 2  # of train and val
     _, again = load_ood(folder, None, extraction)
     assert again.group == test.group and torch.equal(again.features, test.features)
+    assert test.media(14) == image_file(tmp_path / "ood" / test.ids[14])  # after 12 of val
+    assert train.media(5) == image_file(tmp_path / "imagenet/train" / train.ids[5])
     assert capsys.readouterr().out == ""
 
 

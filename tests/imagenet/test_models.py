@@ -8,7 +8,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn.functional import conv2d, gelu, layer_norm, linear
 
-from experiment.errors import InputError
+from experiment.errors import InputError, Unavailable
 from imagenet import models
 from tests.imagenet_files import random_model, write_checkpoint, write_image
 
@@ -130,7 +130,7 @@ def test_weights_that_cannot_be_downloaded(tmp_path, monkeypatch):
     def offline(name, pretrained):
         raise OSError("no connection\nsecond line")
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(InputError, match=r"resnet50: timm's weights could not be downloaded \(no "
+    with pytest.raises(Unavailable, match=r"resnet50: timm's weights could not be downloaded \(no "
                                          r"connection\); .* --checkpoint FILE$"):
         models.read_head(models.find(tmp_path / "resnet50", None, None))
 

@@ -22,12 +22,14 @@ def test_published_files_suffice(published):
     assert samples.features.shape == (80, 8) and samples.probs.shape == (80, 2)
     assert samples.is_noisy.nonzero()[:, 0].tolist() == list(range(0, 80, 10))
     assert samples.ids is None and samples.class_names == ("negative", "positive")
+    assert samples.media is None  # texts that are not at hand are not fetched to be shown
     assert not list(published.rglob("*.json")) or not list(published.rglob("feat_train.json"))
 
 
 def test_texts_at_hand_are_the_identifiers(published, data_dir, table):
     samples = load_train(published / "sst2", 4, QUIET, data_dir=data_dir)
     assert samples.ids == table["sentence"][:80].tolist()
+    assert samples.every(3).media(6) == ("text", samples.ids[6]) and samples.held_out is False
 
 
 def test_own_texts_and_model(tmp_path, data_dir, model_folder, texts):

@@ -1,4 +1,5 @@
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,3 +20,12 @@ def test_the_method_depends_on_nothing_of_the_project():
 def test_every_public_name_is_there():
     for name in relation.__all__:
         assert getattr(relation, name) is not None
+
+
+def test_importing_it_brings_in_no_model_library():
+    """In a process of its own, as others of these tests import them."""
+    code = "import relation, sys; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                           cwd=Path(relation.__file__).parents[1]).stdout.split()
+    assert {"torch", "sklearn"} <= set(shown)
+    assert not {"timm", "transformers", "torchvision", "datasets", "experiment"} & set(shown)

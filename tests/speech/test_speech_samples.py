@@ -1,6 +1,9 @@
+import io
 import shutil
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from experiment.errors import InputError
@@ -35,7 +38,7 @@ def test_published_files(published):
     torch.testing.assert_close(samples.probs, torch.softmax(stored["logit"], 1))
     assert samples.labels.tolist() == [row % 50 for row in range(1600)]
     assert samples.is_noisy.nonzero()[:, 0].tolist() == list(range(0, 1600, 10))
-    assert samples.ids is None and samples.class_names is None
+    assert samples.ids is None and samples.class_names is None and samples.media is None
 
 
 def test_missing_features_are_extracted_and_kept(folder, clips, network):
@@ -48,6 +51,9 @@ def test_missing_features_are_extracted_and_kept(folder, clips, network):
     torch.testing.assert_close(samples.features, expected["feat"], atol=1e-5, rtol=0)
     torch.testing.assert_close(samples.logits, expected["logit"], atol=1e-5, rtol=0)
     assert samples.ids == [path.name for path in files] and samples.class_names == ("a", "b", "c")
+    wave, rate = soundfile.read(io.BytesIO(samples.media(3).content))  # 5.wav: of class 2
+    spectrum = np.abs(np.fft.rfft(wave))
+    assert abs(spectrum.argmax() * rate / len(wave) - 1500) < 10
     shutil.rmtree(clip_folder)
     assert torch.equal(load_train(folder, 25, QUIET).features, samples.features)
 

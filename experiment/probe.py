@@ -1,0 +1,132 @@
+"""Probabilities where a network has no head for these classes: logistic regression on its features.
+
+Cross-validated, so that no row's own label has a say in its probabilities: the rows are cut into
+folds of like class shares, and each is predicted by the fit to the others. scikit-learn's L2
+logistic regression on features of mean 0 and deviation 1; its strength (scikit-learn's C) is the
+one of least out-of-fold cross-entropy on up to SAMPLED rows. The same data give the same result.
+
+A class of one row is unknown to the fit without that row: its probability there is 0 and the row is
+suspect, as nothing supports it.
+
+N rows, D features, C classes. In memory: up to three times the features in float32, and a few
+times N C floats. Time: at most STEPS FOLDS N D C multiply-adds, twice. Measured on one core with
+768 features: 50,000 rows of 10 classes 6 s, of 100 classes 14 s. A million rows of 1,000 classes
+would take a day, which is what a head of the network's own, or --features with its logits, are for.
+"""
+
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from torch import Tensor
+from tqdm import tqdm
+
+FOLDS = 5
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # more than 1 fits the noise of the labels, in all trials
+SAMPLED = 5000  # rows on which the strength is chosen
+STEPS = 200  # of the optimiser; where they do not suffice, the fit is only smoother
+EPS = 1e-6  # as in the loss of the report
+
+
+class Head(NamedTuple):
+    """A linear layer on the features as they come. A class that it never saw has bias -inf."""
+
+    weight: Tensor  # (C, D)
+    bias: Tensor  # (C,)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """features (B, D) -> logits (B, C)."""
+        return features.float() @ self.weight.T + self.bias
+
+
+class Probe(NamedTuple):
+    """probs (N, C) float32, out-of-sample; from how many folds; the strength that was chosen."""
+
+    probs: Tensor
+    folds: int
+    strength: float
+
+
+def cross_validate(features: Tensor, labels: Tensor, classes: int, *, progress: bool = False
+                   ) -> Probe:
+    """Probabilities (N, C) of rows (N, D) with labels (N,), each by a fit that never saw the row.
+
+    Raises ValueError where no class has two rows: there is nothing to fit on.
+    """
+    folds = _folds(labels)
+    if folds < 2:
+        raise ValueError("expected a class of at least two rows, got none")
+    rows = slice(None)
+    if len(labels) > SAMPLED:
+        chosen = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:SAMPLED]
+        rows = chosen.sort().values
+    strength = _choose(features[rows], labels[rows], classes)
+    return Probe(_held_out(features, labels, classes, strength, progress=progress), folds, strength)
+
+
+def fit_head(features: Tensor, labels: Tensor, classes: int, strength: float) -> Head:
+    """Logistic regression of labels (N,) on features (N, D), as a layer for unscaled features."""
+    x, y = features.float().numpy(), labels.numpy()
+    mean = x.mean(0, dtype=np.float64)
+    scale = x.std(0, dtype=np.float64)
+    scale[scale == 0] = 1  # a constant feature tells nothing, whatever it is divided by
+    weight = np.zeros((classes, x.shape[1]))
+    bias = np.full(classes, -np.inf)
+    present = np.unique(y)
+    if len(present) == 1:
+        bias[present] = 0
+    else:
+        with warnings.catch_warnings():
+            # That STEPS did not suffice, and that there are many classes for so few rows.
+            warnings.simplefilter("ignore", UserWarning)
+            fit = LogisticRegression(C=strength, max_iter=STEPS).fit(
+                (x - mean.astype(np.float32)) / scale.astype(np.float32), y)
+        # Of two classes scikit-learn keeps the difference of their logits.
+        rows, ends = (fit.coef_, fit.intercept_) if len(present) > 2 else (
+            np.concatenate([-fit.coef_, fit.coef_]) / 2,
+            np.concatenate([-fit.intercept_, fit.intercept_]) / 2)
+        weight[present] = rows / scale
+        bias[present] = ends - weight[present] @ mean
+    return Head(torch.from_numpy(weight).float(), torch.from_numpy(bias).float())
+
+
+def _choose(features: Tensor, labels: Tensor, classes: int) -> float:
+    """The strength of least out-of-fold cross-entropy; the weakest fit where there are no folds."""
+    if _folds(labels) < 2:
+        return STRENGTHS[0]
+    losses = []
+    for strength in STRENGTHS:
+        probs = _held_out(features, labels, classes, strength, progress=False)
+        own = probs.gather(1, labels[:, None])
+        losses.append(float(-(own + EPS).log().mean()))
+    return STRENGTHS[int(np.argmin(losses))]
+
+
+def _held_out(features: Tensor, labels: Tensor, classes: int, strength: float, *, progress: bool
+              ) -> Tensor:
+    """Probabilities (N, C) of each row by the fit to the other folds."""
+    probs = torch.empty(len(labels), classes)
+    for train, test in tqdm(list(_split(labels)), desc="logistic regression", unit=" folds",
+                            delay=1, disable=not progress):
+        head = fit_head(features[train], labels[train], classes, strength)
+        probs[test] = torch.softmax(head(features[test]), 1)
+    return probs
+
+
+def _folds(labels: Tensor) -> int:
+    """FOLDS, or as many as the largest class has rows."""
+    return min(FOLDS, int(labels.bincount().max()))
+
+
+def _split(labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows to fit on and rows to predict, of each fold."""
+    with warnings.catch_warnings():
+        # Of classes smaller than the number of folds, which are spread as far as they go.
+        warnings.simplefilter("ignore", UserWarning)
+        folds = StratifiedKFold(_folds(labels), shuffle=True, random_state=0)
+        for train, test in folds.split(np.zeros(len(labels)), labels.numpy()):
+            yield torch.from_numpy(train), torch.from_numpy(test)

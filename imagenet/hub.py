@@ -1,0 +1,133 @@
+"""Image networks in a local folder, as timm or Hugging Face's transformers save them.
+
+All of them get the three methods of timm that features are taken by: `forward_features`,
+`forward_head` and `get_classifier`. The feature is what enters the final linear layer. A folder
+without weights for that layer is a backbone without a head; its feature is the same.
+"""
+
+import json
+import pickle
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import timm
+import torch
+from PIL.Image import Image
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from experiment.errors import InputError
+
+CONFIG = "config.json"
+# What the two libraries raise for a folder that they cannot read.
+UNREADABLE = (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError,
+              SafetensorError, pickle.UnpicklingError)
+
+
+class HubModel(nn.Module):
+    """An image classifier of transformers with timm's methods."""
+
+    def __init__(self, model: nn.Module, final: nn.Linear, *, has_head: bool) -> None:
+        super().__init__()
+        self.model, self.final, self.has_head = model, final, has_head
+        self.head_hidden_size = final.in_features
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """images (N, 3, H, W) -> (N, D), what enters the final layer."""
+        entered = []
+        handle = self.final.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+        try:
+            self.model(pixel_values=images)
+        finally:
+            handle.remove()
+        return entered[0].flatten(1)
+
+    def forward_head(self, features: Tensor, pre_logits: bool = True) -> Tensor:
+        return features if pre_logits else self.get_classifier()(features)
+
+    def get_classifier(self) -> nn.Module:
+        return self.final if self.has_head else nn.Identity()
+
+
+def load(folder: Path) -> nn.Module:
+    """The network of a folder, for inference, on the CPU. InputError where there is none."""
+    try:
+        if _is_timms(folder):
+            return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+        return _from_transformers(folder).eval()
+    except UNREADABLE as error:
+        raise InputError(f"{folder}: not an image network that timm or transformers can load "
+                         f"({_first_line(error)})") from error
+
+
+def class_names(folder: Path) -> tuple[str, ...] | None:
+    """The names of the head's classes in their order, where the folder says more than LABEL_0."""
+    config = _config(folder)
+    names = config.get("label_names") or config.get("id2label")
+    if isinstance(names, dict):
+        names = [names[number] for number in sorted(names, key=int)]
+    if not names or str(names[0]).startswith("LABEL_"):
+        return None
+    return tuple(map(str, names))
+
+
+def transform_of(folder: Path) -> Callable:
+    """Image to tensor (3, H, W) as a folder of transformers asks for."""
+    from transformers import AutoImageProcessor  # takes seconds
+
+    try:
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    except UNREADABLE as error:
+        raise InputError(f"{folder}: no image processor that transformers can load "
+                         f"({_first_line(error)})") from error
+    return partial(_processed, processor)  # no lambda: it goes to the processes that read images
+
+
+def is_transformers(folder: Path) -> bool:
+    return not _is_timms(folder)
+
+
+def _processed(processor: Callable, image: Image) -> Tensor:
+    return processor(images=image, return_tensors="pt")["pixel_values"][0]
+
+
+def _is_timms(folder: Path) -> bool:
+    return "architecture" in _config(folder)
+
+
+def _config(folder: Path) -> dict:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / CONFIG}: not a readable config ({error})") from error
+    return config if isinstance(config, dict) else {}
+
+
+def _from_transformers(folder: Path) -> HubModel:
+    from transformers import AutoModelForImageClassification  # takes seconds
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # what matters of its messages is checked here
+    logging.set_verbosity_error()
+    model, report = AutoModelForImageClassification.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32,
+        output_loading_info=True)
+    body = f"{model.base_model_prefix}."
+    layers = {name: module for name, module in model.named_modules()
+              if isinstance(module, nn.Linear) and not name.startswith(body)
+              and module.out_features == model.config.num_labels}
+    if not layers:
+        raise InputError(f"{folder}: expected a classifier with a final linear layer, got "
+                         f"{type(model).__name__}")
+    name, final = list(layers.items())[-1]
+    missing = set(report["missing_keys"])
+    lost = sorted(key for key in missing if key.startswith(body))
+    if lost:
+        raise InputError(f"{folder}: weights are missing: {', '.join(lost[:4])}")
+    return HubModel(model, final, has_head=f"{name}.weight" not in missing)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
