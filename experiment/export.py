@@ -35,8 +35,9 @@ def write(result: Result, folder: Path) -> list[str]:
     if importlib.util.find_spec("pyarrow") is None:
         (folder / PARQUET).unlink(missing_ok=True)  # of an earlier run: other numbers
         return [CSV]
-    with store.replacing(folder / PARQUET) as temporary:
-        frame.to_parquet(temporary, engine="pyarrow", index=False)
+    # An open file: pyarrow takes no path that is not UTF-8.
+    with store.replacing(folder / PARQUET) as temporary, open(temporary, "wb") as file:
+        frame.to_parquet(file, engine="pyarrow", index=False)
     return [CSV, PARQUET]
 
 

@@ -5,7 +5,6 @@ All of them get the three methods of timm that features are taken by: `forward_f
 without weights for that layer is a backbone without a head; its feature is the same.
 """
 
-import json
 import pickle
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +16,7 @@ from PIL.Image import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from experiment import store
 from experiment.errors import InputError
 
 CONFIG = "config.json"
@@ -77,7 +77,8 @@ def transform_of(folder: Path) -> Callable:
     from transformers import AutoImageProcessor  # takes seconds
 
     try:
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True,
+                                                       trust_remote_code=False)
     except UNREADABLE as error:
         raise InputError(f"{folder}: no image processor that transformers can load "
                          f"({_first_line(error)})") from error
@@ -97,10 +98,7 @@ def _is_timms(folder: Path) -> bool:
 
 
 def _config(folder: Path) -> dict:
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / CONFIG}: not a readable config ({error})") from error
+    config = store.load_json(folder / CONFIG)
     return config if isinstance(config, dict) else {}
 
 

@@ -49,6 +49,12 @@ def test_hostile_ids_class_names_and_groups_in_a_report(script, tmp_path, cluste
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == [cell(text) for text in ids]
     assert [int(row["given_label"]) for row in rows] == labels.tolist()
+    with open(tmp_path / "train/report/suspects.csv", newline="", encoding="utf-8") as file:
+        suspects = list(csv.DictReader(file))
+    assert sorted(row["name"] for row in suspects) == sorted(map(cell, ids))
+    assert {row["given_label"] for row in suspects} == set(map(cell, HOSTILE[:4]))
+    page = (tmp_path / "train/report/report.html").read_bytes().decode("utf-8")
+    assert "<script>alert" not in page
     scores = np.array([float(row["relation_score"]) for row in rows])
     assert (scores < 0).any()  # a negative number is no formula: no ' before it
     assert np.isfinite(scores).all()

@@ -170,7 +170,7 @@ def test_another_of_our_files_under_its_name(kind, tmp_path, record_property):
     ("features", (FEATURES * 9).long(), "features: expected floats"),
     ("features", FEATURES.T.contiguous(), "probs: expected shape"),
     ("features", FEATURES.to_sparse(), "not stored in full"),
-    ("features", torch.zeros(1).expand(10**12), "holds a tensor of 4,000,000,000,000 bytes"),
+    ("features", torch.zeros(1).expand(10**12), "claims 4,000,000,000,000 bytes"),
     ("features", torch.empty(10**6, 10**6, device="meta"), "not a readable tensor file"),
     ("labels", LABELS.float(), "labels: expected integers"),
     ("labels", LABELS[:, None], "labels: expected shape"),

@@ -21,6 +21,7 @@ from experiment import feature_file, store
 from experiment.arguments import RelationSettings
 from experiment.errors import InputError
 from experiment.graph import Graph
+from imagenet import hub
 from imagenet import labels as imagenet_labels
 from imagenet import models as imagenet_models
 from language import features as language_features
@@ -144,7 +145,22 @@ def test_weights_of_transformers_that_call_something(tmp_path, load, config, zip
         load(folder)
 
 
+@pytest.mark.parametrize("config", [
+    '{"architecture": "test_resnet", "num_classes": 3, "pretrained_cfg": {}}',
+    '{"model_type": "vit", "architectures": ["ViTForImageClassification"]}'])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_weights_of_image_networks_that_call_something(tmp_path, config, zipped):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(config)
+    torch.save({"w": PAYLOADS["os.system"]()}, folder / "pytorch_model.bin",
+               _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match="model: not an image network"):
+        hub.load(folder)
+
+
 @pytest.mark.parametrize("load", [
+    hub.load, hub.transform_of,
     lambda folder: language_models.load(folder, [folder]),
     lambda folder: speech_models.load_folder(folder)])
 def test_a_model_that_brings_its_own_code(tmp_path, load):
@@ -152,7 +168,10 @@ def test_a_model_that_brings_its_own_code(tmp_path, load):
     folder.mkdir()
     (folder / "config.json").write_text(
         '{"model_type": "mine", "auto_map": {"AutoConfig": "own.Config", '
-        '"AutoModelForSequenceClassification": "own.Model"}}')
+        '"AutoModelForSequenceClassification": "own.Model", '
+        '"AutoModelForImageClassification": "own.Model"}}')
+    (folder / "preprocessor_config.json").write_text(
+        '{"image_processor_type": "Mine", "auto_map": {"AutoImageProcessor": "own.Processor"}}')
     (folder / "own.py").write_text(f"open({MARK!r}, 'w')\n")
     with pytest.raises(InputError, match="model"):
         load(folder)

@@ -13,8 +13,8 @@ from packaging.utils import canonicalize_name
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.promise("supply")
-MODULES = {"sklearn": "scikit-learn", "PIL": "pillow", "pytorch_ood": "pytorch-ood"}
-OPTIONAL = {"cleanlab"}  # used where it is installed, and only then
+MODULES = {"sklearn": "scikit-learn", "PIL": "pillow", "markdown_it": "markdown-it-py"}
+OPTIONAL = {"cleanlab", "faiss"}  # used where it is installed, and only then
 
 
 def requirements(name):

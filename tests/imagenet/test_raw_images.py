@@ -251,7 +251,7 @@ def test_fingerprint_of_a_folder_sees_every_file(tmp_path, network):
 
 
 @pytest.mark.parametrize("content, message", [
-    ("no json", "config.json: not a readable config"),
+    ("no json", "config.json: not readable JSON"),
     ("{}", "not an image network that timm or transformers can load"),
     ('{"architecture": "test_resnet", "pretrained_cfg": {}}', "not an image network"),
     ('{"model_type": "bert"}', "not an image network"),
