@@ -13,7 +13,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -211,13 +211,22 @@ def _temporary(path: Path) -> Iterator[Path]:
         temporary = path.parent / f"{stem}{secrets.token_hex(4)}.part"
         with open(temporary, "xb") as file:
             try:
-                with contextlib.suppress(OSError):  # taken by a sweep, or a system without locks
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if temporary.exists():
+                if _locked(file) and temporary.exists():  # else a sweep took it for a left one
                     yield temporary
                     return
             finally:
                 temporary.unlink(missing_ok=True)
+
+
+def _locked(file: IO) -> bool:
+    """Lock it at once or not at all; on a system without locks nobody else can."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _remove_if_left(part: Path) -> None:
