@@ -113,14 +113,19 @@ def check_same(fingerprint: str) -> None:
 
 def all_have(value: object) -> bool:
     """Whether the value is there, not None, in every process."""
+    return bool(least(int(value is not None)))
+
+
+def least(value: int) -> int:
+    """The smallest of the processes' values."""
     if count() == 1:
-        return value is not None
+        return value
     import torch
 
-    from relation.parallel import everywhere
+    from relation import parallel
 
-    return everywhere(value is not None, torch.device("cpu"))
+    return parallel.least(value, torch.device("cpu"))
 
 
 def _meet() -> None:
-    all_have(True)
+    least(0)

@@ -76,11 +76,11 @@ def add_up(*tensors: Tensor) -> None:
         _reduce(tensor, "SUM")
 
 
-def everywhere(value: bool, device: torch.device) -> bool:
-    """Whether the value is true in every process. Raises ProcessLost if one is gone."""
-    least = torch.tensor(int(value), device=device)
-    _reduce(least, "MIN")
-    return bool(least)
+def least(value: int, device: torch.device) -> int:
+    """The smallest of the processes' values. Raises ProcessLost if one is gone."""
+    found = torch.tensor(value, device=device)
+    _reduce(found, "MIN")
+    return int(found)
 
 
 def _reduce(tensor: Tensor, how: str) -> None:
