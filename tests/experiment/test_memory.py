@@ -155,8 +155,8 @@ def test_memory_that_ends_elsewhere_is_one_line(script, monkeypatch, tmp_path, f
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n, dim, classes, auto, dtype", [
-    (40_000, 256, 50, False, "float32"), (40_000, 256, 50, False, "float16"),
-    (20_000, 512, 200, True, "float32"), (3_000, 1024, 20, True, "float32")])
+    (15_000, 256, 50, False, "float32"), (15_000, 256, 50, False, "float16"),
+    (10_000, 512, 200, True, "float32"), (3_000, 1024, 20, True, "float32")])
 def test_forecast_against_what_is_measured(n, dim, classes, auto, dtype):
     """Within a factor of two, and of 100 MiB, which is what libraries take in passing."""
     samples = rows(n, dim, classes)
