@@ -8,6 +8,7 @@ sizes are checked.
 """
 
 import math
+import os
 import tokenize
 import zipfile
 import zlib
@@ -18,6 +19,7 @@ from typing import BinaryIO
 from numpy.lib import format as npy
 
 MAGIC = b"PK\x03\x04"  # by which torch tells a zip archive
+END_BYTES = 22  # of the end of a directory without a comment
 STEP = 2**20  # bytes read at a time
 # How much larger than the file its entries may be unpacked: one-hot rows of a thousand classes
 # shrink to a hundredth, and a small file may hold nothing but zeros.
@@ -76,6 +78,9 @@ def check_npy(file: BinaryIO, size: int, name: str) -> None:
 def _entries(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
     """The entries, if all together fit in the file and none has the name of another place."""
     entries = archive.infolist()
+    counted = _counted(path)
+    if counted is not None and counted != len(entries):
+        raise ValueError(f"its directory names {len(entries)} of {counted} entries")
     packed, size = sum(entry.compress_size for entry in entries), path.stat().st_size
     if packed > size or any(entry.compress_type == zipfile.ZIP_STORED
                             and entry.file_size != entry.compress_size for entry in entries):
@@ -87,6 +92,16 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
         if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
             raise ValueError(f"its entry {name!r} leads out of the file")
     return entries
+
+
+def _counted(path: Path) -> int | None:
+    """How many entries the end of the archive says there are: zipfile does not ask, and a wrong
+    length in the directory hides entries from it. None where it stands elsewhere (ZIP64)."""
+    with open(path, "rb") as file:
+        file.seek(-END_BYTES, os.SEEK_END)
+        end = file.read()
+    counted = int.from_bytes(end[10:12], "little")
+    return counted if end.startswith(b"PK\x05\x06") and counted < 0xffff else None
 
 
 def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
