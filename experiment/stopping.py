@@ -36,6 +36,8 @@ def by_signal(received: list[int], say: Callable[[str], object]) -> Iterator[Non
         received.append(number)
         for each in WORDS:  # one is enough; more would end in tracebacks of what is cleaned up
             signal.signal(each, signal.SIG_IGN)
+        # Nor do objects that a library was just building complain that they are half built.
+        sys.unraisablehook = lambda unraisable: None
         raise KeyboardInterrupt
 
     numbers = [number for number in WORDS if signal.getsignal(number) != signal.SIG_IGN]

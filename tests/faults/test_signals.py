@@ -89,6 +89,12 @@ def test_what_a_library_makes_of_it_is_no_error_of_ours():
     assert in_python(code, signal.SIGTERM) == (143, "-c: terminated\n")
 
 
+def test_half_built_objects_do_not_complain():
+    code = ("    class Half:\n        def __init__(self): time.sleep(60); self.rest = 1\n"
+            "        def __del__(self): self.rest\n    print('ready', flush=True)\n    Half()")
+    assert in_python(code, signal.SIGTERM) == (143, "-c: terminated\n")
+
+
 def test_a_second_ctrl_c_adds_nothing():
     code = ("    print('ready', flush=True)\n    try: time.sleep(60)\n"
             "    finally: time.sleep(0.3)")
