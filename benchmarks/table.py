@@ -16,11 +16,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {
-    "50,000 × 1,024, 1,000 classes, confident": "speed.py",
-    "the same, flat probabilities": "speed.py --sharpness 0.5",
-    "100,000 rows, confident": "speed.py --n 100000",
-    "200,000 rows, confident": "speed.py --n 200000",
-    "400,000 rows, confident": "speed.py --n 400000",
+    "50,000 × 1,024, 1,000 classes, confident": "speed.py --repeats 3",
+    "the same, flat probabilities": "speed.py --sharpness 0.5 --repeats 3",
+    "100,000 rows, confident": "speed.py --n 100000 --repeats 3",
+    "200,000 rows, confident": "speed.py --n 200000 --repeats 3",
+    "400,000 rows, confident": "speed.py --n 400000 --repeats 3",
     "1,240,000 rows, memory-mapped, with refinement": "speed.py --n 1240000 --refined "
                                                      "--dense_rows 0",
     "67,349 × 768, 2 classes": "speed.py --n 67349 --dim 768 --classes 2",

@@ -30,9 +30,13 @@ def in_order(compute: Callable[[Any], Any], pieces: Sequence[Any], device: torch
         return
     # Pieces are too small to share: one thread for each kernel. Torch lets go of the interpreter
     # within kernels, so that Python's threads do run side by side.
+    # A few pieces at a time where there are thousands: each that is handed over costs switches.
+    batch = max(1, min(16, len(pieces) // (32 * workers)))
     with _torch_threads(1), ThreadPoolExecutor(workers, initializer=torch.set_num_threads,
                                                initargs=(1,)) as pool:
-        yield from pool.map(compute, pieces)  # cancels what is left when it is closed
+        batches = [pieces[start:start + batch] for start in range(0, len(pieces), batch)]
+        for results in pool.map(lambda batch: [compute(piece) for piece in batch], batches):
+            yield from results  # the map cancels what is left when it is closed
 
 
 @contextmanager
