@@ -10,7 +10,6 @@ import pickle
 import secrets
 import struct
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from experiment import archives
+from experiment import archives, bombs
 from experiment.errors import InputError
 
 # What the published files hold besides tensors and plain Python values: the training arguments in
@@ -36,7 +35,6 @@ _HARMLESS = [
 UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError,
               AssertionError, MemoryError, struct.error, pickle.UnpicklingError,
               zipfile.BadZipFile)
-CONTAINERS = 10**6  # dicts, lists and tuples in one file; those inside one another multiply
 
 
 def load(path: Path) -> Any:
@@ -50,7 +48,7 @@ def load(path: Path) -> Any:
         raise InputError(f"{path}: no such file")
     try:
         zipped = archives.is_zip(path)
-        sizes = archives.check_torch(path) if zipped else Counter()
+        sizes = archives.check_torch(path) if zipped else archives.check_legacy_torch(path)
 
         def place(storage: torch.UntypedStorage, location: str) -> torch.UntypedStorage:
             if zipped and not sizes[storage.nbytes()]:
@@ -60,7 +58,7 @@ def load(path: Path) -> Any:
 
         with torch.serialization.safe_globals(_HARMLESS):
             content = torch.load(path, map_location=place, weights_only=True, mmap=zipped)
-        _check_content(content, path.stat().st_size)
+        bombs.check_content(content, path.stat().st_size)
         return content
     except UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -120,25 +118,6 @@ def load_npy(path: Path) -> np.ndarray:
         return np.load(path, allow_pickle=False)
     except archives.BROKEN as error:
         raise InputError(f"{path}: not a readable .npy file ({error})") from error
-
-
-def _check_content(content: Any, size: int) -> None:
-    """Refuse what would be larger than the file: views that repeat, lists inside one another."""
-    stack, seen = [content], 0
-    while stack:
-        value = stack.pop()
-        if isinstance(value, torch.Tensor) and (
-                value.layout != torch.strided or value.is_meta or value.is_quantized):
-            raise ValueError("holds a tensor that is not stored in full")
-        if isinstance(value, (torch.Tensor, np.ndarray)) and value.nbytes > size:
-            raise ValueError(f"claims {value.nbytes:,} bytes, more than the {size:,} of the file")
-        if isinstance(value, argparse.Namespace):
-            value = vars(value)
-        if isinstance(value, (dict, list, tuple, set)):
-            seen += 1
-            if seen > CONTAINERS:
-                raise ValueError("holds lists inside one another without end")
-            stack += value.values() if isinstance(value, dict) else value
 
 
 def save(value: Any, path: Path) -> None:

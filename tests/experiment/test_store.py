@@ -27,6 +27,14 @@ def test_numpy_arrays_load(tmp_path, dtype):
     assert store.load(tmp_path / "a.pt")["rows"].dtype == dtype
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_bytes_and_numpy_numbers_load(tmp_path, zipped):
+    """torch writes them as calls, of the kind that a hostile file may not make."""
+    rows = {"bytes": [b"a\xff" * 300, b"b", b"b"], "numbers": [np.float64(3), np.float64(3)]}
+    torch.save(rows, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    assert store.load(tmp_path / "a.pt") == rows
+
+
 def test_old_format_without_memory_map_loads(tmp_path):
     torch.save(torch.arange(3), tmp_path / "a.pt", _use_new_zipfile_serialization=False)
     assert store.load(tmp_path / "a.pt").tolist() == [0, 1, 2]
