@@ -83,7 +83,10 @@ def check_npy(file: BinaryIO, size: int, name: str) -> None:
     """Check that the array which a .npy header announces fills the `size` bytes of the file."""
     version = npy.read_magic(file)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(file)
+    try:
+        shape, _, dtype = read(file)
+    except MemoryError as error:  # that of Python's parser, whatever is free
+        raise ValueError(f"{name}: its header is nested too deeply") from error
     if dtype.hasobject:
         raise ValueError(f"{name}: holds Python objects")
     expected = math.prod(shape) * dtype.itemsize

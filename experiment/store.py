@@ -2,11 +2,14 @@
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import glob
 import json
+import math
 import os
 import pickle
+import re
 import secrets
 import struct
 import zipfile
@@ -18,7 +21,7 @@ import numpy as np
 import torch
 
 from experiment import archives, bombs
-from experiment.errors import InputError
+from experiment.errors import InputError, is_out_of_memory
 
 # What the published files hold besides tensors and plain Python values: the training arguments in
 # a checkpoint, and numpy arrays or scalars of these kinds. Each is data; none can run code.
@@ -61,6 +64,7 @@ def load(path: Path) -> Any:
         bombs.check_content(content, path.stat().st_size)
         return content
     except UNREADABLE as error:
+        _raise_if_not_of_the_file(error, path, most=path.stat().st_size)
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path}: not a readable tensor file as torch.save writes it "
                          f"({reason[:200]})") from error
@@ -77,6 +81,7 @@ def load_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
     except (*UNREADABLE, SafetensorError) as error:
+        _raise_if_not_of_the_file(error, path)
         raise InputError(f"{path}: not a readable .safetensors file ({error})") from error
 
 
@@ -106,6 +111,7 @@ def load_npz(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except archives.BROKEN as error:
+        _raise_if_not_of_the_file(error, path)
         raise InputError(f"{path}: not a readable .npz file ({error}); text must be stored as a "
                          f"numpy string array, not as objects") from error
 
@@ -117,7 +123,27 @@ def load_npy(path: Path) -> np.ndarray:
             archives.check_npy(file, path.stat().st_size, path.name)
         return np.load(path, allow_pickle=False)
     except archives.BROKEN as error:
+        _raise_if_not_of_the_file(error, path)
         raise InputError(f"{path}: not a readable .npy file ({error})") from error
+
+
+def _raise_if_not_of_the_file(error: Exception, path: Path, *, most: float = math.inf) -> None:
+    """Memory that ends, or a disk that fails, makes no good file a broken one.
+
+    A file that asks for more than the `most` bytes that it can need is to blame itself.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ESTALE):
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    if is_out_of_memory(error) and _asked_for(error) <= most:
+        raise error
+
+
+def _asked_for(error: Exception) -> int:
+    """Bytes that could not be had, as numpy and torch say; 0 where it is not said."""
+    if hasattr(error, "shape"):
+        return math.prod(error.shape) * error.dtype.itemsize
+    said = re.search(r"tried to allocate (\d+) bytes", str(error))
+    return int(said[1]) if said else 0
 
 
 def save(value: Any, path: Path) -> None:

@@ -355,6 +355,14 @@ def npy_shape(path):
     path.write_bytes(with_size(npy(np.ones(3, np.int64)), b"(3,)", b"(300000000000,)"))
 
 
+def npy_nesting(path):
+    """A header that Python's parser has no memory for, however much is free."""
+    content = npy(np.ones(3, np.int64))
+    path.write_bytes(content.replace(b"'shape': (3,)", b"'shape': " + b"-" * 8000 + b"3", 1))
+    header = path.read_bytes()[10:-24]
+    path.write_bytes(content[:8] + len(header).to_bytes(2, "little") + header + content[-24:])
+
+
 def safetensors_shape(path):
     safetensors.torch.save_file({"features": torch.ones(3)}, path)
     content = path.read_bytes()[8:].replace(b"[3]", b"[300000000000]")
@@ -377,7 +385,7 @@ BOMBS = {
                  same_text_encoded, torch_texts_of_nothing],
     "file.npz": [npz_shape, npz_text, npz_deflated, npz_directory, npz_texts_of_nothing,
                  npz_texts_of_no_width],
-    "file.npy": [npy_shape],
+    "file.npy": [npy_shape, npy_nesting],
     "file.safetensors": [safetensors_shape, safetensors_header, safetensors_texts_of_nothing],
 }
 
