@@ -5,6 +5,9 @@ import json
 
 import pytest
 
+from benchmarks import table
+from tests.conftest import ROOT
+
 
 def test_memory(script):
     told = json.loads(script("benchmarks/memory.py", "--n", 200, "--dim", 8, "--classes", 20,
@@ -52,6 +55,14 @@ def test_nearest_neighbours(script):
 def test_processes(script):
     told = json.loads(script("benchmarks/processes.py", "--n", 300, process=True).stdout)
     assert told["largest_difference"] < 1e-6 and told["seconds_of_two"] > 0
+
+
+def test_the_readme_shows_the_table_that_was_measured(tmp_path):
+    found = json.loads((ROOT / "benchmarks/table.json").read_text(encoding="utf-8"))
+    assert list(found) == list(table.CASES)
+    assert table.markdown(found) in (ROOT / "README.md").read_text(encoding="utf-8")
+    table.draw(found, tmp_path / "scaling.png")
+    assert (tmp_path / "scaling.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("words, message", [
