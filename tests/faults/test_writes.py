@@ -150,16 +150,17 @@ def hold(folder, ready):
 
 @sharing
 def test_the_second_waits_and_says_so_and_a_killed_one_is_not_waited_for(tmp_path, capsys):
-    ready = FORK.Event()
-    process = FORK.Process(target=hold, args=(tmp_path, ready))
+    ready, folder = FORK.Event(), tmp_path / "\x1b[31mred"
+    process = FORK.Process(target=hold, args=(folder, ready))
     process.start()
     assert ready.wait(10)
     killed = threading.Event()
     threading.Timer(0.5, lambda: (killed.set(), process.kill())).start()
-    with store.alone(tmp_path):
+    with store.alone(folder):
         assert killed.is_set()
     process.join()
-    assert "waiting for another process that writes here" in capsys.readouterr().out
+    assert capsys.readouterr().out == \
+        f"{tmp_path}/\\x1b[31mred: waiting for another process that writes here\n"
 
 
 @sharing
