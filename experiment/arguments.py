@@ -45,8 +45,11 @@ def launch(main: Callable[[argparse.Namespace], None], parser: argparse.Argument
 
     Exit status 1, with what remains to be done, where something outside refused.
     """
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show ends no run
-        stream.reconfigure(errors="backslashreplace")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell, as >&- does
+            setattr(sys, name, open(os.devnull, "w"))
+        # A name that the terminal cannot show ends no run.
+        getattr(sys, name).reconfigure(errors="backslashreplace")
     args = parser.parse_args()
 
     @functools.cache  # once, by whoever comes first

@@ -242,6 +242,20 @@ def test_saved_parameters_and_extreme_options(script, refused, tmp_path, feature
     assert "expected auto, cpu, cuda" in refused(*words, "--device", "cpu:")
 
 
+@pytest.mark.parametrize("closed", [(1,), (2,), (1, 2)])
+@pytest.mark.parametrize("words, status", [
+    (["--help"], 0), (["--pow", "0"], 2), (["--features", "nowhere.npz"], 2)])
+def test_an_output_that_is_closed_is_no_error(closed, words, status):
+    """python detect.py … >&-"""
+    code = "import os, sys; [os.close(int(n)) for n in sys.argv[1]]; os.execv(sys.executable, " \
+        "[sys.executable, *sys.argv[2:]])"
+    done = subprocess.run([sys.executable, "-c", code, "".join(map(str, closed)),
+                           ROOT / "detect.py", *words], capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    assert bool(done.stdout) == (status == 0 and 1 not in closed)
+    assert len(done.stderr.splitlines()) == (status == 2 and 2 not in closed), done.stderr
+
+
 def test_out_of_sample_scores_can_be_left_out(script, tmp_path, feature_file):
     shown = script("detect.py", "--features", feature_file, "--output", tmp_path / "out",
                    "--auto", "False").stdout
