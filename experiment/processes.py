@@ -42,6 +42,7 @@ def joined() -> Iterator[None]:
     if count() == 1:
         yield
         return
+    mine = rank()  # refused before anybody is waited for
     import torch
     from torch import distributed
 
@@ -57,7 +58,7 @@ def joined() -> Iterator[None]:
         raise Unavailable(f"the {count()} processes of this run did not find each other within "
                           f"{MEETING}") from error
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-                                   store=store, rank=rank(), world_size=count(), timeout=WAITING)
+                                   store=store, rank=mine, world_size=count(), timeout=WAITING)
     try:
         with contextlib.ExitStack() as stack:
             if not is_first():
