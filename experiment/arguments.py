@@ -21,6 +21,7 @@ from experiment.extraction import Extraction
 
 OOD_BASELINES = ("MSP", "MaxLogit", "Energy", "ReAct", "KL-Matching", "Mahalanobis", "KNN")
 OOD_EXTRAS = ("ViM", "GEN", "RMD", "tied-Mahalanobis")  # from outside the paper, by pytorch-ood
+LARGEST_TEMPERATURE = 1000  # as relation.scores has it, and says why
 RESNET_CHUNK = 100  # rows at a time that the published runs use for resnet's wider features
 PIPE_CLOSED = 141  # exit status where nobody reads the output any more, as shells count it
 # What a file system refuses through nobody's mistake in the code.
@@ -44,8 +45,11 @@ def launch(main: Callable[[argparse.Namespace], None], parser: argparse.Argument
 
     Exit status 1, with what remains to be done, where something outside refused.
     """
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show ends no run
-        stream.reconfigure(errors="backslashreplace")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell, as >&- does
+            setattr(sys, name, open(os.devnull, "w"))
+        # A name that the terminal cannot show ends no run.
+        getattr(sys, name).reconfigure(errors="backslashreplace")
     args = parser.parse_args()
 
     @functools.cache  # once, by whoever comes first
@@ -197,7 +201,7 @@ def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float 
     group = parser.add_argument_group("relation, each of a grid" if grid else "relation")
     several = {"nargs": "+"} if grid else {}
     add_kernel_option(group, grid=grid)
-    group.add_argument("--pow", type=positive_number, default=temperature, metavar="T",
+    group.add_argument("--pow", type=temperature_of, default=temperature, metavar="T",
                        help="power of the relation, the paper's temperature t "
                             "(default: %(default)s)", **several)
     group.add_argument("--thres", type=number_from_zero, default=0.03, metavar="R",
@@ -327,8 +331,13 @@ def integer_from_zero(text: str) -> int:
 
 
 def positive_number(text: str) -> float:
-    return _number(text, _whole_or_not, "a number above 0",
+    return _number(text, float, "a number above 0",
                    lambda value: value > 0 and math.isfinite(value))
+
+
+def temperature_of(text: str) -> float:
+    return _number(text, _whole_or_not, f"a number above 0, up to {LARGEST_TEMPERATURE}",
+                   lambda value: 0 < value <= LARGEST_TEMPERATURE)
 
 
 def number_from_zero(text: str) -> float:
@@ -365,7 +374,7 @@ def device_name(text: str) -> str:
 
 def _whole_or_not(text: str) -> float:
     value = float(text)
-    return int(value) if value.is_integer() and value < 1000 else value
+    return int(value) if value.is_integer() else value
 
 
 def _number(text: str, kind: Callable[[str], float], expected: str,

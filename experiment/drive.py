@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from experiment import store
 from experiment.errors import InputError, Unavailable
+from experiment.escaping import printable
 from experiment.registry import Published
 
 ADDRESS = "https://drive.google.com/drive/folders/"
@@ -66,14 +67,14 @@ def fetch(published: Published, cache_dir: Path, *, progress: bool) -> None:
             elif fault and not refusal:
                 faults[name] = f"{fault}, and the Drive folder does not list it"
             if progress and faults[name] is None:
-                print(f"{folder / name}: {'fetched' if fault else 'in place'}")
+                print(f"{printable(str(folder / name))}: {'fetched' if fault else 'in place'}")
     remaining = {name: fault for name, fault in faults.items() if fault}
     if remaining:
         raise Unavailable(_what_remains(folder, published, remaining, refusal))
-    print(f"{folder}: complete, {len(faults)} files")
+    print(f"{printable(str(folder))}: complete, {len(faults)} files")
     if refusal:
         print(f"note: these are the files that detection reads; Drive could not be asked for more "
-              f"({refusal})")
+              f"({printable(refusal)})")
 
 
 @contextlib.contextmanager
@@ -131,7 +132,7 @@ def _check_space(folder: Path, published: Published, *, missing: bool) -> None:
              f"{_readable(free)} free on the disk")
     if missing and announced - here > free:
         raise InputError(f"{folder}: {sizes}; make room or choose another --cache_dir")
-    print(f"{folder}: {sizes}", flush=True)
+    print(f"{printable(str(folder))}: {sizes}", flush=True)
 
 
 def _listing(drive_id: str) -> tuple[dict[str, str], str | None]:
@@ -160,7 +161,7 @@ def _bring(drive_id: str, final: Path, *, progress: bool) -> tuple[str | None, s
     staged = final.with_name(f".{drive_id}{final.suffix}")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        _download(drive_id, staged, label=final.name, progress=progress)
+        _download(drive_id, staged, label=printable(final.name), progress=progress)
         fault = _fault(staged, staged.stat().st_size)
         if fault:
             staged.unlink()
@@ -207,7 +208,7 @@ def _what_remains(folder: Path, published: Published, remaining: dict[str, str],
     address = ADDRESS + published.drive_id
     return "\n".join([
         f"{folder}: not complete{f' ({refusal})' if refusal else ''}; what remains:",
-        *(f"  {folder / name}  ({fault})" for name, fault in remaining.items()),
+        *(f"  {printable(str(folder / name))}  ({fault})" for name, fault in remaining.items()),
         "Run the same command later, it goes on where it stopped; or fetch these files in a "
         "browser from", f"  {address}",
         "put them under the names above, and run it again to have them checked."])

@@ -6,7 +6,6 @@ of two. N rows, D features, C classes.
 """
 
 import math
-import os
 import resource
 from collections.abc import Callable
 from dataclasses import replace
@@ -80,8 +79,7 @@ def forecast(samples: Samples, settings: RelationSettings, *, auto: bool,
         steps = max(steps, 8 * (AUTO_ARRAYS * AUTO_BLOCK * (width_of_fit + classes)
                                 + 4 * width_of_fit ** 2 + 2 * width_of_fit * classes))
         copies += classes * 2  # leave-one-out's probabilities, and a copy as the scores want it
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return here * (PASSING + (n + m) * (ROW_BYTES + width * copies) + steps)
+    return processes.count_here() * (PASSING + (n + m) * (ROW_BYTES + width * copies) + steps)
 
 
 def available(device: torch.device) -> int | None:

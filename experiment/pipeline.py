@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -90,9 +91,8 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     clock.lap("baselines")
 
     features, probs, notes = on_device(kept, settings)
-    notes += [f"{name} is left out: it overflows on these features"
-              for name in baselines if name not in columns]
-    notes += _lonely(kept)
+    notes += [*(f"{name} is left out: it overflows on these features"
+                for name in baselines if name not in columns), *_lonely(kept)]
     labels = kept.labels.to(features.device)
     related = partial(_relation_columns, features, labels=labels, settings=settings,
                       noise_threshold=noise_threshold, n_iter=n_iter, progress=progress)
@@ -101,41 +101,46 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
                              progress=progress)
     columns |= related(probs, initial=initial)
     clock.lap("relation")
-    notes += said
-    if n_iter > 1 and torch.equal(columns["relation"], columns["relation (initial)"]):
-        notes.append("refinement changed nothing: both relation rows are the same")
-    if not columns["relation"].any():
-        notes.append(f"no relation is above the threshold {settings.threshold}: every relation "
-                     f"score is 0; try a smaller --thres")
+    notes += [*said, *_relation_notes(columns, settings.threshold, n_iter)]
 
-    if not wants_auto(settings, len(kept)):
+    found = beyond = None
+    if wants_auto(settings, len(kept)):
+        others = {name: _auto(other, samples, settings, progress=progress)
+                  for name, other in (epochs or {}).items()}
+        found = relation.auto_scores(features, probs, labels, progress=progress)
+        clock.lap("auto")
+        on_loo = _on_loo(features, found.probs, labels, columns, related, settings.kernel)
+        beyond = out_of_sample.describe(kept, found, on_loo, others)
+        clock.lap("leave-one-out scores")
+    else:
         notes.append("out-of-sample scores and auto are left out (--auto True computes them)")
-        metrics, why_not = evaluate_all(columns, kept.is_noisy, "noisy")
-        return Result(kept, columns.pop("relation"), columns,
-                      None if kept.is_noisy is None else "is_noisy", metrics, fingerprint,
-                      clock.laps, [*samples.notes, *notes, *why_not], _provenance(samples),
-                      kernel=settings.kernel, noise_threshold=noise_threshold)
-    found = relation.auto_scores(features, probs, labels, progress=progress)
-    others = {name: _auto(other, samples, settings, progress=progress)
-              for name, other in (epochs or {}).items()}
-    clock.lap("auto")
-    loo = found.probs
-    on_loo = {name: scores for name, scores in
-              relation.label_baseline_scores(features, loo, labels).items() if name in columns}
-    if settings.kernel == "cos_p":  # the other kernel does not look at probabilities
-        on_loo |= related(loo)
-    beyond = out_of_sample.describe(kept, found, on_loo, others)
-    clock.lap("leave-one-out scores")
+    result = _result(kept, columns, beyond, settings, fingerprint, notes, clock,
+                     noise_threshold=noise_threshold)
+    return result if settings.probs == "model" else _by_leave_one_out(result, found.probs)
 
-    scores = {**columns, **beyond.columns, "auto": beyond.auto}
+
+def _on_loo(features: Tensor, loo: Tensor, labels: Tensor, columns: dict[str, Tensor],
+            related: Callable[[Tensor], dict[str, Tensor]], kernel: str) -> dict[str, Tensor]:
+    """The scores of `columns` on leave-one-out probabilities, under the same names."""
+    baselines = relation.label_baseline_scores(features, loo, labels)
+    scores = {name: values for name, values in baselines.items() if name in columns}
+    # The other kernel does not look at probabilities.
+    return scores | related(loo) if kernel == "cos_p" else scores
+
+
+def _result(kept: Samples, columns: dict[str, Tensor], beyond: out_of_sample.OutOfSample | None,
+            settings: RelationSettings, fingerprint: str, notes: list[str], clock: "Clock", *,
+            noise_threshold: float) -> Result:
+    """All that was found, with the metrics of every score."""
+    scores = columns if beyond is None else {**columns, **beyond.columns, "auto": beyond.auto}
     metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy")
     clock.lap("metrics")
-    result = Result(kept, columns.pop("relation"), columns,
-                    None if kept.is_noisy is None else "is_noisy", metrics, fingerprint,
-                    clock.laps, [*samples.notes, *notes, *why_not],
-                    _provenance(samples) | beyond.facts, beyond, kernel=settings.kernel,
-                    noise_threshold=noise_threshold)
-    return result if settings.probs == "model" else _by_leave_one_out(result, loo)
+    facts = {} if beyond is None else beyond.facts
+    others = {name: values for name, values in columns.items() if name != "relation"}
+    return Result(kept, columns["relation"], others,
+                  None if kept.is_noisy is None else "is_noisy", metrics, fingerprint, clock.laps,
+                  [*kept.notes, *notes, *why_not], _provenance(kept) | facts, beyond,
+                  kernel=settings.kernel, noise_threshold=noise_threshold)
 
 
 def _provenance(samples: Samples) -> dict[str, Any]:
@@ -185,6 +190,16 @@ def _lonely(kept: Samples) -> list[str]:
     more = ", …" if len(alone) > 5 else ""
     return [f"{len(alone)} of {len(counts)} classes have a single row, which nothing of its class "
             f"can support, so that it ranks as suspect: {', '.join(named)}{more}"] if alone else []
+
+
+def _relation_notes(columns: dict[str, Tensor], threshold: float, n_iter: int) -> list[str]:
+    notes = []
+    if n_iter > 1 and torch.equal(columns["relation"], columns["relation (initial)"]):
+        notes.append("refinement changed nothing: both relation rows are the same")
+    if not columns["relation"].any():
+        notes.append(f"no relation is above the threshold {threshold}: every relation score is 0; "
+                     f"try a smaller --thres")
+    return notes
 
 
 def _how(settings: RelationSettings, progress: bool) -> dict[str, Any]:

@@ -20,12 +20,12 @@ WAITING = timedelta(days=1)
 
 def count() -> int:
     """How many processes this run has."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _said_by_torchrun("WORLD_SIZE", 1)
 
 
 def rank() -> int:
     """Which of them this is."""
-    return int(os.environ.get("RANK", "0")) if count() > 1 else 0
+    return _said_by_torchrun("RANK", 0) if count() > 1 else 0
 
 
 def is_first() -> bool:
@@ -42,20 +42,23 @@ def joined() -> Iterator[None]:
     if count() == 1:
         yield
         return
+    mine = rank()  # refused before anybody is waited for
     import torch
     from torch import distributed
 
     from relation.parallel import ProcessLost
 
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        torch.cuda.set_device(_said_by_torchrun("LOCAL_RANK", 0) % torch.cuda.device_count())
     try:
         store, _, _ = next(distributed.rendezvous("env://", timeout=MEETING))
+    except ValueError as error:  # one of its variables is not there
+        raise InputError(f"{error}; use torchrun, or unset WORLD_SIZE") from error
     except RuntimeError as error:
         raise Unavailable(f"the {count()} processes of this run did not find each other within "
                           f"{MEETING}") from error
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-                                   store=store, rank=rank(), world_size=count(), timeout=WAITING)
+                                   store=store, rank=mine, world_size=count(), timeout=WAITING)
     try:
         with contextlib.ExitStack() as stack:
             if not is_first():
@@ -120,6 +123,20 @@ def smallest(value: int) -> int:
     from relation import parallel
 
     return parallel.smallest(value, torch.device("cpu"))
+
+
+def count_here() -> int:
+    """How many of them are on this machine."""
+    return _said_by_torchrun("LOCAL_WORLD_SIZE", 1)
+
+
+def _said_by_torchrun(name: str, least: int) -> int:
+    """A number in the environment, or the least that it may be where it is not there."""
+    said = os.environ.get(name, str(least))
+    if not said.isdecimal() or int(said) < least:
+        raise InputError(f"{name} in the environment: expected a whole number of at least {least}, "
+                         f"as torchrun sets it, got {said!r}")
+    return int(said)
 
 
 def _meet() -> None:

@@ -22,6 +22,7 @@ import torch
 
 from experiment import archives, bombs
 from experiment.errors import InputError, is_out_of_memory
+from experiment.escaping import printable
 
 # What the published files hold besides tensors and plain Python values: the training arguments in
 # a checkpoint, and numpy arrays or scalars of these kinds. Each is data; none can run code.
@@ -253,7 +254,8 @@ def alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"{folder}: waiting for another process that writes here", flush=True)
+            print(f"{printable(str(folder))}: waiting for another process that writes here",
+                  flush=True)
             fcntl.flock(opened, fcntl.LOCK_EX)
         except OSError:
             pass  # some cluster file systems have no locks: then nobody is kept out

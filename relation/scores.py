@@ -18,6 +18,8 @@ from relation.sums import Checkpoint, pruned_sums
 from relation.tiles import TILE_ELEMENTS, pair_rows, row_slices, wide_zeros
 
 ENGINES = ("auto", "dense")
+# A relation of 1 is 1 + 1e-7 after rounding: powers beyond show that and, in the end, overflow.
+LARGEST_TEMPERATURE = 1000
 
 
 @torch.no_grad()
@@ -42,10 +44,11 @@ def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | Non
     scores.
 
     Raises ValueError for an unknown kernel or engine, shapes that disagree, rows that the target
-    does not have, temperature <= 0, threshold < 0 or chunk < 1.
+    does not have, a temperature that is not above 0 or above 1000, threshold < 0 or chunk < 1.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature: expected a number above 0, got {temperature}")
+    if not 0 < temperature <= LARGEST_TEMPERATURE:
+        raise ValueError(f"temperature: expected a number above 0, up to {LARGEST_TEMPERATURE}, "
+                         f"got {temperature}")
     if not threshold >= 0:
         raise ValueError(f"threshold: expected a number of at least 0, got {threshold}")
     source, target = pair_rows(features, probs, labels, target_features, target_probs,

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from experiment import store
 from experiment.errors import InputError
+from experiment.escaping import printable
 from speech import data, features, models
 from speech.data import Clips
 from speech.models import Network
@@ -52,7 +53,7 @@ def fit(network: Network, clips: Clips, labels: Tensor, folder: Path, recipe: Re
     store.check_writable(folder)
     inputs = _inputs(network, clips, progress)
     for note in data.mixing_notes(clips.files):
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     held_out = data.read_clips(clips.folder, held_out=True)
     held_out_inputs = _inputs(network, held_out, progress)
     with store.alone(folder):

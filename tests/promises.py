@@ -85,8 +85,7 @@ class Table:
     def lines(self, seed):
         yield "# What is promised, and how it is tested"
         yield ""
-        yield "Written by a run of the tests without a failure (random faults from seed "
-        yield f"{seed}):"
+        yield f"Written by a run of the tests without a failure (random faults from seed {seed}):"
         yield ""
         yield '    python -m pytest -m promise --promises docs/promises.md'
         yield ""

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from digits.build import build
+from experiment import arguments
+from relation.scores import LARGEST_TEMPERATURE
 from tests.conftest import ROOT
 from tests.dense import dense_relation, dense_sums
 
@@ -158,7 +160,7 @@ def test_odd_data_have_finite_scores_and_a_line(script, tmp_path, feature_file, 
 
 
 @pytest.mark.parametrize("words, message", [
-    (["--pow", "0"], "argument --pow: expected a number above 0, got '0'"),
+    (["--pow", "0"], "argument --pow: expected a number above 0, up to 1000, got '0'"),
     (["--chunk", "0"], "argument --chunk: expected a whole number of at least 1, got '0'"),
     (["--hop", "1.5"], "argument --hop: expected a whole number of at least 1, got '1.5'"),
     (["--thres", "nan"], "argument --thres: expected a number of at least 0, got 'nan'"),
@@ -233,9 +235,25 @@ def test_saved_parameters_and_extreme_options(script, refused, tmp_path, feature
     data["features"].requires_grad_()
     torch.save(data | {"weight": torch.nn.Parameter(torch.ones(4, 16))}, tmp_path / "a.pt")
     words = "detect.py", "--features", tmp_path / "a.pt", "--output", tmp_path / "out"
-    script(*words, "--pow", "1e20")
+    script(*words, "--pow", "1000", "--kernel", "cos")
+    assert "a number above 0, up to 1000, got '1001'" in refused(*words, "--pow", "1001")
+    assert arguments.LARGEST_TEMPERATURE == LARGEST_TEMPERATURE
     script(*words, "--hop", 10**20)
     assert "expected auto, cpu, cuda" in refused(*words, "--device", "cpu:")
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (1, 2)])
+@pytest.mark.parametrize("words, status", [
+    (["--help"], 0), (["--pow", "0"], 2), (["--features", "nowhere.npz"], 2)])
+def test_an_output_that_is_closed_is_no_error(closed, words, status):
+    """python detect.py … >&-"""
+    code = "import os, sys; [os.close(int(n)) for n in sys.argv[1]]; os.execv(sys.executable, " \
+        "[sys.executable, *sys.argv[2:]])"
+    done = subprocess.run([sys.executable, "-c", code, "".join(map(str, closed)),
+                           ROOT / "detect.py", *words], capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    assert bool(done.stdout) == (status == 0 and 1 not in closed)
+    assert len(done.stderr.splitlines()) == (status == 2 and 2 not in closed), done.stderr
 
 
 def test_out_of_sample_scores_can_be_left_out(script, tmp_path, feature_file):

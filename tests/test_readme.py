@@ -25,13 +25,34 @@ def test_the_two_commands_stand_alone_on_their_lines():
     assert second == "pip install -r requirements-dev.txt && python -m pytest"
 
 
-def test_the_file_tree_names_every_file():
-    tree = README.split("## Files")[1].split("```")[1]
-    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True,
-                            check=True).stdout.split()
-    for path in listed:
-        if not path.startswith("tests/") and not path.endswith("__init__.py"):
-            assert path.split("/")[-1] in tree, path
+def file_tree():
+    """Paths that the tree lists, and those named where a folder is described as a whole."""
+    listed, described, folders, of_folder = [], [], [], False
+    for line in README.split("## Files")[1].split("```")[1].strip("\n").split("\n"):
+        indent, (names, _, text) = len(line) - len(line.lstrip()), line.strip().partition("  ")
+        if indent > 8:  # goes on with the text of the line above
+            names, text = "", line
+        else:
+            folders = [folder for folder in folders if folder[0] < indent]
+            of_folder = names.endswith("/")
+        if of_folder and names:
+            folders.append((indent, "".join(name for _, name in folders) + names))
+        folder = folders[-1][1] if folders else ""
+        if of_folder:
+            described += [folder + name for name in re.findall(r"\w+\.py", text)]
+        else:
+            listed += [folder + name for name in names.split()]
+    return listed, described
+
+
+def test_the_file_tree_names_every_file_and_no_other():
+    listed, described = file_tree()
+    assert all(list(ROOT.glob(path)) for path in listed + described), listed + described
+    tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True,
+                             check=True).stdout.split()
+    assert {path for path in listed + described if path.endswith(".py")} == {
+        path for path in tracked if not path.startswith("tests/")
+        and not path.endswith("__init__.py")}
 
 
 def test_the_output_ends_with_the_files_that_a_run_writes(script, tmp_path, feature_file):

@@ -13,6 +13,7 @@ import gdown
 import pytest
 import requests
 import torch
+from tqdm import tqdm
 
 from experiment import drive, store
 from experiment.errors import InputError, Unavailable
@@ -266,6 +267,28 @@ def test_names_in_the_listing_do_not_lead_out_of_the_folder(site, tmp_path):
     names = (".download.lock", "download.json", "_/up.pt", ".._.._.._evil.pt", "_evil.pt",
              ".._evil.pt")
     assert files_in(tmp_path) == sorted(f"cache/mae/{name}" for name in names)
+
+
+def test_names_in_the_listing_do_not_move_the_cursor(site, tmp_path, monkeypatch, capsys):
+    class Bar(tqdm):
+        def __init__(self, *, desc, **options):
+            labels.append(desc)
+            super().__init__(desc=desc, **options)
+    labels, name = [], "\x1b[31mred.json"
+    monkeypatch.setattr(drive, "tqdm", Bar)
+    site.files = {name: Hosted(b"{}")}
+    fetch(tmp_path / "\x1b[2J", (name,))
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and f"{tmp_path}/\\x1b[2J/mae/\\x1b[31mred.json: fetched" in said
+    assert labels == ["\\x1b[31mred.json"]
+    site.files[name].quota = True
+    (tmp_path / "\x1b[2J/mae" / name).unlink()
+    with pytest.raises(Unavailable, match=r"mae/\\x1b\[31mred.json  \("):
+        fetch(tmp_path / "\x1b[2J", (name,))
+    site.status = 429
+    (tmp_path / "\x1b[2J/mae" / name).write_text("{}")
+    fetch(tmp_path / "\x1b[2J", (name,))
+    assert "\x1b" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", ["../evil.pt", "features/../../evil.pt", "/evil.pt"])

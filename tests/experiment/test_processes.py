@@ -88,6 +88,23 @@ def test_two_processes_find_the_same_outliers(script, train_file, tmp_path, port
         np.testing.assert_allclose(column(two, name), column(one, name), rtol=1e-5)
 
 
+@pytest.mark.parametrize("name, value", [("WORLD_SIZE", "x"), ("WORLD_SIZE", "0"), ("RANK", "-1"),
+                                         ("LOCAL_WORLD_SIZE", "")])
+def test_an_environment_that_torchrun_did_not_set(refused, monkeypatch, train_file, tmp_path, name,
+                                                  value):
+    if name == "RANK":
+        monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv(name, value)
+    line = refused("detect.py", "--features", train_file, "--output", tmp_path / "out")
+    assert f"{name} in the environment: expected a whole number" in line
+
+
+def test_several_processes_without_torchrun(refused, monkeypatch, train_file, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    line = refused("detect.py", "--features", train_file, "--output", tmp_path / "out")
+    assert "RANK expected, but not set; use torchrun, or unset WORLD_SIZE" in line
+
+
 # A process whose bars are drawn from the first second on, and which, where it is told to, keeps
 # its sums after every block and kills itself after the fifth.
 WATCHED = """

@@ -152,16 +152,18 @@ def test_something_else_under_its_name(kind, other):
 def test_another_of_our_files_under_its_name(kind, tmp_path, record_property):
     """No file of one kind passes for another, except where one is a form of the other."""
     path, read, content, _ = kind
-    alike = {"checkpoint-49.pth", "feat_train_49.pt"}  # any content: checked by whom it is for
-    for other, (write, _) in KINDS.items():
-        if path.name in alike or other == path.name or "target" in path.name and "target" in other \
-                or {path.name, other} <= {"train.npz", "packed.npz"}:
-            continue
+    if path.name in ("checkpoint-49.pth", "feat_train_49.pt"):
+        pytest.skip("may hold anything: what it holds is checked by whom it is for")
+    strangers = [other for other in KINDS if other != path.name
+                 and not ("target" in path.name and "target" in other)
+                 and not {path.name, other} <= {"train.npz", "packed.npz"}]
+    for other in strangers:
+        write, _ = KINDS[other]
         stranger = tmp_path / "stranger" / other
         stranger.parent.mkdir(exist_ok=True)
         write(stranger)
         assert damaged(path, read, content, stranger.read_bytes(), other)
-    record_property("cases", len(KINDS))
+    record_property("cases", len(strangers))
 
 
 @pytest.mark.parametrize("name, value, message", [

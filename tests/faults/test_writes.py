@@ -41,9 +41,10 @@ def test_a_disk_that_fills_up_in_the_middle(command, undisturbed, tmp_path, faul
         running = command(tmp_path, file_limit=int(10 ** chance.uniform(1, 5.3)),
                           patches={"imagenet.features.DataLoader": loader_without_workers})
         status = running.wait(60)
-        if status == 0:  # all files are smaller than that
+        if status == 0:  # all files are smaller than that: no case
             assert contents(tmp_path / "results") == expected
         else:
+            cases += 1
             time.sleep(0.1)  # the pipes' other ends
             shown = [line for line in running.err.splitlines()
                      if line.strip() and not is_bar(line)]
@@ -51,7 +52,6 @@ def test_a_disk_that_fills_up_in_the_middle(command, undisturbed, tmp_path, faul
             assert "File too large" in shown[0] or "os error 27" in shown[0], shown
             whole(tmp_path / "results")
             assert not leftovers(tmp_path / "results") or command.name == "download"
-        cases += 1
     command(tmp_path).done()
     assert contents(tmp_path / "results") == expected and not leftovers(tmp_path / "results")
     record_property("cases", cases)
@@ -150,16 +150,17 @@ def hold(folder, ready):
 
 @sharing
 def test_the_second_waits_and_says_so_and_a_killed_one_is_not_waited_for(tmp_path, capsys):
-    ready = FORK.Event()
-    process = FORK.Process(target=hold, args=(tmp_path, ready))
+    ready, folder = FORK.Event(), tmp_path / "\x1b[31mred"
+    process = FORK.Process(target=hold, args=(folder, ready))
     process.start()
     assert ready.wait(10)
     killed = threading.Event()
     threading.Timer(0.5, lambda: (killed.set(), process.kill())).start()
-    with store.alone(tmp_path):
+    with store.alone(folder):
         assert killed.is_set()
     process.join()
-    assert "waiting for another process that writes here" in capsys.readouterr().out
+    assert capsys.readouterr().out == \
+        f"{tmp_path}/\\x1b[31mred: waiting for another process that writes here\n"
 
 
 @sharing

@@ -85,7 +85,7 @@ def test_data_without_both_kinds_are_refused(refused, tmp_path, feature_file, ch
 
 
 @pytest.mark.parametrize("words, message", [
-    (["--pow", "0"], "argument --pow: expected a number above 0, got '0'"),
+    (["--pow", "0"], "argument --pow: expected a number above 0, up to 1000, got '0'"),
     (["--pow"], "argument --pow: expected at least one argument"),
     (["--kernel", "cos", "rbf"], "argument --kernel: invalid choice: 'rbf'"),
     (["--dtype", "float64"], "argument --dtype: invalid choice: 'float64'"),

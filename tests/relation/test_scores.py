@@ -127,8 +127,9 @@ def test_zero_feature_relates_to_nothing(clusters):
 
 @pytest.mark.parametrize("wrong, message", [
     (dict(kernel="rbf"), "kernel: expected one of cos_p, cos, got 'rbf'"),
-    (dict(temperature=0), "temperature: expected a number above 0, got 0"),
-    (dict(temperature=float("nan")), "temperature: expected a number above 0, got nan"),
+    (dict(temperature=0), "temperature: expected a number above 0, up to 1000, got 0"),
+    (dict(temperature=1e9), "temperature: expected a number above 0, up to 1000, got 1000000000"),
+    (dict(temperature=float("nan")), "temperature: expected a number above 0, up to 1000, got nan"),
     (dict(threshold=-1), "threshold: expected a number of at least 0, got -1"),
     (dict(chunk=0), "chunk: expected at least 1 row, got 0"),
     (dict(probs=None), "probs are needed by kernel 'cos_p'"),

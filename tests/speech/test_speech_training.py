@@ -173,6 +173,12 @@ def test_a_killed_process_goes_on(tmp_path, clips, ast_folder):
     assert same(network.model.state_dict(), uncut["model"])
 
 
+def test_names_of_clips_do_not_move_the_cursor(clips, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(data, "mixing_notes", lambda files: ("the first is \x1b[31m.wav",))
+    fit(tmp_path, clips(), replace(RECIPE, epochs=1, keep=(1,)))
+    assert "note: the first is \\x1b[31m.wav\n" in capsys.readouterr().out
+
+
 def test_training_extraction_detection_find_planted_errors(tmp_path, monkeypatch):
     """The demo in small: four kinds of sound, a tenth of the labels wrong."""
     monkeypatch.setattr(demo, "SOUNDS", (demo.whistle, demo.buzz, demo.hiss, demo.clicks))
