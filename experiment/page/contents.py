@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from experiment.page import plots
-from experiment.page.evidence import Evidence, Related, find
+from experiment.page.evidence import Evidence, Related, find, leave_one_out
 from experiment.page.gallery import Gallery
 from experiment.page.maps import maps
 from experiment.pipeline import Result
@@ -47,6 +47,9 @@ def contents(result: Result, settings: dict[str, Any], show: int | None) -> dict
         "total": len(samples),
         "rows": _rows(result, listed),
         "suspects": suspects,
+        "evidence": "" if leave_one_out(result) is None else
+        "Evidence: relations on leave-one-out probabilities, in which a row's own label has no "
+        "say; the model's own cannot be trusted here.",
         "maps": relation_maps,
         "media": gallery.entries,
     }

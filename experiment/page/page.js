@@ -29,6 +29,7 @@ function scope() {
       "scores.csv has them all."] : []),
     ...(shown < total ? [`The first ${whole(shown)} come with ${media}evidence; the option ` +
       "--show K changes how many."] : []),
+    ...(shown ? [data.evidence] : []),
   ].join(" ");
 }
 

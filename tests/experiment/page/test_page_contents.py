@@ -31,6 +31,16 @@ def test_evidence_is_the_most_related_on_either_side(found, clusters):
             assert related.r == pytest.approx(r[row, related.row], abs=1e-5)
 
 
+def test_evidence_where_wrong_labels_were_memorised(found, written, clusters):
+    """The network repeats every label; the rows of the true class still contradict it."""
+    result = found(probs=torch.eye(4)[clusters[2]])
+    for row, (support, against) in enumerate(find(result, torch.arange(8))):
+        assert {related.row % 4 for related in against} == {row % 4}
+        assert -against[0].r > max((related.r for related in support), default=0)
+    said = "leave-one-out probabilities"
+    assert said in written(result)[1]["evidence"] and not written(found())[1]["evidence"]
+
+
 def test_evidence_of_an_outlier_is_its_nearest_training_rows(outliers):
     (support, against), = find(outliers, torch.tensor([5]))
     assert against == [] and len(support) == EACH
