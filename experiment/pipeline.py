@@ -104,6 +104,11 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
     notes += said
     if n_iter > 1 and torch.equal(columns["relation"], columns["relation (initial)"]):
         notes.append("refinement changed nothing: both relation rows are the same")
+    taken = int((columns["relation (initial)"] > noise_threshold).sum())
+    if n_iter > 1 and 2 * taken > len(kept):
+        notes.append(f"refinement took the labels of {taken:,} of {len(kept):,} rows to be wrong, "
+                     f"and turned against the rest: use relation (initial), or another --kernel, "
+                     f"--pow or --reg")
     if not columns["relation"].any():
         notes.append(f"no relation is above the threshold {settings.threshold}: every relation "
                      f"score is 0; try a smaller --thres")

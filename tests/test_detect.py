@@ -124,6 +124,18 @@ def test_probs_loo_puts_leave_one_out_in_front(script, tmp_path, feature_file, k
         assert "relation (loo)" not in model[0]
 
 
+def test_refinement_that_takes_most_rows_to_be_wrong_is_told(script, tmp_path, feature_file):
+    """Features that all look alike: the three other classes outweigh a row's own."""
+    with np.load(feature_file) as file:
+        data = dict(file)
+    np.savez(feature_file, **data | {"features": data["features"] + 9})
+    words = "detect.py", "--features", feature_file, "--output", tmp_path / "out", "--auto", "False"
+    note = "note: refinement took the labels of 120 of 120 rows to be wrong"
+    assert note in script(*words, "--kernel", "cos").stdout
+    assert "refinement took" not in script(*words, "--kernel", "cos", "--n_iter", 1).stdout
+    assert "refinement took" not in script(*words, "--kernel", "cos_p").stdout
+
+
 def test_suspects_on_screen(script, tmp_path, feature_file):
     """A network that repeats every label predicts nothing else; what is suggested does."""
     with np.load(feature_file) as file:
