@@ -104,6 +104,12 @@ function stop() {
 }
 player.addEventListener("ended", stop);
 
+// What began to play last is heard, and nothing else.
+function onlyThis({target}) {
+  if (target !== player) stop();
+  for (const other of document.querySelectorAll("audio")) if (other !== target) other.pause();
+}
+
 function review(position) {
   const choice = (decision, text) => make("button", {type: "button", "data-decision": decision,
     "aria-pressed": "false"}, text);

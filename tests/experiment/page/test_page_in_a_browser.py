@@ -106,9 +106,13 @@ def test_a_pair_of_labels_shows_its_rows(opened, found):
     page.locator(".pairs button").first.click()
     assert page.locator("#rows > li").count() == int(pair.locator(".number").inner_text()) == 2
     assert page.locator(".matrix button").count() == 4
+    page.fill("#search", "nothing like it")
+    page.select_option("#decided", "keep")
     page.locator(".matrix button").nth(1).click()
     shown = page.eval_on_selector_all("#rows > li", "all => all.map(i => +i.dataset.position)")
     assert set(shown) < set(wrong) and len(shown) == 2
+    page.click("#clear")
+    assert page.inner_text("#count") == "120 rows"
 
 
 def test_pages(opened, found):
@@ -155,11 +159,8 @@ def test_review_by_mouse_another_label_and_a_reload(opened, found, tmp_path):
     first.locator("[data-decision=relabel]").click()
     field = first.locator(".new-label input")
     assert field.input_value() == CLASSES[data["rows"]["suggested"][0]]
-    field.fill("no class of these")
-    field.press("Tab")
-    assert field.get_attribute("aria-invalid") == "true"
     row, = exported(page, tmp_path)
-    assert row["new_label"] == "" and row["id"] == "'" + data["rows"]["name"][0]
+    assert row["id"] == "'" + data["rows"]["name"][0]
     field.fill(CLASSES[1])
     field.press("Tab")
     page.locator("#rows > li").nth(4).locator("[data-decision=drop]").click()
@@ -170,6 +171,62 @@ def test_review_by_mouse_another_label_and_a_reload(opened, found, tmp_path):
     for _ in range(2):
         page.locator("[aria-pressed=true]").first.click()
     assert page.is_disabled("#export") and page.locator("[aria-pressed=true]").count() == 0
+
+
+def test_a_new_label_that_is_no_class_is_kept_and_not_exported(opened, found, tmp_path):
+    page, _ = opened(found())
+    page.locator("#rows > li").nth(1).locator("[data-decision=keep]").click()
+    page.locator("#rows > li").first.locator("[data-decision=relabel]").click()
+    field = page.locator("#rows .new-label input").first
+    field.fill("no class of these")
+    field.press("Tab")
+    page.click("#next")
+    page.click("#previous")
+    assert field.input_value() == "no class of these"
+    assert field.get_attribute("aria-invalid") == "true"
+    assert page.inner_text("#progress") == "1 keep, 1 without a new label (not exported)"
+    assert [row["decision"] for row in exported(page, tmp_path)] == ["keep"]
+    field.fill(CLASSES[1])
+    field.press("Tab")
+    assert field.get_attribute("aria-invalid") == "false"
+    assert page.inner_text("#progress") == "1 keep, 1 relabel"
+
+
+def test_keys_never_take_a_decision_back_and_go_on_over_the_pages(opened, found):
+    page, _ = opened(found())
+    page.locator("#rows > li").last.focus()
+    page.keyboard.press("k")
+    rank = "document.activeElement.querySelector('.rank')?.innerText"
+    assert page.evaluate(rank) == "51" and page.inner_text("#progress") == "1 keep"
+    page.keyboard.press("ArrowLeft")
+    page.locator("#rows > li").last.focus()
+    page.keyboard.press("k")
+    assert page.inner_text("#progress") == "1 keep"
+    page.fill("#page", "3")
+    page.press("#page", "Enter")
+    page.locator("#rows > li").last.focus()
+    for key in ("d", "ArrowDown", "d"):
+        page.keyboard.press(key)
+    assert page.evaluate(rank) == "120" and page.inner_text("#progress") == "1 keep, 1 drop"
+
+
+def test_one_sound_at_a_time(opened, found):
+    page, _ = opened(found("sound"))
+    sounds = "[...[...document.querySelectorAll('#rows audio')].slice(0, 2), player]"
+
+    def only(number):
+        until(page, f"{sounds}.every((sound, n) => sound.paused === (n !== {number}))")
+    for number in (0, 1):
+        page.locator("#rows > li").nth(number).focus()
+        page.keyboard.press("p")
+        only(number)
+    button = page.locator("#rows .play").first
+    button.click()
+    only(2)
+    page.locator("#rows > li").first.focus()
+    page.keyboard.press("p")
+    only(0)
+    assert button.inner_text() == "▶"
 
 
 def test_sounds_play(opened, found):
