@@ -87,14 +87,16 @@ def _rows(result: Result, listed: Tensor) -> dict[str, list | None]:
     """One list per column, None where there is no such column."""
     samples, score, beyond = result.samples, result.listed_by[1], result.beyond
     longest = max(SHORTEST_NAME, NAMES_SIZE // len(listed))
+    names = None if samples.ids is None else [samples.ids[row] for row in listed.tolist()]
+    cut = [int(len(name) > longest) for name in names or []]
 
     def of(values: Tensor | None) -> list | None:
         return None if values is None else values[listed].tolist()
 
     return {
         "index": of(samples.index),
-        "name": None if samples.ids is None else
-        [_cut(samples.ids[row], longest) for row in listed.tolist()],
+        "name": names and [_cut(name, longest) for name in names],
+        "cut": cut if any(cut) else None,
         "score": [float(f"{value:.4g}") for value in score[listed].tolist()],
         "given": of(samples.labels),
         "predicted": of(samples.probs.argmax(1)),
@@ -157,4 +159,6 @@ def _name(samples: Samples, row: int) -> str:
 
 
 def _cut(name: str, longest: int) -> str:
-    return name if len(name) <= longest else name[:longest - 1] + "…"
+    """Both ends, as paths differ in the last part, texts in the first."""
+    end = longest // 3
+    return name if len(name) <= longest else f"{name[:longest - end - 1]}…{name[-end:]}"

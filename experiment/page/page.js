@@ -132,7 +132,7 @@ function turnAndStay(step) {
 function playOrPause(item) {
   const sound = item.querySelector("audio");
   if (!sound) return;
-  if (sound.paused) sound.play();
+  if (sound.paused) play(sound);
   else sound.pause();
 }
 

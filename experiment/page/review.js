@@ -68,7 +68,8 @@ function sheet() {
   const lines = complete.map(([index, {decision, label}]) => {
     const position = positions.get(index);
     const given = labelled ? rows.given[position] : null;
-    return [index, rows.name ? rows.name[position] : index, position + 1,
+    const id = rows.cut?.[position] ? "" : rows.name?.[position] ?? index;  // whole, or none
+    return [index, id, position + 1,
       given, data.classes[given], decision, label, data.classes[label]];
   }).sort((a, b) => a[2] - b[2]);
   return [heads, ...lines].map((line) => `${line.map(field).join(",")}\r\n`).join("");

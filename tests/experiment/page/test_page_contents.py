@@ -96,7 +96,7 @@ def test_without_auto_and_without_truth(found, written):
                    class_names=None)
     data = written(result)[1]
     assert [name for name, column in data["rows"].items() if column is None] == \
-        ["name", "voted", "suggested", "positive"]
+        ["name", "cut", "voted", "suggested", "positive"]
     assert data["curves"] == [] and data["metrics"] == [] and data["classes"] == list("0123")
     assert data["histogram"]["names"] == ["all rows"] and data["media"] == []
     assert len(data["suspects"]) == 120 and data["suspects"][0]["media"] is None
@@ -150,7 +150,8 @@ def test_more_rows_than_can_be_listed(found, written, monkeypatch):
     monkeypatch.setattr(contents, "SHORTEST_NAME", 10)
     data = written(found(ids=["x" * 10] * 60 + ["y" * 11] * 60))[1]
     assert data["total"] == 120 and len(data["rows"]["index"]) == 40
-    assert set(data["rows"]["name"]) == {"x" * 10, "y" * 9 + "…"}
+    assert set(data["rows"]["name"]) == {"x" * 10, "yyyyyy…yyy"}
+    assert data["rows"]["cut"] == [int("…" in name) for name in data["rows"]["name"]]
 
 
 def test_outliers(outliers, written):

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from experiment.page import contents
 from tests.experiment.page.conftest import CLASSES
 
 
@@ -190,6 +191,25 @@ def test_a_new_label_that_is_no_class_is_kept_and_not_exported(opened, found, tm
     field.press("Tab")
     assert field.get_attribute("aria-invalid") == "false"
     assert page.inner_text("#progress") == "1 keep, 1 relabel"
+
+
+def test_files_go_by_the_last_part_of_their_path(opened, found):
+    folder = "a folder with a name so long that nothing of what follows would fit"
+    page, _ = opened(found("sound", ids=[f"{folder}/{row}.wav" for row in range(120)]))
+    assert all(re.fullmatch(r"\d+\.wav", name) for name in names_of(page))
+    lines = page.locator("#rows .side .excerpt").all_text_contents()
+    assert "9.wav" in lines and not any(folder in line for line in lines)
+    assert page.locator("#rows .title bdi").first.get_attribute("title").startswith(folder + "/")
+
+
+def test_a_name_that_was_cut_is_not_exported(opened, found, tmp_path, monkeypatch):
+    monkeypatch.setattr(contents, "NAMES_SIZE", 0)
+    page, data = opened(found(ids=["x" * 100, *map(str, range(1, 120))]))
+    at = data["rows"]["index"].index(0)
+    for n in (at, at + 1):
+        page.locator("#rows > li").nth(n).locator("[data-decision=keep]").click()
+    cut, whole = exported(page, tmp_path)
+    assert cut["id"] == "" and cut["index"] == "0" and whole["id"] == whole["index"]
 
 
 def test_keys_never_take_a_decision_back_and_go_on_over_the_pages(opened, found):
