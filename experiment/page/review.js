@@ -1,10 +1,11 @@
-// The review sheet: decisions by row number, remembered by the browser for this report, exported
+// The review sheet: decisions by row number, remembered by the browser for these data, exported
 // as CSV.
 
 const STORE = `review ${data.key}`;
 // Row number in the data -> {decision, label, typed}; label: the new class, null where what was
 // typed is none.
 const decisions = new Map();
+const unlisted = [];  // decisions on rows that this page does not list, kept for one that does
 const positions = new Map(rows.index.map((index, position) => [index, position]));
 
 // A browser may refuse to remember anything for a file; then the page says so.
@@ -12,6 +13,7 @@ function load() {
   try {
     for (const [index, decision] of JSON.parse(localStorage.getItem(STORE) ?? "[]")) {
       if (positions.has(index)) decisions.set(index, decision);
+      else unlisted.push([index, decision]);
     }
   } catch { /* nothing remembered */ }
 }
@@ -19,11 +21,11 @@ function load() {
 function save() {
   let kept = true;
   try {
-    localStorage.setItem(STORE, JSON.stringify([...decisions]));
+    localStorage.setItem(STORE, JSON.stringify([...decisions, ...unlisted]));
   } catch {
     kept = false;
   }
-  byId("storage").textContent = kept ? "Meanwhile this browser remembers them for this report." :
+  byId("storage").textContent = kept ? "Meanwhile this browser remembers them for these data." :
     "This browser remembers nothing for this page: export before you close it.";
 }
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
+from experiment import export
 from experiment.page import contents, html, plots
 from experiment.page.evidence import EACH, find
 from tests.conftest import ROOT
@@ -70,13 +71,16 @@ def test_rows_are_in_the_order_of_suspicion(found, written):
     assert rows["voted"] == result.beyond.voted_labels[order].tolist()
     assert rows["voted"][:8] == [int(row) % 4 for row in order[:8]]  # the true class
     assert rows["name"] == [result.samples.ids[row] for row in order]
+    by_auto = np.argsort(-result.beyond.auto.numpy(), kind="stable").tolist()
+    assert [by_auto[place] for place in rows["auto"]] == rows["index"]
+    assert rows["issue"] == export.table(result)["is_label_issue"].astype(int).tolist()
     assert data["classes"] == list(CLASSES) and data["total"] == 120
 
 
 def test_own_data_are_listed_by_auto(found, written):
     result = found(own_data=True, held_out=None)
     data = written(result)[1]
-    assert data["score"] == "auto"
+    assert data["score"] == "auto" and data["rows"]["auto"] is None
     assert data["rows"]["index"] == np.argsort(-result.beyond.auto.numpy(), kind="stable").tolist()
     assert data["summary"][0].startswith("Probabilities as they were given: whether the network")
 
@@ -96,7 +100,7 @@ def test_without_auto_and_without_truth(found, written):
                    class_names=None)
     data = written(result)[1]
     assert [name for name, column in data["rows"].items() if column is None] == \
-        ["name", "cut", "voted", "suggested", "positive"]
+        ["name", "cut", "voted", "suggested", "auto", "positive"]
     assert data["curves"] == [] and data["metrics"] == [] and data["classes"] == list("0123")
     assert data["histogram"]["names"] == ["all rows"] and data["media"] == []
     assert len(data["suspects"]) == 120 and data["suspects"][0]["media"] is None

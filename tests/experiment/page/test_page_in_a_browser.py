@@ -2,11 +2,12 @@
 
 import csv
 import re
+from dataclasses import replace
 
 import pytest
 
 from experiment.page import contents
-from tests.experiment.page.conftest import CLASSES
+from tests.experiment.page.conftest import CLASSES, SETTINGS
 
 
 def until(page, expression):
@@ -85,6 +86,8 @@ def test_filters_and_sorting(opened, found):
     assert page.locator("#rows > li").count() == 2 == page.locator(".truth.positive").count()
     page.select_option("#given", "")
     assert page.inner_text("#count") == "8 of 120 rows"
+    page.select_option("#guess", "issue")
+    assert page.inner_text("#count") == "8 of 120 rows" and sum(data["rows"]["issue"]) == 8
     page.select_option("#guess", "")
     page.fill("#search", "<B>11")
     assert {name[:5] for name in names_of(page)} == {"<b>11"} and len(names_of(page)) == 11
@@ -93,7 +96,8 @@ def test_filters_and_sorting(opened, found):
     page.fill("#search", "")
     for sort, key in (("name", data["rows"]["name"].__getitem__),
                       ("index", data["rows"]["index"].__getitem__),
-                      ("given", data["rows"]["given"].__getitem__), ("reverse", lambda n: -n)):
+                      ("given", data["rows"]["given"].__getitem__),
+                      ("auto", data["rows"]["auto"].__getitem__), ("reverse", lambda n: -n)):
         page.select_option("#sort", sort)
         shown = page.eval_on_selector_all("#rows > li", "all => all.map(i => +i.dataset.position)")
         assert shown == sorted(range(120), key=key)[:50]
@@ -172,6 +176,17 @@ def test_review_by_mouse_another_label_and_a_reload(opened, found, tmp_path):
     for _ in range(2):
         page.locator("[aria-pressed=true]").first.click()
     assert page.is_disabled("#export") and page.locator("[aria-pressed=true]").count() == 0
+
+
+def test_decisions_go_with_the_data_however_listed(opened, found):
+    page, data = opened(found(own_data=True))
+    other, fewer = opened(found(settings=replace(SETTINGS, hop=2)))
+    assert data["key"] == fewer["key"] and data["score"] != fewer["score"]
+    made = [[0, {"decision": "keep", "label": None}], [1, {"decision": "drop", "label": None}]]
+    other.evaluate("made => localStorage.setItem(STORE, JSON.stringify(made))", made)
+    other.reload()
+    assert other.inner_text("#progress") == "1 keep"  # row 1 is not listed
+    assert other.evaluate("JSON.parse(localStorage.getItem(STORE))") == made
 
 
 def test_a_new_label_that_is_no_class_is_kept_and_not_exported(opened, found, tmp_path):
