@@ -7,9 +7,9 @@
     python detect_ood.py -n resnet50 --pow 1
 
 Prints AUROC, AP, TNR95 and FPR95 of every score where the outliers are known, for all of them and
-for each OOD set, and the most outlying rows; writes scores.csv, metrics.json, scores.png and
-report.html to the report folder. metrics.json holds the threshold that keeps 95 % of the
-in-distribution rows; experiment/ood_threshold.py applies it to new samples.
+for each OOD set, and the most outlying rows; writes scores.csv, suspects.csv, metrics.json,
+scores.png and report.html to the report folder. metrics.json holds the threshold that keeps 95 % of
+the in-distribution rows; experiment/ood_threshold.py applies it to new samples.
 """
 
 from argparse import Namespace
@@ -68,8 +68,9 @@ def main(args: Namespace) -> None:
                                    progress=args.verbose, unfinished=folder)
     if processes.is_first():
         with processes.by_itself(), store.alone(output):
-            report.write(result, output, settings=vars(args) | {"name": name}, show=args.show)
-        report.show(result, output, verbose=args.verbose)
+            files = report.write(result, output, settings=vars(args) | {"name": name},
+                                 show=args.show)
+        report.show(result, output, files, verbose=args.verbose)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 
 ImageNet's validation images count as noisy unless their label is clean under the ReaL labels
 (14,599 of 50,000). Prints AUROC, AP, TNR95 and FPR95 of every score, and the most suspect rows;
-writes scores.csv, metrics.json, scores.png and report.html to the experiment's report folder.
+writes scores.csv, suspects.csv, metrics.json, scores.png and report.html to the experiment's report
+folder.
 """
 
 from argparse import Namespace

@@ -1,26 +1,28 @@
 """Nearest neighbours against faiss's exact IndexFlatIP, in one run on the same rows.
 
-    pip install faiss-cpu
+    pip install -r requirements-dev.txt
     python benchmarks/knn.py                  # 10,000 rows against 200,000, k = 1000
 
 Both are timed alternately; medians. Prints JSON with the seconds, their ratio, and the share of
 rows whose neighbours are the same but for ties (cosines within 1e-6 of the last one).
 """
 
-import argparse
 import json
 import statistics
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+from torch import Tensor
 
-from benchmarks import simulate  # noqa: E402  (after the project's root is known)
-from relation import knn_scores, relation_topk, unit_rows  # noqa: E402
+from benchmarks import simulate
+from experiment import arguments
+from relation import knn_scores, relation_topk, unit_rows
 
 
 def compare(features: Tensor, target: Tensor, *, k: int, repeats: int) -> dict[str, float]:
@@ -55,19 +57,13 @@ def _agreement(features: Tensor, target: Tensor, cosines: Tensor, neighbours: Te
     return same / len(features)
 
 
-def get_args_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=10_000, help="rows (default: %(default)s)")
-    parser.add_argument("--targets", type=int, default=200_000,
-                        help="rows to find neighbours among (default: %(default)s)")
-    parser.add_argument("--dim", type=int, default=1024, help="features (default: %(default)s)")
-    parser.add_argument("--k", type=int, default=1000, help="neighbours (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
+def get_args_parser() -> arguments.Parser:
+    parser = arguments.Parser(__doc__)
+    simulate.add_size_options(parser, n=10_000, targets=200_000, dim=1024, k=1000, repeats=5)
     return parser
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: Namespace) -> None:
     features, target = (unit_rows(torch.cat([block[0] for block in simulate.simulate(
         rows, dim=args.dim, seed=seed)])) for seed, rows in ((1, args.n), (0, args.targets)))
     print(json.dumps({**vars(args), "threads": torch.get_num_threads(),
@@ -75,4 +71,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(get_args_parser().parse_args())
+    arguments.launch(main, get_args_parser())

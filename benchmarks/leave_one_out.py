@@ -76,7 +76,7 @@ def _figures(probs: Tensor, labels: Tensor, is_noisy: Tensor, seconds: float) ->
 
 def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
-    simulate.add_size_options(parser, n=20_000)
+    simulate.add_size_options(parser, n=20_000, dim=1024, classes=1000)
     parser.add_argument("--no_relation", action="store_true", help="leave-one-out alone")
     parser.add_argument("--against", metavar="NAME", help="digits experiment to compare on")
     parser.add_argument("--cache_dir", type=Path, metavar="DIR",

@@ -69,7 +69,7 @@ def measure(n: int, *, dim: int, classes: int) -> dict[str, float]:
 
 def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
-    simulate.add_size_options(parser, n=50_000)
+    simulate.add_size_options(parser, n=50_000, dim=1024, classes=1000)
     return parser
 
 

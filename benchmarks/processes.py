@@ -6,22 +6,24 @@ Each is started by torchrun on the same files. Prints JSON with the seconds of t
 in the slowest process, their ratio, and the largest difference relative to the largest score.
 """
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from argparse import SUPPRESS, Namespace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import torch  # noqa: E402
-from torch import distributed  # noqa: E402
+import torch
 
-from benchmarks import simulate  # noqa: E402  (after the project's root is known)
-from relation import relation_scores  # noqa: E402
+from benchmarks import simulate
+from experiment import arguments
+from relation import relation_scores
+from relation.parallel import add_up, rank_and_count
 
 
 def compare(folder: Path, n: int) -> dict[str, float]:
@@ -40,30 +42,26 @@ def compare(folder: Path, n: int) -> dict[str, float]:
 
 
 def score_share(folder: Path) -> None:
-    """What each process does: the first one keeps seconds and scores."""
-    distributed.init_process_group("gloo")
+    """What each process that `launch` joined does: the first one keeps seconds and scores."""
     features, probs, labels, _ = simulate.read(folder / "data")
     features.sum(), probs.sum()  # read from disk before the clock starts
-    distributed.barrier()
+    add_up(torch.zeros(1))  # waits for the others
     started = time.perf_counter()
     scores = relation_scores(features, probs, labels)
-    distributed.barrier()
-    if distributed.get_rank() == 0:
-        count = distributed.get_world_size()
+    rank, count = rank_and_count()
+    if rank == 0:
         (folder / f"{count}.json").write_text(json.dumps(time.perf_counter() - started))
         torch.save(scores, folder / f"{count}.pt")
-    distributed.destroy_process_group()
 
 
-def get_args_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=100_000, help="rows (default: %(default)s)")
-    parser.add_argument("--share", type=Path, help=argparse.SUPPRESS)  # what torchrun starts
+def get_args_parser() -> arguments.Parser:
+    parser = arguments.Parser(__doc__)
+    simulate.add_size_options(parser, n=100_000)
+    parser.add_argument("--share", type=Path, help=SUPPRESS)  # what torchrun starts
     return parser
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: Namespace) -> None:
     if args.share is not None:
         score_share(args.share)
         return
@@ -72,4 +70,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(get_args_parser().parse_args())
+    arguments.launch(main, get_args_parser())

@@ -81,17 +81,18 @@ def read(folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
                  for name in ("features", "probs", "labels", "is_noisy"))
 
 
-def add_size_options(parser: ArgumentParser, *, n: int) -> None:
-    """How large the simulated data are; for every benchmark that is run on them."""
-    for name, size, what in (("--n", n, "rows"), ("--dim", 1024, "features"),
-                             ("--classes", 1000, "classes")):
-        parser.add_argument(name, type=arguments.positive_integer, default=size,
-                            help=f"{what} (default: %(default)s)")
+def add_size_options(parser: ArgumentParser, **sizes: int) -> None:
+    """Options --n, --dim, … of a benchmark, with their defaults."""
+    what = {"n": "rows", "dim": "features", "classes": "classes", "k": "neighbours",
+            "targets": "rows that they are related to", "repeats": "runs, whose median counts"}
+    for name, size in sizes.items():
+        parser.add_argument(f"--{name}", type=arguments.positive_integer, default=size,
+                            help=f"{what[name]} (default: %(default)s)")
 
 
 def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
-    add_size_options(parser, n=50_000)
+    add_size_options(parser, n=50_000, dim=1024, classes=1000)
     parser.add_argument("--sharpness", type=arguments.positive_number, default=2.2,
                         help="of the softmax (default: %(default)s)")
     parser.add_argument("--seed", type=arguments.integer_from_zero, default=0,

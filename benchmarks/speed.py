@@ -14,24 +14,26 @@ of the engine (Linux); and the limit: what the pairs with p . p above the thresh
 of a large matrix product measured in the same run, and one read of the inputs.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+from torch import Tensor
 
-from benchmarks import simulate  # noqa: E402  (after the project's root is known)
-from benchmarks.memory import Peak  # noqa: E402
-from relation import detect_label_noise, relation_scores, unit_rows  # noqa: E402
+from benchmarks import simulate
+from benchmarks.memory import Peak
+from experiment import arguments
+from relation import detect_label_noise, relation_scores, unit_rows
 
 THRESHOLD = 0.03
 CHECKED_ROWS = 200  # compared with float64
@@ -143,32 +145,27 @@ def simulated(folder: Path, n: int, **how: Any) -> list[Tensor]:
     return list(simulate.read(folder / name)[:3])
 
 
-def get_args_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=50_000, help="rows (default: %(default)s)")
-    parser.add_argument("--targets", type=int,
+def get_args_parser() -> arguments.Parser:
+    parser = arguments.Parser(__doc__)
+    simulate.add_size_options(parser, n=50_000, dim=1024, classes=1000, repeats=1)
+    parser.add_argument("--targets", type=arguments.positive_integer,
                         help="rows of a training set that outliers are looked for against "
                              "(default: the set against itself, with labels)")
-    parser.add_argument("--dim", type=int, default=1024, help="features (default: %(default)s)")
-    parser.add_argument("--classes", type=int, default=1000, help="classes (default: %(default)s)")
-    parser.add_argument("--sharpness", type=float, default=2.2,
+    parser.add_argument("--sharpness", type=arguments.positive_number, default=2.2,
                         help="of the softmax (default: %(default)s)")
     parser.add_argument("--kernel", choices=("cos_p", "cos"), default="cos_p")
-    parser.add_argument("--pow", type=float, default=4, help="default: %(default)s")
+    parser.add_argument("--pow", type=arguments.positive_number, default=4.0,
+                        help="default: %(default)s")
     parser.add_argument("--refined", action="store_true",
                         help="with the refinement of label errors, which is not checked here")
-    parser.add_argument("--dense_rows", type=int, default=250,
+    parser.add_argument("--dense_rows", type=arguments.integer_from_zero, default=250,
                         help="rows that the dense computation is timed on, 0 for none "
-                             "(default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=1,
-                        help="runs of the engine, of which the median counts "
                              "(default: %(default)s)")
     parser.add_argument("--data", type=Path, help="folder that keeps the simulated files")
     return parser
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: Namespace) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder, how = args.data or Path(temporary), dict(
             dim=args.dim, classes=args.classes, sharpness=args.sharpness)
@@ -182,4 +179,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(get_args_parser().parse_args())
+    arguments.launch(main, get_args_parser())

@@ -1,20 +1,25 @@
 """Every benchmark of the README's table, one after the other, in a process each.
 
-    pip install faiss-cpu matplotlib && python benchmarks/table.py --data /tmp/simulated
+    python benchmarks/table.py --data simulated
 
 Writes benchmarks/table.json, prints the table, and draws figure/scaling.png. About half an hour and
 40 GB of disk for the simulated files; nothing else should run meanwhile.
 """
 
-import argparse
 import json
 import math
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from experiment import arguments
+
+ROOT = Path(__file__).resolve().parents[1]
 CASES = {
     "50,000 × 1,024, 1,000 classes, confident": "speed.py --repeats 3",
     "the same, flat probabilities": "speed.py --sharpness 0.5 --repeats 3",
@@ -93,15 +98,14 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def get_args_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def get_args_parser() -> arguments.Parser:
+    parser = arguments.Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True,
                         help="folder that keeps the simulated files")
     return parser
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: Namespace) -> None:
     found = {}
     for name, command in CASES.items():
         found[name] = run(command, args.data)
@@ -112,4 +116,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(get_args_parser().parse_args())
+    arguments.launch(main, get_args_parser())

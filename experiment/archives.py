@@ -18,6 +18,8 @@ from typing import BinaryIO
 
 from numpy.lib import format as npy
 
+from experiment import bombs
+
 MAGIC = b"PK\x03\x04"  # by which torch tells a zip archive
 END_BYTES = 22  # of the end of a directory without a comment
 STEP = 2**20  # bytes read at a time
@@ -25,6 +27,7 @@ STEP = 2**20  # bytes read at a time
 # shrink to a hundredth, and a small file may hold nothing but zeros.
 LARGEST_RATIO = 200
 ALWAYS_ALLOWED = 2**28  # bytes
+LEGACY_PICKLES = 5  # magic number, version, sizes of the machine, the content, its storages
 # numpy reads a header as a Python literal.
 BROKEN = (ValueError, OSError, EOFError, RuntimeError, LookupError, TypeError, MemoryError,
           SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
@@ -36,7 +39,10 @@ def is_zip(path: Path) -> bool:
 
 
 def check_torch(path: Path) -> Counter[int]:
-    """Check an archive of torch.save; returns how many tensor storages there are of each size."""
+    """Check an archive of torch.save; returns how many tensor storages there are of each size.
+
+    Its pickles are checked too, as `bombs.check_calls` says.
+    """
     with zipfile.ZipFile(path) as archive:
         entries = _entries(archive, path)
         for entry in entries:
@@ -45,8 +51,19 @@ def check_torch(path: Path) -> Counter[int]:
             # Some writers leave the checksum out; 0 then stands for none.
             if entry.CRC or not entry.file_size:
                 _read_through(archive, entry)
+            if entry.filename.lower().endswith("data.pkl"):  # torch finds it in either case
+                with archive.open(entry) as file:
+                    bombs.check_calls(file, entry.file_size)
         return Counter(entry.file_size for entry in entries
                        if PurePosixPath(entry.filename).parent.name == "data")
+
+
+def check_legacy_torch(path: Path) -> Counter[int]:
+    """Check the pickles at the head of a file of torch before 1.6, which says no sizes."""
+    with open(path, "rb") as file:
+        for _ in range(LEGACY_PICKLES):
+            bombs.check_calls(file, path.stat().st_size)
+    return Counter()
 
 
 def check_npz(path: Path) -> None:
@@ -66,7 +83,10 @@ def check_npy(file: BinaryIO, size: int, name: str) -> None:
     """Check that the array which a .npy header announces fills the `size` bytes of the file."""
     version = npy.read_magic(file)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(file)
+    try:
+        shape, _, dtype = read(file)
+    except MemoryError as error:  # that of Python's parser, whatever is free
+        raise ValueError(f"{name}: its header is nested too deeply") from error
     if dtype.hasobject:
         raise ValueError(f"{name}: holds Python objects")
     expected = math.prod(shape) * dtype.itemsize

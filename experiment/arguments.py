@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from experiment import processes, stopping
-from experiment.errors import InputError, Unavailable
+from experiment.errors import InputError, Unavailable, is_out_of_memory
 from experiment.escaping import printable
 from experiment.extraction import Extraction
 
@@ -76,11 +76,9 @@ def _status_of(error: Exception, parser: argparse.ArgumentParser) -> int | None:
         return _say(parser, f"error: {_lines(str(error), indent='  ')}", 2)
     if isinstance(error, Unavailable):
         return _say(parser, _lines(str(error)), 1)
-    if isinstance(error, (MemoryError, RuntimeError)):
-        from experiment.memory import is_out_of_memory  # torch is there by now
-
+    if is_out_of_memory(error):
         return _say(parser, "out of memory; --hop, --dtype float16 and --auto False need less, "
-                            "where the script has them", 1) if is_out_of_memory(error) else None
+                            "where the script has them", 1)
     if isinstance(error, BrokenPipeError):
         return _hush(PIPE_CLOSED)
     if isinstance(error, OSError) and error.errno in REFUSALS:

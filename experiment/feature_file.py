@@ -83,10 +83,15 @@ READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 def _convert(path: Path, name: str, value: Any) -> Tensor | list[str]:
     if name in TEXTS:
-        texts = value.tolist() if isinstance(value, (np.ndarray, Tensor)) else value
-        if not isinstance(texts, (list, tuple)):
+        if isinstance(value, (np.ndarray, Tensor)):
+            # Entries of no bytes at all could be any number in a small file.
+            if value.ndim != 1 or value.nbytes < len(value):
+                raise InputError(f"{path}: {name}: expected a list of text, got an array of "
+                                 f"{value.dtype} of shape {tuple(value.shape)}")
+            value = value.tolist()
+        if not isinstance(value, (list, tuple)):
             raise InputError(f"{path}: {name}: expected a list of text, got {type(value).__name__}")
-        return [str(text) for text in texts]
+        return [str(text) for text in value]
     try:
         tensor = value if isinstance(value, Tensor) else torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -43,8 +43,8 @@ def find_and_report(samples: Samples, folder: Path, settings: RelationSettings, 
     with processes.by_itself(), store.alone(output):
         if history is not None and len(history) > 1:
             result = _with_maps(result, samples, history, progress=verbose)
-        report.write(result, output, settings=options, show=show)
-    report.show(result, output, verbose=verbose)
+        files = report.write(result, output, settings=options, show=show)
+    report.show(result, output, files, verbose=verbose)
 
 
 def _with_maps(result: pipeline.Result, samples: Samples,

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from experiment import processes
 from experiment.arguments import RelationSettings
 from experiment.device import find_device
-from experiment.errors import InputError
+from experiment.errors import InputError, is_out_of_memory
 from experiment.samples import Samples
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ TILE_COLUMNS, TILE_ARRAYS = 1024, 3  # target rows of a tile, and how many array
 AUTO_BLOCK, AUTO_ARRAYS = 4096, 4  # rows at a time of leave-one-out, in float64
 PASSING = 2**26  # what libraries take in passing, and blocks of rows while they are checked
 SMALLEST_CHUNK = 16  # rows: less is slow and saves nothing
-CGROUP = Path("/sys/fs/cgroup")
+CGROUP, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def fit(samples: Samples, settings: RelationSettings, *, auto: bool, progress: bool,
@@ -112,12 +112,6 @@ def halving(compute: Callable[[int], T], chunk: int) -> T:
         tqdm.write(f"out of memory: {chunk} rows at a time from here on")
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it is Python's, torch's of a GPU, or that of torch's allocator on the CPU."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or \
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-
-
 def _machine() -> int | None:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -128,14 +122,27 @@ def _machine() -> int | None:
 
 
 def _container() -> int | None:
-    """What a container's limit leaves; files that it has read can go."""
+    """What the limits of a container leave: its own, and those of all that it is in."""
     try:
-        limit = int((CGROUP / "memory.max").read_text())
-        used = int((CGROUP / "memory.current").read_text())
+        own = next(line.removeprefix("0::").strip("/") for line in
+                   OWN_CGROUP.read_text().splitlines() if line.startswith("0::"))
+    except (OSError, StopIteration):  # not Linux, or the first version of control groups
+        return None
+    inner = CGROUP / own
+    above = [inner, *inner.parents]
+    left = [_left_in(group) for group in above[:above.index(CGROUP) + 1]]
+    return min((bytes_ for bytes_ in left if bytes_ is not None), default=None)
+
+
+def _left_in(group: Path) -> int | None:
+    """What the limit of one control group leaves; files that were read in it can go."""
+    try:
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
         files = next(int(line.split()[1]) for line in
-                     (CGROUP / "memory.stat").read_text().splitlines()
+                     (group / "memory.stat").read_text().splitlines()
                      if line.startswith("inactive_file "))
-    except (OSError, ValueError, StopIteration):  # no container, or "max"
+    except (OSError, ValueError, StopIteration):  # none, or "max"
         return None
     return max(0, limit - used + files)
 

@@ -5,15 +5,18 @@ removed when the run is done.
 """
 
 import contextlib
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from tqdm import tqdm
 
 from experiment import processes, store
 from experiment.arguments import RelationSettings
 from experiment.errors import InputError
+from experiment.escaping import printable
 from experiment.graph import made_from
 
 EVERY = 30.0  # seconds between two writes: a kill costs at most as much
@@ -41,10 +44,18 @@ class PartialSums:
         return kept["done"], kept["sums"].clone()
 
     def offer(self, done: int, sums: Tensor) -> None:
-        """Keep the sums after so many blocks, if the last time is long enough ago."""
-        if time.monotonic() - self._written >= EVERY:
+        """Keep the sums after so many blocks, if the last time is long enough ago.
+
+        A run is not given up because they cannot be kept: it says so, and does not try again.
+        """
+        if time.monotonic() - self._written < EVERY:
+            return
+        try:
             store.save({"made_from": self._made_from, "done": done, "sums": sums}, self.path)
             self._written = time.monotonic()
+        except InputError as error:
+            tqdm.write(f"after a kill this run would begin anew: {printable(str(error))}")
+            self._written = math.inf
 
     def remove(self) -> None:
         """The run is done."""

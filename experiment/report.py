@@ -19,14 +19,14 @@ from experiment.pipeline import Result
 LISTED = 20  # suspects shown on screen
 WIDEST = 24  # characters of a class name there
 LIBRARIES = ("torch", "numpy", "scikit-learn")
-FILES = "scores.csv, suspects.csv, metrics.json, scores.png, report.html"
 
 
 def write(result: Result, folder: Path, settings: dict[str, Any], *, show: int | None = None
-          ) -> None:
+          ) -> list[str]:
     """scores.csv, metrics.json, scores.png, report.html and the export under `folder`.
 
-    `show`: suspects that the page shows with media and evidence; None: a handy number.
+    Returns the names of the files. `show`: suspects that the page shows with media and evidence;
+    None: a handy number.
     """
     with store.replacing(folder / "scores.csv") as temporary, \
             open(temporary, "w", newline="", encoding="utf-8") as file:
@@ -46,12 +46,13 @@ def write(result: Result, folder: Path, settings: dict[str, Any], *, show: int |
         "peak_memory_mib": peak_memory_mib(),
     }, folder / "metrics.json")
     pictures.draw_scores(result, folder / "scores.png")
-    export.write(result, folder)
+    exported = export.write(result, folder)
     html.write(result, folder / "report.html", settings=settings, show=show)
+    return ["scores.csv", *exported, "metrics.json", "scores.png", "report.html"]
 
 
-def show(result: Result, folder: Path, *, verbose: bool) -> None:
-    """Print notes, metrics table, the most suspect rows, and where the files are."""
+def show(result: Result, folder: Path, files: list[str], *, verbose: bool) -> None:
+    """Print notes, metrics table, the most suspect rows, and where the written files are."""
     samples = result.samples
     print(f"{printable(samples.source)}: rows {len(samples):,}, features "
           f"{samples.features.shape[1]:,}, classes {samples.probs.shape[1]:,}")
@@ -69,7 +70,7 @@ def show(result: Result, folder: Path, *, verbose: bool) -> None:
     if verbose:
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
         print(f"\n{seconds}; peak memory {peak_memory_mib():,} MiB")
-    print(f"\nwritten to {printable(str(folder))}: {FILES}")
+    print(f"\nwritten to {printable(str(folder))}: {', '.join(files)}")
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:

@@ -2,15 +2,17 @@
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import glob
 import json
+import math
 import os
 import pickle
+import re
 import secrets
 import struct
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -18,8 +20,8 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from experiment import archives
-from experiment.errors import InputError
+from experiment import archives, bombs
+from experiment.errors import InputError, is_out_of_memory
 
 # What the published files hold besides tensors and plain Python values: the training arguments in
 # a checkpoint, and numpy arrays or scalars of these kinds. Each is data; none can run code.
@@ -36,7 +38,6 @@ _HARMLESS = [
 UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError,
               AssertionError, MemoryError, struct.error, pickle.UnpicklingError,
               zipfile.BadZipFile)
-CONTAINERS = 10**6  # dicts, lists and tuples in one file; those inside one another multiply
 
 
 def load(path: Path) -> Any:
@@ -50,7 +51,7 @@ def load(path: Path) -> Any:
         raise InputError(f"{path}: no such file")
     try:
         zipped = archives.is_zip(path)
-        sizes = archives.check_torch(path) if zipped else Counter()
+        sizes = archives.check_torch(path) if zipped else archives.check_legacy_torch(path)
 
         def place(storage: torch.UntypedStorage, location: str) -> torch.UntypedStorage:
             if zipped and not sizes[storage.nbytes()]:
@@ -60,9 +61,10 @@ def load(path: Path) -> Any:
 
         with torch.serialization.safe_globals(_HARMLESS):
             content = torch.load(path, map_location=place, weights_only=True, mmap=zipped)
-        _check_content(content, path.stat().st_size)
+        bombs.check_content(content, path.stat().st_size)
         return content
     except UNREADABLE as error:
+        _raise_if_not_of_the_file(error, path, most=path.stat().st_size)
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path}: not a readable tensor file as torch.save writes it "
                          f"({reason[:200]})") from error
@@ -79,6 +81,7 @@ def load_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
     except (*UNREADABLE, SafetensorError) as error:
+        _raise_if_not_of_the_file(error, path)
         raise InputError(f"{path}: not a readable .safetensors file ({error})") from error
 
 
@@ -108,6 +111,7 @@ def load_npz(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except archives.BROKEN as error:
+        _raise_if_not_of_the_file(error, path)
         raise InputError(f"{path}: not a readable .npz file ({error}); text must be stored as a "
                          f"numpy string array, not as objects") from error
 
@@ -119,26 +123,27 @@ def load_npy(path: Path) -> np.ndarray:
             archives.check_npy(file, path.stat().st_size, path.name)
         return np.load(path, allow_pickle=False)
     except archives.BROKEN as error:
+        _raise_if_not_of_the_file(error, path)
         raise InputError(f"{path}: not a readable .npy file ({error})") from error
 
 
-def _check_content(content: Any, size: int) -> None:
-    """Refuse what would be larger than the file: views that repeat, lists inside one another."""
-    stack, seen = [content], 0
-    while stack:
-        value = stack.pop()
-        if isinstance(value, torch.Tensor) and (
-                value.layout != torch.strided or value.is_meta or value.is_quantized):
-            raise ValueError("holds a tensor that is not stored in full")
-        if isinstance(value, (torch.Tensor, np.ndarray)) and value.nbytes > size:
-            raise ValueError(f"claims {value.nbytes:,} bytes, more than the {size:,} of the file")
-        if isinstance(value, argparse.Namespace):
-            value = vars(value)
-        if isinstance(value, (dict, list, tuple, set)):
-            seen += 1
-            if seen > CONTAINERS:
-                raise ValueError("holds lists inside one another without end")
-            stack += value.values() if isinstance(value, dict) else value
+def _raise_if_not_of_the_file(error: Exception, path: Path, *, most: float = math.inf) -> None:
+    """Memory that ends, or a disk that fails, makes no good file a broken one.
+
+    A file that asks for more than the `most` bytes that it can need is to blame itself.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ESTALE):
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    if is_out_of_memory(error) and _asked_for(error) <= most:
+        raise error
+
+
+def _asked_for(error: Exception) -> int:
+    """Bytes that could not be had, as numpy and torch say; 0 where it is not said."""
+    if hasattr(error, "shape"):
+        return math.prod(error.shape) * error.dtype.itemsize
+    said = re.search(r"tried to allocate (\d+) bytes", str(error))
+    return int(said[1]) if said else 0
 
 
 def save(value: Any, path: Path) -> None:

@@ -34,6 +34,14 @@ def test_the_file_tree_names_every_file():
             assert path.split("/")[-1] in tree, path
 
 
+def test_the_output_ends_with_the_files_that_a_run_writes(script, tmp_path, feature_file):
+    shown = script("detect.py", "--features", feature_file, "--output", tmp_path / "report",
+                   "--auto", "False").stdout.splitlines()[-1]
+    [files] = re.findall(r"^written to \S+/report: (.*)$", README, re.MULTILINE)
+    assert shown == f"written to {tmp_path}/report: {files}"
+    assert {path.name for path in (tmp_path / "report").iterdir()} == set(files.split(", "))
+
+
 def test_python_snippets_run_as_they_stand(script, tmp_path, monkeypatch, capsys, feature_file,
                                            clusters):
     features, probs, labels, is_noisy = clusters

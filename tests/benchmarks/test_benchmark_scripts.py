@@ -27,7 +27,37 @@ def test_label_errors(script, tmp_path):
     assert "of 2 cells" in shown and (tmp_path / "grid.png").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("options", [
+    [], ["--sharpness", 0.5, "--pow", 1, "--repeats", 3], ["--kernel", "cos"],
+    ["--targets", 500, "--pow", 1], ["--refined", "--dense_rows", 0]])
+def test_speed(script, tmp_path, options):
+    told = json.loads(script("benchmarks/speed.py", "--n", 300, "--dim", 16, "--classes", 30,
+                             "--data", tmp_path, "--dense_rows", 20, *options).stdout)
+    assert told["engine_seconds"] > 0 and len(list(tmp_path.iterdir())) == (
+        2 if "--targets" in options else 1)
+    if "--refined" not in options:
+        assert told["largest_difference"] < 1e-5
+        assert told["ratio"] == told["dense_seconds_scaled_up"] / told["engine_seconds"]
+    if "--kernel" not in options:
+        assert told["times_limit"] == told["engine_seconds"] / told["limit_seconds"]
+
+
+def test_nearest_neighbours(script):
+    """In a process of its own: faiss brings threads of its own into it."""
+    told = json.loads(script("benchmarks/knn.py", "--n", 600, "--targets", 2000, "--dim", 16,
+                             "--k", 20, "--repeats", 1, process=True).stdout)
+    assert told["same_neighbours"] == 1
+
+
+def test_processes(script):
+    told = json.loads(script("benchmarks/processes.py", "--n", 300, process=True).stdout)
+    assert told["largest_difference"] < 1e-6 and told["seconds_of_two"] > 0
+
+
 @pytest.mark.parametrize("words, message", [
+    (["speed.py", "--repeats", "0"], "argument --repeats: expected a whole number of at least 1"),
+    (["knn.py", "--k", "many"], "argument --k: expected a whole number of at least 1"),
+    (["table.py"], "the following arguments are required: --data"),
     (["memory.py", "--n", 0], "argument --n: expected a whole number of at least 1, got '0'"),
     (["simulate.py"], "the following arguments are required: --out"),
     (["leave_one_out.py", "--against", "digits_noise0.3_7"], "python download.py -n digits_noise0"),

@@ -185,6 +185,17 @@ def test_a_broken_file_in_place_does_not_pass_where_drive_refuses_the_list(site,
         fetch(tmp_path)
 
 
+def test_a_whole_file_is_not_fetched_again_because_memory_ends(site, tmp_path, monkeypatch):
+    path = put(tmp_path / "mae", NEEDED[0], SMALL)
+
+    def fail(*arguments, **options):
+        raise RuntimeError("unable to mmap 40 bytes from file: Cannot allocate memory (12)")
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(RuntimeError, match="Cannot allocate memory"):
+        fetch(tmp_path)
+    assert path.read_bytes() == SMALL and not site.asked
+
+
 def test_other_files_are_held_to_the_bytes_that_arrived(site, tmp_path):
     path = put(tmp_path / "mae", "config.json", b"")  # a browser's reservation
     fetch(tmp_path)

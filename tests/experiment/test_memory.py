@@ -62,19 +62,32 @@ def test_more_of_anything_needs_more():
 
 def test_what_is_there_is_the_least_of_all_limits(monkeypatch, tmp_path):
     assert 0 < memory.available(CPU) < 2**50
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    for name, text in {"memory.max": "1000\n", "memory.current": "900\n",
-                       "memory.stat": "anon 1\ninactive_file 250\n"}.items():
-        (tmp_path / name).write_text(text)
-    assert memory.available(CPU) == 350
-    (tmp_path / "memory.max").write_text("max\n")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "OWN_CGROUP", tmp_path / "own")
+    (tmp_path / "own").write_text("1:cpu:/other\n0::/job/step\n")
+    limits = {group: tmp_path / "cgroup" / group / "memory.max" for group in ("job/step", "job")}
+    for group, limit in limits.items():
+        limit.parent.mkdir(parents=True, exist_ok=True)
+        limit.write_text("1000\n")
+        (limit.parent / "memory.current").write_text("900\n" if group == "job" else "500\n")
+        (limit.parent / "memory.stat").write_text("anon 1\ninactive_file 250\n")
+    assert memory.available(CPU) == 350  # of the job that the step is in
+    limits["job"].write_text("max\n")
+    assert memory.available(CPU) == 750
+    limits["job/step"].write_text("max\n")
+    assert memory.available(CPU) > 1000
+    (tmp_path / "own").write_text("")
     assert memory.available(CPU) > 1000
     monkeypatch.setattr(resource, "getrlimit", lambda which: (2**10, 2**40))
     assert memory.available(CPU) == 0
 
 
 ERRORS = [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"),
-          RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")]
+          RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+          RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
+          RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+          RuntimeError("std::bad_alloc"),
+          RuntimeError("unable to mmap 40 bytes from file <a.pt>: Cannot allocate memory (12)")]
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)

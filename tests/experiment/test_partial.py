@@ -84,6 +84,19 @@ def test_a_broken_file_is_begun_anew(tmp_path, always):
     assert kept.load() is None
 
 
+def test_a_run_goes_on_where_its_sums_cannot_be_kept(script, clusters, tmp_path, always):
+    """One line, once; with the same scores."""
+    features, probs, labels, _ = clusters
+    train, results = tmp_path / "train.npz", tmp_path / "results"
+    np.savez(train, features=features, probs=probs, labels=labels)
+    results.write_text("a file where the folder should be")
+    done = script("detect.py", "--features", train, "--chunk", "8", "--auto", "False",
+                  "--cache_dir", results, "--output", tmp_path / "report")
+    assert done.stdout.count("after a kill this run would begin anew: ") == 1
+    assert "partial_cos_p_pow4.pt: cannot be written" in done.stdout
+    assert (tmp_path / "report/scores.csv").exists()
+
+
 def test_a_killed_script_goes_on_and_leaves_nothing_behind(script, tmp_path):
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 40, 3000)

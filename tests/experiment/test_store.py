@@ -1,8 +1,11 @@
 import argparse
+import errno
 import os
+import re
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from experiment import store
@@ -27,6 +30,14 @@ def test_numpy_arrays_load(tmp_path, dtype):
     assert store.load(tmp_path / "a.pt")["rows"].dtype == dtype
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_bytes_and_numpy_numbers_load(tmp_path, zipped):
+    """torch writes them as calls, of the kind that a hostile file may not make."""
+    rows = {"bytes": [b"a\xff" * 300, b"b", b"b"], "numbers": [np.float64(3), np.float64(3)]}
+    torch.save(rows, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    assert store.load(tmp_path / "a.pt") == rows
+
+
 def test_old_format_without_memory_map_loads(tmp_path):
     torch.save(torch.arange(3), tmp_path / "a.pt", _use_new_zipfile_serialization=False)
     assert store.load(tmp_path / "a.pt").tolist() == [0, 1, 2]
@@ -35,6 +46,46 @@ def test_old_format_without_memory_map_loads(tmp_path):
 def test_a_view_is_saved_without_what_lies_behind_it(tmp_path):
     store.save(torch.zeros(100_000)[:2], tmp_path / "a.pt")
     assert (tmp_path / "a.pt").stat().st_size < 10_000
+
+
+NOT_OF_THE_FILE = [
+    MemoryError("none left"), OSError(errno.ENOMEM, "Cannot allocate memory"),
+    OSError(errno.EIO, "Input/output error"),
+    RuntimeError("unable to mmap 40 bytes from file <a.pt>: Cannot allocate memory (12)"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 40 bytes.")]
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.npz", "a.npy", "a.safetensors"])
+@pytest.mark.parametrize("error", NOT_OF_THE_FILE, ids=str)
+def test_a_file_is_not_blamed_for_memory_and_disk(tmp_path, monkeypatch, name, error):
+    path = tmp_path / name
+    torch.save(torch.ones(3), tmp_path / "a.pt")
+    np.savez(tmp_path / "a.npz", a=np.ones(3))
+    np.save(tmp_path / "a.npy", np.ones(3))
+    safetensors.torch.save_file({"a": torch.ones(3)}, tmp_path / "a.safetensors")
+
+    def fail(*arguments, **options):
+        raise error
+    for place in ("torch.load", "numpy.load", "safetensors.safe_open"):
+        monkeypatch.setattr(place, fail)
+    load = {".pt": store.load, ".npz": store.load_npz, ".npy": store.load_npy,
+            ".safetensors": store.load_safetensors}[path.suffix]
+    with pytest.raises(type(error), match=re.escape(str(error))) as raised:
+        load(path)
+    assert not isinstance(error, OSError) or error.errno != errno.EIO or \
+        raised.value.filename == str(path)
+
+
+def test_a_file_is_blamed_for_asking_for_more_than_it_holds(tmp_path, monkeypatch):
+    torch.save(torch.ones(3), tmp_path / "a.pt")
+    error = RuntimeError("can't allocate memory: you tried to allocate 400000000000 bytes.")
+    monkeypatch.setattr(torch, "load", lambda *arguments, **options: raise_(error))
+    with pytest.raises(InputError, match="a.pt: not a readable tensor file"):
+        store.load(tmp_path / "a.pt")
+
+
+def raise_(error):
+    raise error
 
 
 class Hostile:

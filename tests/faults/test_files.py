@@ -173,6 +173,7 @@ def test_another_of_our_files_under_its_name(kind, tmp_path, record_property):
     ("features", torch.zeros(1).expand(10**12), "claims 4,000,000,000,000 bytes"),
     ("features", torch.empty(10**6, 10**6, device="meta"), "not a readable tensor file"),
     ("labels", LABELS.float(), "labels: expected integers"),
+    ("labels", torch.empty(N, dtype=torch.bits8), "holds a tensor of torch.bits8"),
     ("labels", LABELS[:, None], "labels: expected shape"),
     ("labels", LABELS - 1, "labels: expected 0 to 2, got -1"),
     ("is_noisy", torch.ones(N), "is_noisy: expected True or False"),
