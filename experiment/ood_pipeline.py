@@ -74,7 +74,7 @@ def find_ood(train: Samples, test: Samples, settings: RelationSettings, *,
             **({"left_out": {name: [row._asdict() for row in samples.left_out]
                              for name, samples in (("train", train), ("test", test))}}
                if test.own_data else {})},
-        kernel=settings.kernel, train=target)
+        kernel=settings.kernel, threshold=settings.threshold, train=target)
 
 
 def check_pair(train: Samples, test: Samples) -> None:

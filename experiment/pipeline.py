@@ -41,6 +41,7 @@ class Result:
     relation_name: str = "relation"  # what relation_score is called in the table
     noise_threshold: float | None = None  # of relation_score, above which a label counts as wrong
     kernel: str = "cos_p"
+    threshold: float = 0.03  # of a relation, up to which it counts for nothing
     train: Samples | None = None  # what the rows were related to; None: to each other
     maps: Maps | None = None  # of the most suspect rows, where several epochs are known
 
@@ -119,7 +120,8 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
         return Result(kept, columns.pop("relation"), columns,
                       None if kept.is_noisy is None else "is_noisy", metrics, fingerprint,
                       clock.laps, [*samples.notes, *notes, *why_not], _provenance(samples),
-                      kernel=settings.kernel, noise_threshold=noise_threshold)
+                      kernel=settings.kernel, threshold=settings.threshold,
+                      noise_threshold=noise_threshold)
     found = relation.auto_scores(features, probs, labels, progress=progress)
     others = {name: _auto(other, samples, settings, progress=progress)
               for name, other in (epochs or {}).items()}
@@ -139,7 +141,7 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
                     None if kept.is_noisy is None else "is_noisy", metrics, fingerprint,
                     clock.laps, [*samples.notes, *notes, *why_not],
                     _provenance(samples) | beyond.facts, beyond, kernel=settings.kernel,
-                    noise_threshold=noise_threshold)
+                    threshold=settings.threshold, noise_threshold=noise_threshold)
     return result if settings.probs == "model" else _by_leave_one_out(result, loo)
 
 

@@ -51,6 +51,7 @@ def contents(result: Result, settings: dict[str, Any], show: int | None) -> dict
         "total": len(samples),
         "rows": _rows(result, order),
         "suspects": suspects,
+        "threshold": result.threshold,
         "evidence": "" if leave_one_out(result) is None else
         "Evidence: relations on leave-one-out probabilities, in which a row's own label has no "
         "say; the model's own cannot be trusted here.",

@@ -162,17 +162,33 @@ function onKey(event) {
   event.preventDefault();
 }
 
-// Light, dark, or as the system has it.
+// Light, dark, or as the system has it; of every report, as far as the browser remembers.
 const THEMES = ["system", "light", "dark"];
 
+function nextTheme() {
+  const theme = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % 3];
+  setTheme(theme);
+  try {
+    localStorage.setItem("report theme", theme);
+  } catch { /* not remembered */ }
+}
+
+function rememberedTheme() {
+  try {
+    const theme = localStorage.getItem("report theme");
+    if (THEMES.includes(theme)) return theme;
+  } catch { /* not remembered */ }
+  return THEMES[0];
+}
+
 function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
   document.documentElement.style.colorScheme = theme === "system" ? "" : theme;
   byId("theme").textContent = `Theme: ${theme}`;
 }
 
 function listen() {
-  let theme = 0;
-  byId("theme").addEventListener("click", () => setTheme(THEMES[theme = (theme + 1) % 3]));
+  byId("theme").addEventListener("click", nextTheme);
   for (const id of ["given", "guess", "decided", "sort"]) {
     byId(id).addEventListener("change", applyFilters);
   }
@@ -196,7 +212,7 @@ function listen() {
   document.addEventListener("keydown", onKey);
 }
 
-setTheme(THEMES[0]);
+setTheme(rememberedTheme());
 fillSummary();
 drawHistogram();
 drawCurves();

@@ -75,14 +75,16 @@ function evidence({against, support}) {
 
 function related({media: number, r, name, label}) {
   const media = data.media[number] ?? {};
+  const weak = Math.abs(r) <= data.threshold;  // counts for nothing in the score
+  const style = (kind) => weak ? `${kind} weak` : kind;
   const caption = make("span", {class: "caption"}, label === null ? null : className(label),
-    make("span", {class: "r", title: "relation r"},
+    make("span", {class: "r", title: weak ? "relation r, too small to count" : "relation r"},
       minus(r.toFixed(Math.abs(r) < 0.1 ? 3 : 2))));
   if (media.image) {
-    return make("li", {class: "tile", title: name}, picture(media.image, name), caption);
+    return make("li", {class: style("tile"), title: name}, picture(media.image, name), caption);
   }
   const text = media.text ?? (media.problem && `could not be shown: ${media.problem}`);
-  return make("li", {class: "line"}, media.sound ? playButton(media.sound, name) : null, caption,
+  return make("li", {class: style("line")}, media.sound ? playButton(media.sound, name) : null, caption,
     make("span", {class: media.text ? "excerpt" : "excerpt dim", dir: "auto", title: text ?? name},
       text ?? titled(name)));
 }

@@ -43,6 +43,7 @@ def test_everything_is_drawn(opened, found):
     assert "In-sample" not in page.inner_text("#summary")  # held_out is not known
     bars = sum(count > 0 for counts in data["histogram"]["counts"] for count in counts)
     assert page.locator("#histogram > svg rect").count() == bars
+    assert {"1", "2", "5"} < set(page.locator("#histogram svg text").all_text_contents())
     assert page.locator("#curves polyline").count() == len(data["metrics"])
     assert page.locator("#metrics tbody tr").count() == len(data["metrics"])
     assert page.locator("#metrics .listed th").inner_text() == "relation"
@@ -65,6 +66,9 @@ def test_a_suspect_has_its_evidence(opened, found):
                      tiles.locator(".r").all_inner_texts()]
         assert relations == pytest.approx([entry["r"] for entry in suspect[side]], abs=0.006)
     assert first.locator(".truth").inner_text() == "wrong"
+    weak = [abs(entry["r"]) <= SETTINGS.threshold for entry in suspect["against"]]
+    assert first.locator(".against .weak").count() == sum(weak) < len(weak)
+    assert page.locator("#rows .weak").count() > 0
 
 
 def test_markup_in_names_is_text(opened, found):
@@ -333,6 +337,8 @@ def test_narrow_screens_in_both_themes(opened, found, kind, scheme):
     edges = page.eval_on_selector_all("#rows :is(button, .label)",
                                       "all => all.map(i => i.getBoundingClientRect().right)")
     assert 100 < max(edges) <= 390
+    fits = page.eval_on_selector_all(".pair", "all => all.map(p => p.scrollWidth <= p.clientWidth)")
+    assert fits and all(fits)
 
 
 def test_the_theme_can_be_chosen(opened, found):
@@ -343,6 +349,11 @@ def test_the_theme_can_be_chosen(opened, found):
         colours.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
         page.click("#theme")
     assert colours[0] == colours[1] != colours[2] and page.inner_text("#theme") == "Theme: system"
+    page.click("#theme")
+    page.click("#theme")
+    page.reload()
+    assert page.inner_text("#theme") == "Theme: dark"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == colours[2]
 
 
 def test_the_browser_refuses_what_is_not_in_the_file(chromium, written, found):
