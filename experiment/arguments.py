@@ -55,6 +55,8 @@ def launch(main: Callable[[argparse.Namespace], None], parser: argparse.Argument
     received: list[int] = []
     try:
         with stopping.by_signal(received, say), processes.joined():
+            if not processes.is_first():
+                args.verbose = False
             main(args)
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:

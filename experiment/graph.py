@@ -15,7 +15,8 @@ from experiment import store
 from experiment.arguments import RelationSettings
 from experiment.errors import InputError
 
-ENGINE = 2  # raised when the same data and settings begin to give other scores
+# Raised when the same data and settings begin to give other scores, or sums in other blocks.
+ENGINE = 2
 SCORES = "scores_sha256"  # of the file that the sidecar speaks for
 
 

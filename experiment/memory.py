@@ -46,7 +46,7 @@ def fit(samples: Samples, settings: RelationSettings, *, auto: bool, progress: b
 
     while there is not None and needed(chunk) > there and chunk > SMALLEST_CHUNK:
         chunk = max(SMALLEST_CHUNK, chunk // 2)
-    chunk = processes.least(chunk)  # they divide the same blocks
+    chunk = processes.smallest(chunk)  # they divide the same blocks
     line = f"memory: about {_gib(needed(chunk))} needed beside the data"
     if there is not None:
         line += f", {_gib(there)} there"

@@ -164,6 +164,8 @@ def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: Relation
     """s0 (N,), found in the graph or computed and kept there; and what to say of that."""
     kept = None if graph is None else graph.load(len(labels), fingerprint, settings)
     if processes.all_have(kept):
+        if sums is not None:  # of a run that was killed between keeping these and removing those
+            sums.remove()
         return kept.to(features.device), [
             f"relation scores before refinement are taken from {graph.path}"]
     how = _how(settings, progress)

@@ -35,15 +35,13 @@ def is_first() -> bool:
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Be one of the processes while the block runs; all but the first are silent.
+    """Be one of the processes while the block runs; all but the first print nothing.
 
     Raises Unavailable where another of them ended before its work was done.
     """
     if count() == 1:
         yield
         return
-    if not is_first():
-        os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
     import torch
     from torch import distributed
 
@@ -101,22 +99,19 @@ def check_same(fingerprint: str) -> None:
         return
     import torch
 
-    from relation.parallel import add_up
+    from relation.parallel import agree
 
-    mine = int(fingerprint[:12], 16)
-    total = torch.tensor(mine)
-    add_up(total)
-    if int(total) != count() * mine:
+    if not agree(fingerprint, torch.device("cpu")):
         raise InputError(f"the {count()} processes of this run read different data; expected the "
                          f"same files for all of them")
 
 
 def all_have(value: object) -> bool:
     """Whether the value is there, not None, in every process."""
-    return bool(least(int(value is not None)))
+    return bool(smallest(int(value is not None)))
 
 
-def least(value: int) -> int:
+def smallest(value: int) -> int:
     """The smallest of the processes' values."""
     if count() == 1:
         return value
@@ -124,8 +119,8 @@ def least(value: int) -> int:
 
     from relation import parallel
 
-    return parallel.least(value, torch.device("cpu"))
+    return parallel.smallest(value, torch.device("cpu"))
 
 
 def _meet() -> None:
-    least(0)
+    smallest(0)

@@ -5,8 +5,8 @@ of two inner products (features, probabilities); see `kernel.py` for the formula
 is an (N, M) matrix: 6 TiB for ImageNet against itself. So it is computed tile by tile and summed
 as it goes: plainly (`scores.py`), or over the few pairs that can count (`sums.py`, `pruning.py`).
 Held in memory are the inputs (in any precision, memory-mapped if need be), one tile in float32,
-the large probabilities of each row, and one accumulator per row and worker; nothing depends on
-the tile size but speed.
+the large probabilities of each row, and one sum for each row; nothing that comes out depends on
+the tile size, beyond rounding.
 
 Everything takes and returns torch tensors, on any device. Every score that leaves a public
 function is HIGHER = MORE SUSPICIOUS, with one exception that says so in its name and docstring:

@@ -28,6 +28,7 @@ from torch import Tensor
 from relation.label_baselines import loss
 from relation.leave_one_out import LeaveOneOut, fit_leave_one_out, row_blocks
 from relation.neighbours import ask_neighbours
+from relation.parallel import from_first
 
 
 class Regime(NamedTuple):
@@ -72,6 +73,7 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *, progress: bo
     trusted = (loo_label == labels) & (near.winner == labels)
     if not trusted.any():
         trusted = ~trusted
+    trusted = from_first(trusted)  # each process fits by itself: they may differ by rounding
     # Settings of the first fit: chosen on trusted rows alone they would suit labels without noise.
     refit = fit_leave_one_out(features, labels, classes, weights=trusted.double(),
                               penalty=fitted.penalty,

@@ -42,11 +42,11 @@ class Work(NamedTuple):
     target: Side
     symmetric: bool  # source is target: a block meets only what does not come before it
     blocks: list[slice]  # of source positions
-    costs: list[float]  # about how many pairs each block compares
+    costs: list[int]  # about how many pairs each block compares
     lists: pruning.ClassLists | None  # None: every target row is a candidate
     floor: float
     needed: float  # least sum over shared peaks of an edge
-    least: float  # least p_i . p_j of an edge
+    least_pp: float  # least p_i . p_j of an edge
     temperature: float
     threshold: float
 
@@ -112,7 +112,7 @@ def _likely(work: Work, probs: Tensor, columns: Positions, buffers: Buffers
     """The columns and their p . p (B, K); without those that hold no edge where they are many."""
     pp = products(work.target, probs, columns, buffers)
     if work.lists is not None:
-        kept = pp.amax(0) > work.least
+        kept = pp.amax(0) > work.least_pp
         if int(kept.sum()) < FEW_LEFT * len(kept):
             return columns[kept], pp[:, kept]
     return columns, pp

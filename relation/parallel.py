@@ -18,7 +18,7 @@ _by_itself = False  # whether this process shares nothing now, in any of its thr
 
 
 class ProcessLost(RuntimeError):
-    """Another process of the run ended, or did not answer in time."""
+    """Another process of the run ended, did not answer in time, or cannot work with this one."""
 
 
 def in_order(compute: Callable[[Any], Any], pieces: Sequence[Any], device: torch.device
@@ -57,7 +57,7 @@ def rank_and_count() -> tuple[int, int]:
     return distributed.get_rank(), distributed.get_world_size()
 
 
-def my_share(costs: Sequence[float]) -> list[int]:
+def my_share(costs: Sequence[int]) -> list[int]:
     """Which pieces are this process's, ascending, so that all have about the same cost.
 
     The dearest piece goes first, to whoever has least. All processes find the same division.
@@ -65,7 +65,7 @@ def my_share(costs: Sequence[float]) -> list[int]:
     rank, count = rank_and_count()
     if count == 1:
         return list(range(len(costs)))
-    loads, mine = [(0.0, process) for process in range(count)], []
+    loads, mine = [(0, process) for process in range(count)], []
     for piece in sorted(range(len(costs)), key=lambda piece: -costs[piece]):
         load, process = heapq.heappop(loads)
         heapq.heappush(loads, (load + costs[piece], process))
@@ -80,7 +80,25 @@ def add_up(*tensors: Tensor) -> None:
         _reduce(tensor, "SUM")
 
 
-def least(value: int, device: torch.device) -> int:
+def from_first(tensor: Tensor) -> Tensor:
+    """The first process's values, in every process. Raises ProcessLost if one is gone."""
+    rank, count = rank_and_count()
+    if count == 1:
+        return tensor
+    shared = tensor.long() * (rank == 0)
+    add_up(shared)
+    return shared.to(tensor.dtype)
+
+
+def agree(digest: str, device: torch.device) -> bool:
+    """Whether all processes have this hexadecimal digest. Raises ProcessLost if one is gone."""
+    mine = torch.tensor(int(digest[:12], 16), device=device)
+    total = mine.clone()
+    add_up(total)
+    return int(total) == rank_and_count()[1] * int(mine)
+
+
+def smallest(value: int, device: torch.device) -> int:
     """The smallest of the processes' values. Raises ProcessLost if one is gone."""
     found = torch.tensor(value, device=device)
     _reduce(found, "MIN")
@@ -92,8 +110,11 @@ def _reduce(tensor: Tensor, how: str) -> None:
         return
     try:
         distributed.all_reduce(tensor, getattr(distributed.ReduceOp, how))
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
-        raise ProcessLost("another process of this run ended or did not answer") from error
+        raise ProcessLost("another process of this run ended or did not answer "
+                          f"({str(error).splitlines()[0]})") from error
 
 
 @contextmanager

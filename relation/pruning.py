@@ -87,8 +87,9 @@ def find_peaks(probs: Tensor, floor: float) -> Peaks | None:
 def rounding_margin(dim: int, classes: int) -> float:
     """How far a float32 product of cosine and p . p may fall short of the true one, relative.
 
-    The worst case over any order of summation: half a unit in the last place for each of the
-    additions and multiplications, in both of the numbers that are compared.
+    The worst case over any order of summation, half a unit in the last place for each operation:
+    D for f_i . f_j, D / 2 for each of the two norms, C for p_i . p_j in either of the numbers that
+    are compared, and 16 for what is left.
     """
     return 2 * (dim + classes + 8) * 2.0**-24
 
@@ -109,7 +110,7 @@ def order_rows(peaks: Peaks, n: int, classes: int, *, threshold: float, largest_
     mixed = second_value > threshold
     group = torch.where(mixed, (classes + first) * classes + second, first * classes)
     group[first < 0] = 2 * classes * classes
-    order = best.argsort(descending=True)
+    order = best.argsort(descending=True, stable=True)
     order = order[group[order].argsort(stable=True)]
     live = int((best > 0).sum())
     group = group[order[:live]]
@@ -129,7 +130,7 @@ def class_lists(peaks: Peaks, order: Tensor | None, n: int, classes: int) -> Cla
 
 
 def pairs_of_blocks(lists: ClassLists, peaks: Peaks, order: Tensor, blocks: list[slice], *,
-                    symmetric: bool, threshold: float) -> list[float]:
+                    symmetric: bool, threshold: float) -> list[int]:
     """For each block about how many pairs it compares: those with a peak above the threshold."""
     high = peaks.value > threshold
     position = _positions(order, len(order))[peaks.row[high]]
@@ -139,8 +140,8 @@ def pairs_of_blocks(lists: ClassLists, peaks: Peaks, order: Tensor, blocks: list
     column = peaks.column[high]
     first = starts[block] if symmetric else torch.zeros_like(block)
     pairs = lists.ends[column] - torch.searchsorted(lists.key, column * lists.rows + first)
-    costs = torch.zeros(len(blocks), device=order.device)
-    return costs.index_add_(0, block, pairs.float()).tolist()
+    costs = torch.zeros(len(blocks), dtype=torch.int64, device=order.device)
+    return costs.index_add_(0, block, pairs).tolist()
 
 
 def candidates(lists: ClassLists, block_max: Tensor, start: int, *, floor: float, needed: float,
@@ -173,9 +174,9 @@ def _largest(row: Tensor, column: Tensor, value: Tensor, n: int) -> tuple[Tensor
     """Value and column of the largest entry of each of n rows; 0 and -1 where a row has none."""
     best = value.new_zeros(n).scatter_reduce_(0, row, value, "amax")
     is_best = value == best[row]
-    at = torch.full((n,), -1, dtype=torch.int64, device=value.device)
-    at[row[is_best]] = column[is_best]
-    return best, at
+    at = torch.full((n,), -1, device=value.device)
+    # Of equal entries the last: the order of the rows must not hang on threads or device.
+    return best, at.scatter_reduce_(0, row[is_best], column[is_best], "amax")
 
 
 def _cut(changes: list[int], n: int, largest: int) -> list[slice]:

@@ -33,14 +33,16 @@ def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | Non
 
     features (N, D), probs (N, C), labels (N,) and target_* (M, ...) are taken as they come from the
     model; scaling to unit norm is inside. Without a target the set is related to itself, and j = i
-    counts; `target_rows` (K,) int64 chooses rows of the target without a copy. Sums are float64.
-    Kim, Yun, Song 2023, equation 2. `engine` "auto" visits only the pairs that may hold an edge
-    (`sums.py`), "dense" every pair: the same scores, for checks. A killed run goes on from
-    `checkpoint` (not with "dense"). Under torch.distributed every process calls this with the same
-    data, computes its share, and gets all scores.
+    counts; `target_rows` (K,) int64, each once, chooses rows of the target without a copy. Tiles
+    are float32, their sums float64. Kim, Yun, Song 2023, equation 2.
 
-    Raises ValueError for an unknown kernel or engine, shapes that disagree, temperature <= 0,
-    threshold < 0 or chunk < 1.
+    `engine` "auto" visits only the pairs that may hold an edge (`sums.py`), "dense" every pair: the
+    same scores, for checks. A killed run goes on from `checkpoint` (not with "dense"). Under
+    torch.distributed every process calls this with the same data, computes its share, and gets all
+    scores.
+
+    Raises ValueError for an unknown kernel or engine, shapes that disagree, rows that the target
+    does not have, temperature <= 0, threshold < 0 or chunk < 1.
     """
     if not temperature > 0:
         raise ValueError(f"temperature: expected a number above 0, got {temperature}")
@@ -48,6 +50,8 @@ def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | Non
         raise ValueError(f"threshold: expected a number of at least 0, got {threshold}")
     source, target = pair_rows(features, probs, labels, target_features, target_probs,
                                target_labels, kernel=kernel)
+    if target_rows is not None:
+        _check_rows(target_rows, len(target.features))
     if engine not in ENGINES:
         raise ValueError(f"engine: expected {' or '.join(ENGINES)}, got {engine!r}")
     if chunk < 1:
@@ -64,6 +68,12 @@ def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | Non
         scores[rows] += keep_edges(r, temperature=temperature, threshold=threshold).sum(1)
     add_up(scores)
     return scores.float()
+
+
+def _check_rows(rows: Tensor, m: int) -> None:
+    if rows.dtype != torch.int64 or rows.ndim != 1 or len(rows) > 0 and not (
+            rows.amin() >= 0 and rows.amax() < m and len(rows.unique()) == len(rows)):
+        raise ValueError(f"target_rows: expected int64 (K,) of 0 to {m - 1}, each once")
 
 
 def _tiles(source: Rows, target: Rows, target_rows: Tensor | None, *, kernel: str, chunk: int,

@@ -11,6 +11,7 @@ same, bit for bit, for any number of threads, and after an interruption. Held in
 float32. Features and probabilities are only read, and may be memory-mapped.
 """
 
+import hashlib
 from functools import partial
 from typing import Protocol
 
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from relation import pruning
 from relation.blocks import Buffers, Side, Work, block_sums, inverse_norms, numbered
 from relation.kernel import Rows
-from relation.parallel import add_up, in_order, my_share
+from relation.parallel import ProcessLost, add_up, agree, in_order, my_share
 from relation.tiles import row_slices, wide_zeros
 
 LARGEST_BLOCK = 1024  # rows
@@ -30,8 +31,8 @@ LARGEST_BLOCK = 1024  # rows
 class Checkpoint(Protocol):
     """Where the sums of a long run are kept, so that it can go on after it was killed."""
 
-    def load(self) -> tuple[int, Tensor] | None:
-        """What was last kept of a run on the same data, settings and share of the processes."""
+    def load(self, division: str) -> tuple[int, Tensor] | None:
+        """What was last kept of a run on the same data and settings, in the same division."""
 
     def offer(self, done: int, sums: Tensor) -> None:
         """The sums after so many blocks, to be kept as often as is worth it."""
@@ -42,20 +43,25 @@ def pruned_sums(source: Rows, target: Rows, target_rows: Tensor | None, *, kerne
                 checkpoint: Checkpoint | None = None) -> Tensor | None:
     """The sums (N,) float64 of `relation_scores`; None where that takes the plain loop.
 
-    That is so for features of norms beyond SAFE_NORMS, and for probs below 0 or not finite.
+    That is so for features of norms beyond SAFE_NORMS, and for probs below 0 or not finite. Raises
+    ProcessLost where another process is gone, or orders the rows in another way.
     """
     work = _prepare(source, target, target_rows, kernel, temperature, threshold, chunk)
     if work is None:
         return None
+    device, division = source.features.device, _division(work)
+    if not agree(division, device):
+        raise ProcessLost("the processes of this run order the rows differently: expected the same "
+                          "versions and kind of device for all")
     blocks = [work.blocks[piece] for piece in my_share(work.costs)]
-    found = None if checkpoint is None else checkpoint.load()
-    done, sums = found or (0, wide_zeros(len(source.features), source.features.device))
-    sums = sums.to(source.features.device)
+    found = None if checkpoint is None else checkpoint.load(division)
+    done, sums = found or (0, wide_zeros(len(source.features), device))
+    sums = sums.to(device)
     compute = partial(block_sums, work, buffers=Buffers())
     rows = [block.stop - block.start for block in blocks]
     with tqdm(total=sum(rows), initial=sum(rows[:done]), desc="relation", unit=" rows",
               unit_scale=True, delay=1, disable=not progress) as bar:
-        for own, others in in_order(compute, blocks[done:], sums.device):
+        for own, others in in_order(compute, blocks[done:], device):
             sums[blocks[done]] += own
             for columns, added in others:
                 sums[columns] += added
@@ -78,7 +84,7 @@ def _prepare(source: Rows, target: Rows, target_rows: Tensor | None, kernel: str
     if source_norm is None or target_norm is None:
         return None
     n, chunk = len(source.features), min(chunk, LARGEST_BLOCK)
-    order, blocks, lists, floor, needed, least = None, list(row_slices(n, chunk)), None, 0, 0, 0
+    order, blocks, lists, floor, needed, least_pp = None, list(row_slices(n, chunk)), None, 0, 0, 0
     m = len(target.features) if target_rows is None else len(target_rows)
     costs = [(rows.stop - rows.start) * (m - rows.start * symmetric) for rows in blocks]
     if kernel == "cos":
@@ -90,8 +96,8 @@ def _prepare(source: Rows, target: Rows, target_rows: Tensor | None, kernel: str
         if peaks is None or other is None:
             return None
         dim, classes = source.features.shape[1], source.probs.shape[1]
-        least = threshold * (1 - pruning.rounding_margin(dim, classes))
-        needed = least - 2 * floor * max(peaks.largest_sum, other.largest_sum)
+        least_pp = threshold * (1 - pruning.rounding_margin(dim, classes))
+        needed = least_pp - 2 * floor * max(peaks.largest_sum, other.largest_sum)
         if needed > 0:  # else rows without a shared peak, which are in no list, could hold an edge
             # Half a class's rows: smaller blocks are more alike, larger ones share what they gather
             largest = min(chunk, max(64, n // (2 * classes)))
@@ -104,7 +110,16 @@ def _prepare(source: Rows, target: Rows, target_rows: Tensor | None, kernel: str
     labels = numbered(source.labels, target.labels)
     return Work(_side(source, order, source_norm, labels[0]),
                 _side(target, target_rows, target_norm, labels[1]),
-                symmetric, blocks, costs, lists, floor, needed, least, temperature, threshold)
+                symmetric, blocks, costs, lists, floor, needed, least_pp, temperature, threshold)
+
+
+def _division(work: Work) -> str:
+    """A digest of what each block is: sums by position add up, and go on, only where it is the
+    same."""
+    digest = hashlib.sha256(f"{work.blocks} {work.costs}".encode())
+    if work.source.order is not None:
+        digest.update(work.source.order.cpu().numpy())
+    return digest.hexdigest()
 
 
 def _side(rows: Rows, order: Tensor | None, inverse_norm: Tensor, label: Tensor | None) -> Side:

@@ -98,20 +98,17 @@ def _best(source: Side, rows: Tensor, target: Side, keep: int, sides: tuple[bool
           buffers: Buffers, *, guess: bool = True) -> list[tuple[Tensor, Tensor]]:
     """The `keep` most extreme relations of the rows (B,): values and indices (B, keep) per side."""
     m = len(target.inverse_norm)
-    block = source.rows.take(rows)
-    block = Side(Rows(block.features.float() * source.inverse_norm[rows, None],
-                      None if block.probs is None else block.probs.float(), None), None,
-                 source.inverse_norm, None if source.label is None else source.label[rows])
+    block = _block(source, rows)
     some = round(SAMPLE * SPARE * keep / m)  # of the sample should exceed the guess
     if guess and m >= 4 * SAMPLE and some < SAMPLE / 4:
         sample = torch.arange(0, m, m // SAMPLE, device=rows.device)
         r = _relations(block, target, sample, buffers)
-        least = [r.topk(max(8, some), largest=side, sorted=False)[0] for side in sides]
-        least = [best.amin(1, True) if side else -best.amax(1, True)
-                 for best, side in zip(least, sides)]
+        best = [r.topk(max(8, some), largest=side, sorted=False)[0] for side in sides]
+        bounds = [values.amin(1, True) if side else -values.amax(1, True)
+                  for values, side in zip(best, sides)]
     else:
-        least = [torch.full((len(rows), 1), -torch.inf, device=rows.device) for _ in sides]
-    stores = [_Store(keep, bound) for bound in least]
+        bounds = [torch.full((len(rows), 1), -torch.inf, device=rows.device) for _ in sides]
+    stores = [_Store(keep, bound) for bound in bounds]
     for columns in row_slices(m, TILE_COLUMNS):
         r = _relations(block, target, columns, buffers)
         for store, largest in zip(stores, sides):
@@ -125,30 +122,38 @@ def _best(source: Side, rows: Tensor, target: Side, keep: int, sides: tuple[bool
     return found
 
 
-def _relations(block: Side, target: Side, columns: Positions, buffers: Buffers) -> Tensor:
+def _block(source: Side, rows: Tensor) -> Rows:
+    """The rows (B,) in float32, features of unit norm, labels numbered."""
+    block = source.rows.take(rows)
+    return Rows(block.features.float() * source.inverse_norm[rows, None],
+                None if block.probs is None else block.probs.float(),
+                None if source.label is None else source.label[rows])
+
+
+def _relations(block: Rows, target: Side, columns: Positions, buffers: Buffers) -> Tensor:
     """r (B, K) of `kernel.py` between unit features and the columns, in a buffer."""
-    r = cosines(target, block.rows.features, columns, buffers).clamp_(min=0)
-    if block.rows.probs is not None:
-        r *= products(target, block.rows.probs, columns, buffers)
-    if block.label is not None:
-        flip_unequal(r, block.label, target.label[columns], buffers)
+    r = cosines(target, block.features, columns, buffers).clamp_(min=0)
+    if block.probs is not None:
+        r *= products(target, block.probs, columns, buffers)
+    if block.labels is not None:
+        flip_unequal(r, block.labels, target.label[columns], buffers)
     return r
 
 
 class _Store:
-    """For each of B rows the values that exceed the least that counts, in no order."""
+    """For each of B rows the values that exceed a bound, in no order."""
 
-    def __init__(self, keep: int, least: Tensor) -> None:
-        """`keep` are asked for in the end; `least` (B, 1) is what must be exceeded."""
-        shape, device = (len(least), ROOM * keep), least.device
-        self.keep, self.least = keep, least
+    def __init__(self, keep: int, bound: Tensor) -> None:
+        """`keep` are asked for in the end; `bound` (B, 1) is what must be exceeded."""
+        shape, device = (len(bound), ROOM * keep), bound.device
+        self.keep, self.bound = keep, bound
         self.values = torch.full(shape, -torch.inf, device=device)
         self.indices = torch.zeros(shape, dtype=torch.int64, device=device)
-        self.filled = torch.zeros(len(least), dtype=torch.int64, device=device)
+        self.filled = torch.zeros(len(bound), dtype=torch.int64, device=device)
 
     def add(self, values: Tensor, start: int) -> None:
         """Take in values (B, K) of the indices from `start` on."""
-        at = _flat_where_above(values, self.least)
+        at = _flat_where_above(values, self.bound)
         rows = torch.arange(len(values), device=at.device)
         before = torch.searchsorted(at, values.shape[1] * rows)  # those of earlier rows
         counts = torch.diff(before, append=before.new_tensor([len(at)]))
@@ -169,23 +174,23 @@ class _Store:
         return sign * values, self.indices.gather(1, at)
 
     def _cut(self, values: Tensor, start: int) -> None:
-        """Take in values, drop all but the best, and raise the least that counts."""
+        """Take in values, drop all but the best, and raise the bound."""
         new = torch.arange(start, start + values.shape[1], device=values.device)
         indices = torch.cat([self.indices, new.expand(len(values), -1)], 1)
-        values = torch.cat([self.values, torch.where(values > self.least, values, -torch.inf)], 1)
+        values = torch.cat([self.values, torch.where(values > self.bound, values, -torch.inf)], 1)
         best, at = values.topk(self.keep, sorted=False)
         self.values.fill_(-torch.inf)
         self.values[:, :self.keep] = best
         self.indices[:, :self.keep] = indices.gather(1, at)
         self.filled.fill_(self.keep)  # with -inf where there are fewer yet
-        self.least = torch.maximum(self.least, best.amin(1, keepdim=True))
+        self.bound = torch.maximum(self.bound, best.amin(1, keepdim=True))
 
 
-def _flat_where_above(values: Tensor, least: Tensor) -> Tensor:
-    """Ascending flat indices where values (B, K) exceed least (B, 1)."""
+def _flat_where_above(values: Tensor, bound: Tensor) -> Tensor:
+    """Ascending flat indices where values (B, K) exceed bound (B, 1)."""
     if values.device.type == "cpu":  # numpy takes a quarter of the time
-        return torch.from_numpy(np.flatnonzero(values.numpy() > least.numpy()))
-    return (values > least).view(-1).nonzero()[:, 0]
+        return torch.from_numpy(np.flatnonzero(values.numpy() > bound.numpy()))
+    return (values > bound).view(-1).nonzero()[:, 0]
 
 
 def _side(rows: Rows, label: Tensor | None, kernel: str) -> Side:

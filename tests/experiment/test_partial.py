@@ -46,11 +46,10 @@ def test_going_on_gives_the_very_same_scores(clusters, tmp_path, always, kernel)
         relation_scores(features, probs, labels, **how,
                         checkpoint=DiesAfter(tmp_path, SETTINGS, "data"))
     kept = PartialSums(tmp_path, SETTINGS, "data")
-    assert kept.load()[0] == 5
     seen = []
     offer, kept.offer = kept.offer, lambda done, sums: (seen.append(done), offer(done, sums))
     assert torch.equal(relation_scores(features, probs, labels, **how, checkpoint=kept), whole)
-    assert seen[0] == 6
+    assert seen[0] == 6  # after the five that were kept
     kept.remove()
     assert list(tmp_path.iterdir()) == []
 
@@ -68,20 +67,33 @@ def test_outliers_go_on_too(clusters, tmp_path, always):
                                      dict(dtype="float16")])
 def test_other_settings_or_data_are_not_gone_on_from(tmp_path, always, changed):
     kept = PartialSums(tmp_path, SETTINGS, "data")
+    assert kept.load("blocks") is None
     kept.offer(3, torch.ones(4, dtype=torch.float64))
-    assert kept.load()[0] == 3
+    assert kept.load("blocks")[0] == 3
     others = RelationSettings(**vars(SETTINGS) | changed)
     other = PartialSums(tmp_path, others, "data")
     other.path = kept.path  # whatever its name
-    assert other.load() is None
-    assert PartialSums(tmp_path, SETTINGS, "other data").load() is None
+    assert other.load("blocks") is None
+    assert PartialSums(tmp_path, SETTINGS, "other data").load("blocks") is None
+    assert kept.load("other blocks") is None
+
+
+def test_a_run_that_is_done_removes_its_own_and_no_other(tmp_path, always):
+    """Its own: those of a run with more processes, too."""
+    runs = [PartialSums(tmp_path, SETTINGS, data) for data in ("data", "other data")]
+    for run in runs:
+        run.offer(3, torch.ones(4, dtype=torch.float64))
+    (tmp_path / runs[0].path.name.replace("process0", "process3")).write_bytes(b"")
+    runs[0].remove()
+    assert list(tmp_path.iterdir()) == [runs[1].path]
 
 
 def test_a_broken_file_is_begun_anew(tmp_path, always):
     kept = PartialSums(tmp_path, SETTINGS, "data")
+    assert kept.load("blocks") is None
     kept.offer(3, torch.ones(4, dtype=torch.float64))
     kept.path.write_bytes(kept.path.read_bytes()[:200])
-    assert kept.load() is None
+    assert kept.load("blocks") is None
 
 
 def test_a_run_goes_on_where_its_sums_cannot_be_kept(script, clusters, tmp_path, always):
@@ -93,7 +105,7 @@ def test_a_run_goes_on_where_its_sums_cannot_be_kept(script, clusters, tmp_path,
     done = script("detect.py", "--features", train, "--chunk", "8", "--auto", "False",
                   "--cache_dir", results, "--output", tmp_path / "report")
     assert done.stdout.count("after a kill this run would begin anew: ") == 1
-    assert "partial_cos_p_pow4.pt: cannot be written" in done.stdout
+    assert "_process0.pt: cannot be written" in done.stdout
     assert (tmp_path / "report/scores.csv").exists()
 
 
@@ -124,7 +136,7 @@ detect.main(detect.get_args_parser().parse_args(sys.argv[1:]))
                           cwd=os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
     assert done.returncode == -signal.SIGKILL
     folder = tmp_path / "again" / "train"
-    assert [path.name for path in folder.glob("partial*")] == ["partial_cos_pow4.pt"]
+    assert len(list(folder.glob("partial_cos_pow4_*_process0.pt"))) == 1
     script("detect.py", *again)
     assert not list(folder.glob("partial*"))
     assert (folder / "report" / "scores.csv").read_bytes() == \

@@ -2,6 +2,8 @@
 
 import csv
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -23,11 +25,15 @@ def start(rank, port, *command):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-@pytest.fixture
-def port():
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture
+def port():
+    return free_port()
 
 
 @pytest.fixture
@@ -47,10 +53,10 @@ def column(report, name):
         return np.array([float(row[name]) for row in csv.DictReader(file)])
 
 
-@pytest.mark.parametrize("kernel", ["cos_p", "cos"])
-def test_torchrun_writes_once_what_one_process_finds(script, train_file, tmp_path, kernel):
+@pytest.mark.parametrize("kernel, auto", [("cos_p", "True"), ("cos", "False")])
+def test_torchrun_writes_once_what_one_process_finds(script, train_file, tmp_path, kernel, auto):
     one, two = tmp_path / "one", tmp_path / "two"
-    how = ["--features", str(train_file), "--kernel", kernel, "--chunk", "16", "--auto", "False"]
+    how = ["--features", str(train_file), "--kernel", kernel, "--chunk", "16", "--auto", auto]
     script("detect.py", *how, "--output", str(one))
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
@@ -60,8 +66,8 @@ def test_torchrun_writes_once_what_one_process_finds(script, train_file, tmp_pat
     assert done.stdout.count("written to") == 1
     assert sorted(path.name for path in two.iterdir()) == \
         sorted(path.name for path in one.iterdir())
-    np.testing.assert_allclose(column(two, "relation_score"), column(one, "relation_score"),
-                               rtol=1e-6)
+    for name in ["relation_score", "auto_score"] if auto == "True" else ["relation_score"]:
+        np.testing.assert_allclose(column(two, name), column(one, name), rtol=1e-6)
     # Its evidence is found by the first process, when the other has ended.
     suspects = [embedded(report / "report.html")["suspects"] for report in (one, two)]
     for alone, together in zip(*suspects):
@@ -82,6 +88,46 @@ def test_two_processes_find_the_same_outliers(script, train_file, tmp_path, port
         np.testing.assert_allclose(column(two, name), column(one, name), rtol=1e-5)
 
 
+# A process whose bars are drawn from the first second on, and which, where it is told to, keeps
+# its sums after every block and kills itself after the fifth.
+WATCHED = """
+import functools, os, signal, sys
+import tqdm
+init = tqdm.tqdm.__init__
+tqdm.tqdm.__init__ = lambda self, *words, **how: init(self, *words, **how | {"delay": 0})
+from experiment import arguments, partial
+offer = partial.PartialSums.offer
+def offer_and_die(self, done, sums):
+    offer(self, done, sums)
+    if done == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv.pop(1) == "dies":
+    partial.EVERY, partial.PartialSums.offer = 0.0, offer_and_die
+import detect
+sys.argv[0] = "detect.py"
+arguments.launch(detect.main, detect.get_args_parser())
+"""
+
+
+def test_both_killed_go_on_and_only_the_first_draws_bars(script, train_file, tmp_path):
+    how = ["--features", str(train_file), "--kernel", "cos", "--chunk", "16", "--auto", "False"]
+    script("detect.py", *how, "--cache_dir", str(tmp_path / "one"))
+    again = [*how, "--cache_dir", str(tmp_path / "two")]
+    folder = tmp_path / "two" / "train"
+    for ending in ("dies", "lives"):
+        port = free_port()
+        both = [start(rank, port, "-c", WATCHED, ending, *again) for rank in (0, 1)]
+        said = [process.communicate(timeout=LONG) for process in both]
+        if ending == "dies":
+            assert [process.returncode for process in both] == [-signal.SIGKILL] * 2, said
+            assert len(list(folder.glob("partial_*"))) == 2
+    assert [process.returncode for process in both] == [0, 0], said
+    assert "relation" in said[0][1] and said[1] == ("", "")
+    assert not list(folder.glob("partial_*"))
+    np.testing.assert_allclose(column(folder / "report", "relation_score"), column(
+        tmp_path / "one" / "train" / "report", "relation_score"), rtol=1e-6)
+
+
 def test_a_dead_process_ends_the_run_with_a_line(train_file, tmp_path, port):
     """The other joins, and is gone before its share is done."""
     gone = ("import os; from experiment import processes; "
@@ -91,8 +137,23 @@ def test_a_dead_process_ends_the_run_with_a_line(train_file, tmp_path, port):
     start(1, port, "-c", gone).communicate(timeout=LONG)
     out, err = first.communicate(timeout=LONG)
     assert first.returncode == 1
-    assert err == ("detect.py: another process of this run ended or did not answer; nothing is "
-                   "written, run the command again\n")
+    assert re.fullmatch(r"detect\.py: another process of this run ended or did not answer \(.+\); "
+                        r"nothing is written, run the command again\n", err)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_mistake_that_one_process_meets_ends_the_other_with_a_line(train_file, tmp_path, port):
+    """Found after the first exchange: before it each says the same."""
+    wrong = ("import sys; from experiment import arguments, errors, pipeline; import detect\n"
+             "def refuse(*words, **how): raise errors.InputError('made up')\n"
+             "pipeline.evaluate_all = pipeline.wants_auto = pipeline._initial = refuse\n"
+             "sys.argv[0] = 'detect.py'\n"
+             "arguments.launch(detect.main, detect.get_args_parser())")
+    how = ["--features", str(train_file), "--output", str(tmp_path / "out")]
+    both = [start(0, port, "detect.py", *how), start(1, port, "-c", wrong, *how)]
+    said = [process.communicate(timeout=LONG) for process in both]
+    assert [process.returncode for process in both] == [1, 2], said
+    assert "another process of this run ended" in said[0][1] and "made up" in said[1][1]
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relation import KERNELS, relation_scores, relation_topk
+from relation.blocks import inverse_norms
+from relation.pruning import find_peaks, order_rows, rounding_margin
 from tests.dense import assert_scores, dense_relation
 
 CHUNKS = (1, 7, 250, 600, 10**9)
@@ -173,7 +175,7 @@ def many_classes(n, classes, seed, *, flat=False):
 @pytest.mark.parametrize("chunk", [5, 250])
 @pytest.mark.parametrize("threshold", [0.001, 0.03, 0.5])
 def test_pruning_loses_no_edge(threshold, chunk, flat):
-    """Related to itself, to others, and with every edge exactly at what the bound allows."""
+    """Related to itself and to others."""
     source = many_classes(700, 40, 1, flat=flat)
     scores = relation_scores(*source, threshold=threshold, chunk=chunk)
     assert_scores(scores, dense_relation(*source), threshold=threshold)
@@ -181,6 +183,37 @@ def test_pruning_loses_no_edge(threshold, chunk, flat):
     pair = dict(zip(("target_features", "target_probs", "target_labels"), other))
     scores = relation_scores(*source, **pair, threshold=threshold, chunk=chunk)
     assert_scores(scores, dense_relation(*source, **pair), threshold=threshold)
+
+
+def test_the_bound_counts_what_is_below_the_floor_in_both_rows():
+    """p . q = 0.0302, of which 0.0030 comes from entries that one of the two has as no peak."""
+    p, q = torch.zeros(2, 300)
+    p[0], p[1], p[2] = 0.8, 0.00187, 0.165
+    q[0], q[1], q[2] = 0.00187, 0.8, 0.165
+    ones = torch.ones(1, 4)
+    score = relation_scores(ones, p[None], target_features=ones, target_probs=q[None],
+                            temperature=1)
+    assert float(score) == pytest.approx(float(p @ q), rel=1e-6)
+
+
+@pytest.mark.parametrize("dim, classes", [(8, 2), (64, 100), (1024, 1000)])
+def test_computed_relations_exceed_p_dot_p_by_no_more_than_the_margin(dim, classes):
+    """A true cosine is at most 1; as computed some exceed it, and so may an edge its p . p."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2000, dim, generator=generator)
+    probs = torch.softmax(torch.randn(2000, classes, generator=generator), 1)
+    unit = features * inverse_norms(features)[:, None]
+    excess = (unit[:, None] @ unit[:, :, None])[:, 0, 0] * (probs * probs).sum(1) \
+        / (probs.double() * probs.double()).sum(1) - 1
+    assert 0 < float(excess.max()) < rounding_margin(dim, classes)
+
+
+@pytest.mark.parametrize("rows", [[0, 4], [-1], [1, 1], [True, False, True, False], [[0, 1]]])
+@pytest.mark.parametrize("engine", ["auto", "dense"])
+def test_target_rows_that_are_none(engine, rows):
+    ones = torch.ones(4, 2)
+    with pytest.raises(ValueError, match=r"target_rows: expected int64 \(K,\) of 0 to 3, each"):
+        relation_scores(ones, ones / 2, target_rows=torch.tensor(rows), engine=engine)
 
 
 @pytest.mark.parametrize("engine", ["auto", "dense"])
@@ -227,18 +260,33 @@ def test_engines_agree_and_an_unknown_one_is_refused():
         relation_scores(*inputs, engine="fast")
 
 
-def test_workers_do_not_change_the_result():
-    inputs = many_classes(900, 40, 5)
+@pytest.fixture
+def torch_threads():
     threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        one = relation_scores(*inputs)
-        torch.set_num_threads(3)
-        three = relation_scores(*inputs)
-        assert torch.get_num_threads() == 3  # as it was found
-    finally:
-        torch.set_num_threads(threads)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_workers_do_not_change_the_result(torch_threads):
+    inputs = many_classes(900, 40, 5)
+    torch.set_num_threads(1)
+    one = relation_scores(*inputs)
+    torch.set_num_threads(3)
+    three = relation_scores(*inputs)
+    assert torch.get_num_threads() == 3  # as it was found
     assert torch.equal(three, one)
+
+
+def test_threads_do_not_change_the_order_of_tied_rows(torch_threads):
+    """So many that torch would share the writing of one array among threads: each position would
+    get the entry of whoever came last. Sums that are kept, or added up, go by position."""
+    peaks = find_peaks(torch.full((20_000, 20), 0.05), 0.001)
+    orders = []
+    for threads in (1, 2, 3, 5):
+        torch.set_num_threads(threads)
+        orders.append(order_rows(peaks, 20_000, 20, threshold=0.03, largest_block=250))
+    assert all(torch.equal(order, orders[0][0]) and blocks == orders[0][1]
+               for order, blocks in orders[1:])
 
 
 @pytest.mark.parametrize("order", ["random", "rising", "equal", "rare"])
