@@ -62,19 +62,26 @@ def table(result: Result) -> pandas.DataFrame:
 
 
 def _label_columns(result: Result, order: np.ndarray) -> dict[str, np.ndarray]:
-    """In the words of cleanlab. Issues are as many rows as are estimated to be wrong, of those for
-    which another label is suggested; without that estimate the noisy set of the relation."""
+    """In the words of cleanlab."""
     samples, beyond = result.samples, result.beyond
-    if beyond is None:
-        is_issue = result.relation_score.numpy() > result.noise_threshold
-        predicted = samples.probs.argmax(1)
-    else:
-        predicted = beyond.suggested_labels
-        replaced = order[(predicted != samples.labels).numpy()[order]]
-        is_issue = np.zeros(len(order), dtype=bool)
-        is_issue[replaced[:result.further["estimated_wrong"]]] = True
+    predicted = samples.probs.argmax(1) if beyond is None else beyond.suggested_labels
     return {"given_label": _called(samples, samples.labels),
-            "predicted_label": _called(samples, predicted), "is_label_issue": is_issue}
+            "predicted_label": _called(samples, predicted),
+            "is_label_issue": label_issues(result, order)}
+
+
+def label_issues(result: Result, order: np.ndarray) -> np.ndarray:
+    """Which rows are estimated to be wrong (N,) bool; `order` (N,): rows by falling suspicion.
+
+    As many as are estimated to be wrong, of those for which another label is suggested; without
+    that estimate the noisy set of the relation.
+    """
+    if result.beyond is None:
+        return result.relation_score.numpy() > result.noise_threshold
+    replaced = order[(result.beyond.suggested_labels != result.samples.labels).numpy()[order]]
+    is_issue = np.zeros(len(order), dtype=bool)
+    is_issue[replaced[:result.further["estimated_wrong"]]] = True
+    return is_issue
 
 
 def _called(samples: Samples, labels: Tensor) -> np.ndarray:

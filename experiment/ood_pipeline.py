@@ -22,6 +22,7 @@ from experiment.samples import Samples
 from relation.ood import EPS
 
 KNN_NEIGHBOURS = 1000  # as published; divided by --hop, which thins the neighbours out
+KNN_SHARE = 10  # of fewer training rows than that, the nearest tenth
 
 
 def find_ood(train: Samples, test: Samples, settings: RelationSettings, *,
@@ -73,7 +74,7 @@ def find_ood(train: Samples, test: Samples, settings: RelationSettings, *,
             **({"left_out": {name: [row._asdict() for row in samples.left_out]
                              for name, samples in (("train", train), ("test", test))}}
                if test.own_data else {})},
-        kernel=settings.kernel, train=target)
+        kernel=settings.kernel, threshold=settings.threshold, train=target)
 
 
 def check_pair(train: Samples, test: Samples) -> None:
@@ -135,7 +136,8 @@ def _neighbours(m: int, hop: int) -> tuple[int, list[str]]:
     k = KNN_NEIGHBOURS // hop
     if k < m:
         return k, []
-    return m - 1, [f"KNN: k = {m - 1} instead of {k}, since there are {m} training rows"]
+    fewer = max(m // KNN_SHARE, 1)
+    return fewer, [f"KNN: k = {fewer} instead of {k}, since there are {m} training rows"]
 
 
 def _unrelated(score: Tensor, threshold: float) -> list[str]:

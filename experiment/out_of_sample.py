@@ -18,6 +18,7 @@ from experiment.samples import Samples
 # cleanlab works on a float64 copy of the probabilities and then some: up to a few GB.
 CLEANLAB_ENTRIES = 10**8
 NOTHING_LEFT = 0.995  # share of reproduced labels from which the report warns
+TRUSTED = 0.5  # weight of the model's own loss in auto from which its probabilities count
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class OutOfSample:
     auto: Tensor
     suggested_labels: Tensor
     voted_labels: Tensor  # of the neighbours
+    loo_probs: Tensor | None  # (N, C) of leave-one-out, where the model's own cannot be trusted
     statement: list[str]  # lines for the screen
     facts: dict[str, Any]  # the same in numbers, for metrics.json
 
@@ -64,7 +66,9 @@ def describe(kept: Samples, found: relation.Auto, on_loo: dict[str, Tensor],
     issues = _cleanlab(found.probs, kept.labels)
     if issues is not None:
         columns["cleanlab (loo)"] = issues
-    return OutOfSample(columns, auto, first.suggested_labels, first.voted_labels, statement, facts)
+    trusted = kept.out_of_sample or found.regime.weight >= TRUSTED
+    return OutOfSample(columns, auto, first.suggested_labels, first.voted_labels,
+                       None if trusted else found.probs.cpu(), statement, facts)
 
 
 def loo_name(name: str) -> str:
@@ -88,7 +92,7 @@ def _regime(regime: relation.Regime, out_of_sample: str) -> list[str]:
               f"{_percent(regime.leave_one_out)}, nearest neighbours {_percent(regime.neighbours)}")
     if out_of_sample:
         verdict = "no row's own label had a say in any of the three"
-    elif regime.weight >= 0.5:
+    elif regime.weight >= TRUSTED:
         verdict = "it has not memorised the wrong ones: its own probabilities count here"
     elif regime.accepted_too < regime.rejected_too:
         verdict = "it is trained too little for its own probabilities to count"
@@ -100,7 +104,7 @@ def _regime(regime: relation.Regime, out_of_sample: str) -> list[str]:
     lines = [f"{shares}:\n{verdict} ({weighed}: {regime.weight:.2f})"]
     # Features that carry the labels they were trained on fool the linear fit long before they
     # fool the neighbours.
-    fooled = regime.weight < 0.5 and 1 - regime.leave_one_out < (1 - regime.neighbours) / 2
+    fooled = regime.weight < TRUSTED and 1 - regime.leave_one_out < (1 - regime.neighbours) / 2
     if out_of_sample and regime.leave_one_out >= NOTHING_LEFT:
         lines.append("leave-one-out finds little to reject: few labels are wrong, unless the "
                      "features were trained on them")

@@ -42,6 +42,7 @@ class Result:
     relation_name: str = "relation"  # what relation_score is called in the table
     noise_threshold: float | None = None  # of relation_score, above which a label counts as wrong
     kernel: str = "cos_p"
+    threshold: float = 0.03  # of a relation, up to which it counts for nothing
     train: Samples | None = None  # what the rows were related to; None: to each other
     maps: Maps | None = None  # of the most suspect rows, where several epochs are known
 
@@ -101,7 +102,7 @@ def find_label_errors(samples: Samples, settings: RelationSettings, *, noise_thr
                              progress=progress)
     columns |= related(probs, initial=initial)
     clock.lap("relation")
-    notes += [*said, *_relation_notes(columns, settings.threshold, n_iter)]
+    notes += [*said, *_relation_notes(columns, settings.threshold, noise_threshold, n_iter)]
 
     found = beyond = None
     if wants_auto(settings, len(kept)):
@@ -140,7 +141,8 @@ def _result(kept: Samples, columns: dict[str, Tensor], beyond: out_of_sample.Out
     return Result(kept, columns["relation"], others,
                   None if kept.is_noisy is None else "is_noisy", metrics, fingerprint, clock.laps,
                   [*kept.notes, *notes, *why_not], _provenance(kept) | facts, beyond,
-                  kernel=settings.kernel, noise_threshold=noise_threshold)
+                  kernel=settings.kernel, threshold=settings.threshold,
+                  noise_threshold=noise_threshold)
 
 
 def _provenance(samples: Samples) -> dict[str, Any]:
@@ -192,10 +194,17 @@ def _lonely(kept: Samples) -> list[str]:
             f"can support, so that it ranks as suspect: {', '.join(named)}{more}"] if alone else []
 
 
-def _relation_notes(columns: dict[str, Tensor], threshold: float, n_iter: int) -> list[str]:
-    notes = []
-    if n_iter > 1 and torch.equal(columns["relation"], columns["relation (initial)"]):
+def _relation_notes(columns: dict[str, Tensor], threshold: float, noise_threshold: float,
+                    n_iter: int) -> list[str]:
+    """What to say of relation scores that are not what they should be."""
+    notes, initial = [], columns["relation (initial)"]
+    if n_iter > 1 and torch.equal(columns["relation"], initial):
         notes.append("refinement changed nothing: both relation rows are the same")
+    taken = int((initial > noise_threshold).sum())
+    if n_iter > 1 and 2 * taken > len(initial):
+        notes.append(f"refinement took the labels of {taken:,} of {len(initial):,} rows to be "
+                     f"wrong, and turned against the rest: use relation (initial), or another "
+                     f"--kernel, --pow or --reg")
     if not columns["relation"].any():
         notes.append(f"no relation is above the threshold {threshold}: every relation score is 0; "
                      f"try a smaller --thres")

@@ -84,13 +84,15 @@ def labelled_samples(rows: Rows, features: Tensor, own: Own | None, *, labels_ma
     their class, and for a single class if `labels_matter`: outliers can be told from one class.
     """
     labels, names = rows.numbered()
+    but = "".join(f"; {note}" for note in _missing(rows))
     if labels_matter and len(names) == 1:
-        raise InputError(f"{rows.source}: expected at least two classes, got only {names[0]!r}")
+        raise InputError(f"{rows.source}: expected at least two classes, got only "
+                         f"{names[0]!r}{but}")
     lonely = int((labels.bincount() == 1).sum())
     if 2 * lonely > max(len(labels), 2):
         raise InputError(f"{rows.source}: {lonely} of {len(labels)} rows are the only ones of "
                          f"their class ({few([repr(name) for name in names])}): are these the "
-                         f"labels?")
+                         f"labels?{but}")
     matched, verdict = _match(own, labels, names)
     out_of_sample, head = "", None
     if matched is not None:
@@ -165,12 +167,15 @@ def stamps_of(files: Sequence[Path]) -> str:
 
 def notes_of(rows: Rows) -> tuple[str, ...]:
     """What the report says of the rows as they were read, and of those that were left out."""
-    if not rows.left_out:
-        return rows.notes
+    return (*rows.notes, *_missing(rows))
+
+
+def _missing(rows: Rows) -> list[str]:
+    """Which rows were left out and why, as one note; none where all are there."""
     listed = [_said(row) for row in rows.left_out]
     verb = "is" if len(listed) == 1 else "are"
-    return (*rows.notes, f"{len(listed)} of {len(listed) + len(rows.index)} rows {verb} left out "
-                         f"({few(listed, '; ')})")
+    return [f"{len(listed)} of {len(listed) + len(rows.index)} rows {verb} left out "
+            f"({few(listed, '; ')})"] if listed else []
 
 
 def few(texts: Sequence[str], separator: str = ", ") -> str:

@@ -17,6 +17,7 @@ from experiment.page import html
 from experiment.pipeline import Result
 
 LISTED = 20  # suspects shown on screen
+WIDEST = 24  # characters of a class name there
 LIBRARIES = ("torch", "numpy", "scikit-learn")
 
 
@@ -141,17 +142,27 @@ def _print_metrics(rows: list[dict], negative: str, positive: str) -> None:
 
 def _print_suspects(result: Result) -> None:
     samples, order, (name, score) = result.samples, result.most_suspect(LISTED), result.listed_by
-    by_auto = name == "auto"
-    guesses, column = ("suggested", "auto_rank") if by_auto else ("predicted", "rank")
-    guessed = result.beyond.suggested_labels[order] if by_auto else samples.probs[order].argmax(1)
-    print(f"the {len(order)} most suspect rows, by {name} ({column} in scores.csv)")
-    given = "" if samples.labels is None else "  given     "
-    print(f" rank    index     score{given}  {guesses}   " + (result.truth or ""))
-    for rank, (row, guess) in enumerate(zip(order.tolist(), guessed), 1):
-        given = "" if samples.labels is None else \
-            f"  {printable(samples.class_name(samples.labels[row])):<10}"
+    labels = {} if samples.labels is None else {"given": samples.labels}
+    if result.beyond is None:
+        labels["predicted"] = samples.probs.argmax(1)
+    else:
+        labels["suggested"] = result.beyond.suggested_labels
+    texts = zip(*(_padded([word, *map(samples.class_name, numbers[order])])
+                  for word, numbers in labels.items()))
+    print(f"the {len(order)} most suspect rows, by {name} "
+          f"({'auto_rank' if name == 'auto' else 'rank'} in scores.csv)")
+    print(f" rank    index     score  {'  '.join(next(texts))}  {result.truth or ''}".rstrip())
+    for rank, (row, words) in enumerate(zip(order.tolist(), texts), 1):
         truth = "" if result.truth is None else \
-            "yes" if getattr(samples, result.truth)[row] else "no"
+            "  yes" if getattr(samples, result.truth)[row] else "  no "
         name = "" if samples.ids is None else f"  {printable(samples.ids[row])}"
-        print(f"{rank:5}  {int(samples.index[row]):7}  {float(score[row]):8.4g}{given}  "
-              f"{printable(samples.class_name(guess)):<10}  {truth}{name}")
+        print(f"{rank:5}  {int(samples.index[row]):7}  {float(score[row]):8.4g}  "
+              f"{'  '.join(words)}{truth}{name}".rstrip())
+
+
+def _padded(names: list[str]) -> list[str]:
+    """All as wide as the widest, which is cut where it is too wide for a column."""
+    names = [printable(name) for name in names]
+    width = min(max(map(len, names)), WIDEST)
+    return [(name if len(name) <= width else name[:width - 1] + "…").ljust(width)
+            for name in names]

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import matplotlib
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import SubFigure
 from PIL import Image
 
 from experiment import store
@@ -62,7 +64,7 @@ def _no_maths(line: str) -> str:
     return line.replace("$", r"\$")
 
 
-def _draw_points(figure, found: Map, groups: dict[str, list[int]]) -> None:
+def _draw_points(figure: SubFigure, found: Map, groups: dict[str, list[int]]) -> None:
     axis = figure.subplots()
     weakest_first = torch.arange(len(found.others)).flip(0)
     span = max(float(found.last.abs().max()), 1e-6)
@@ -80,7 +82,8 @@ def _draw_points(figure, found: Map, groups: dict[str, list[int]]) -> None:
     figure.colorbar(points, ax=axis, label="relation at the last epoch", shrink=0.8, pad=0.02)
 
 
-def _draw_beside(figure, found: Map, samples: Samples, groups: dict[str, list[int]]) -> None:
+def _draw_beside(figure: SubFigure, found: Map, samples: Samples, groups: dict[str, list[int]]
+                 ) -> None:
     media = {row: _media(samples, row) for row in
              [found.index, *(int(found.others[at]) for group in groups.values() for at in group)]}
     pictures = {row: one for row, one in media.items() if one is not None and one.kind == "image"}
@@ -90,7 +93,8 @@ def _draw_beside(figure, found: Map, samples: Samples, groups: dict[str, list[in
         _draw_texts(figure, found, samples, groups, media)
 
 
-def _draw_pictures(figure, found: Map, samples: Samples, groups, pictures) -> None:
+def _draw_pictures(figure: SubFigure, found: Map, samples: Samples, groups: dict[str, list[int]],
+                   pictures: dict[int, Media]) -> None:
     grid = figure.add_gridspec(3, BESIDE)
     _draw_picture(figure.add_subplot(grid[0, 0]), found.index, pictures)
     about = figure.add_subplot(grid[0, 1:])
@@ -107,7 +111,7 @@ def _draw_pictures(figure, found: Map, samples: Samples, groups, pictures) -> No
                 axis.set_ylabel(name, color=SIDES[name], fontsize=10)
 
 
-def _draw_picture(axis, row: int, pictures: dict[int, Media]) -> None:
+def _draw_picture(axis: Axes, row: int, pictures: dict[int, Media]) -> None:
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set(color="#bbbbbb", linewidth=0.6)
     if row in pictures:
@@ -116,7 +120,8 @@ def _draw_picture(axis, row: int, pictures: dict[int, Media]) -> None:
                         interpolation="nearest" if max(picture.size) < 64 else None)
 
 
-def _draw_texts(figure, found: Map, samples: Samples, groups, media) -> None:
+def _draw_texts(figure: SubFigure, found: Map, samples: Samples, groups: dict[str, list[int]],
+                media: dict[int, Media | None]) -> None:
     lines = [_about(found, samples), *_text_of(media[found.index], lines=5)]
     for name, group in groups.items():
         lines += ["", f"strongest relations, {name}:"] if group else []

@@ -28,7 +28,8 @@ def draw(rows: list[dict[str, Any]], best: dict[str, Any], published: dict[str, 
             axis.plot([row["temperature"] for row in line], [row[figure_of] for row in line],
                       STYLES[dtype], color=COLOURS[kernel], marker="o", markerfacecolor="none",
                       markersize=RINGS[dtype], label=f"{kernel}, {dtype}")
-        _mark(axis, best, figure_of, marker="*", s=170, color="black", label="best AP")
+        _mark(axis, best, figure_of, marker="*", s=260, facecolors="none",
+              edgecolors="black", label="best AP")
         if published is not None:
             _mark(axis, published, figure_of, marker="s", s=110, facecolors="none",
                   edgecolors="black", label="the paper's setting")

@@ -206,10 +206,12 @@ def _from_timm(network: Network) -> nn.Module:
     try:
         return timm.create_model(network.architecture, pretrained=True)
     except OSError as error:  # what the hub's client raises without a connection, too
+        # Images of one's own are seen by a network in a folder, too.
+        folder = "" if network.needs_head else ", or as -n a folder that timm or transformers saved"
         raise Unavailable(
             f"--name {network.name}: timm's weights could not be downloaded "
             f"({str(error).splitlines()[0]}); fetch them elsewhere and give --checkpoint "
-            f"FILE") from error
+            f"FILE{folder}") from error
 
 
 def _linear(model: nn.Module, network: Network) -> nn.Linear:

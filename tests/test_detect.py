@@ -126,6 +126,36 @@ def test_probs_loo_puts_leave_one_out_in_front(script, tmp_path, feature_file, k
         assert "relation (loo)" not in model[0]
 
 
+def test_refinement_that_takes_most_rows_to_be_wrong_is_told(script, tmp_path, feature_file):
+    """Features that all look alike: the three other classes outweigh a row's own."""
+    with np.load(feature_file) as file:
+        data = dict(file)
+    np.savez(feature_file, **data | {"features": data["features"] + 9})
+    words = "detect.py", "--features", feature_file, "--output", tmp_path / "out", "--auto", "False"
+    note = "note: refinement took the labels of 120 of 120 rows to be wrong"
+    assert note in script(*words, "--kernel", "cos").stdout
+    assert "refinement took" not in script(*words, "--kernel", "cos", "--n_iter", 1).stdout
+    assert "refinement took" not in script(*words, "--kernel", "cos_p").stdout
+
+
+def test_suspects_on_screen(script, tmp_path, feature_file):
+    """A network that repeats every label predicts nothing else; what is suggested does."""
+    with np.load(feature_file) as file:
+        data = dict(file)
+    names = ["one", "two", "a name of many words, cut where it is too wide", "four"]
+    np.savez(feature_file, **data | {"probs": np.eye(4)[data["labels"]], "class_names": names})
+    words = "detect.py", "--features", feature_file, "--output", tmp_path / "out"
+    head, *rows = script(*words).stdout.split("in scores.csv)\n")[1].splitlines()[:9]
+    given, suggested, truth = (head.index(word) for word in ("given", "suggested", "is_noisy"))
+    assert suggested - given == truth - suggested == len("a name of many words, c…  ")
+    shown = {(row[given:suggested].strip(), row[suggested:truth].strip(), row[truth:])
+             for row in rows}
+    cut = "a name of many words, c…"
+    assert shown == {("two", "one", "yes"), (cut, "two", "yes"), ("four", cut, "yes"),
+                     ("one", "four", "yes")}
+    assert "  predicted " in script(*words, "--auto", "False").stdout  # nothing is suggested
+
+
 def test_several_epochs(script, refused, tmp_path):
     build(tmp_path / "digits_noise0.2", 20, progress=False)
     words = "detect.py", "-n", "digits_noise0.2_20", "--cache_dir", tmp_path, "--verbose", "False"

@@ -6,10 +6,12 @@ of them are a few megabytes. A label is a number in `classes`, a picture a numbe
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from experiment.export import label_issues
 from experiment.page import plots
-from experiment.page.evidence import Evidence, Related, find
+from experiment.page.evidence import Evidence, Related, find, leave_one_out
 from experiment.page.gallery import Gallery
 from experiment.page.maps import maps
 from experiment.pipeline import Result
@@ -24,7 +26,8 @@ SHORTEST_NAME = 60
 
 def contents(result: Result, settings: dict[str, Any], show: int | None) -> dict[str, Any]:
     """What page.js reads. `show`: suspects with media and evidence; None: as many as are handy."""
-    listed = result.most_suspect(ROWS)
+    order = result.most_suspect(len(result.samples))
+    listed = order[:ROWS]
     gallery = Gallery()
     suspects = _suspects(result, listed, gallery, show)
     relation_maps = maps(result, gallery)
@@ -33,7 +36,8 @@ def contents(result: Result, settings: dict[str, Any], show: int | None) -> dict
     return {
         "title": "Outliers" if outliers else "Label errors",
         "source": samples.source,
-        "key": f"{result.fingerprint} {name}",  # of the decisions that a browser keeps
+        # Of the decisions that a browser keeps: the same for the same data, however listed.
+        "key": f"{result.fingerprint} {'outliers' if outliers else 'labels'}",
         "facts": _facts(result),
         "summary": [_origin(result), *_statement(result)],
         "notes": [*result.notes, *_unshown(gallery)],
@@ -45,8 +49,12 @@ def contents(result: Result, settings: dict[str, Any], show: int | None) -> dict
         "curves": plots.curves(result),
         "classes": [samples.class_name(label) for label in range(samples.probs.shape[1])],
         "total": len(samples),
-        "rows": _rows(result, listed),
+        "rows": _rows(result, order),
         "suspects": suspects,
+        "threshold": result.threshold,
+        "evidence": "" if leave_one_out(result) is None else
+        "Evidence: relations on leave-one-out probabilities, in which a row's own label has no "
+        "say; the model's own cannot be trusted here.",
         "maps": relation_maps,
         "media": gallery.entries,
     }
@@ -80,23 +88,30 @@ def _evidence(evidence: Evidence, target: Samples, gallery: Gallery) -> dict[str
             for side, related in evidence._asdict().items()}
 
 
-def _rows(result: Result, listed: Tensor) -> dict[str, list | None]:
-    """One list per column, None where there is no such column."""
-    samples, score, beyond = result.samples, result.listed_by[1], result.beyond
+def _rows(result: Result, order: Tensor) -> dict[str, list | None]:
+    """One list per column, None where there is no such column; of the first rows of `order`."""
+    samples, (name, score), beyond = result.samples, result.listed_by, result.beyond
+    listed = order[:ROWS]
     longest = max(SHORTEST_NAME, NAMES_SIZE // len(listed))
+    names = None if samples.ids is None else [samples.ids[row] for row in listed.tolist()]
+    cut = [int(len(name) > longest) for name in names or []]
 
     def of(values: Tensor | None) -> list | None:
         return None if values is None else values[listed].tolist()
 
     return {
         "index": of(samples.index),
-        "name": None if samples.ids is None else
-        [_cut(samples.ids[row], longest) for row in listed.tolist()],
+        "name": names and [_cut(name, longest) for name in names],
+        "cut": cut if any(cut) else None,
         "score": [float(f"{value:.4g}") for value in score[listed].tolist()],
         "given": of(samples.labels),
         "predicted": of(samples.probs.argmax(1)),
         "voted": of(beyond and beyond.voted_labels),
         "suggested": of(beyond and beyond.suggested_labels),
+        "auto": None if beyond is None or name == "auto" else of(
+            (-beyond.auto).argsort(stable=True).argsort()),  # places, the most suspect 0
+        "issue": None if samples.labels is None else
+        of(torch.from_numpy(label_issues(result, order.numpy())).int()),
         "positive": None if result.truth is None else
         getattr(samples, result.truth)[listed].int().tolist(),
     }
@@ -154,4 +169,6 @@ def _name(samples: Samples, row: int) -> str:
 
 
 def _cut(name: str, longest: int) -> str:
-    return name if len(name) <= longest else name[:longest - 1] + "…"
+    """Both ends, as paths differ in the last part, texts in the first."""
+    end = longest // 3
+    return name if len(name) <= longest else f"{name[:longest - end - 1]}…{name[-end:]}"

@@ -24,8 +24,20 @@ class Evidence(NamedTuple):
     against: list[Related]  # r < 0: alike, and of another
 
 
+def leave_one_out(result: Result) -> Tensor | None:
+    """Probabilities (N, C) to relate rows by in place of the model's; None where those will do.
+
+    A model that has memorised a wrong label relates the row to the class of that label.
+    """
+    if result.beyond is None or result.kernel != "cos_p":
+        return None
+    return result.beyond.loo_probs
+
+
 def find(result: Result, rows: Tensor) -> list[Evidence]:
     """Evidence for each of `rows` (K,), by r as it is before threshold and power.
+
+    r is on leave-one-out probabilities where the model's own cannot be trusted.
 
     Without labels nothing contradicts: the support of an outlier are its nearest training rows.
     Costs K times the compared rows, in tiles; features stay memory-mapped.
@@ -33,10 +45,11 @@ def find(result: Result, rows: Tensor) -> list[Evidence]:
     if len(rows) == 0:
         return []
     samples, target = result.samples, result.train or result.samples
-    labels = samples.labels
+    labels, loo = samples.labels, leave_one_out(result)
+    probs, target_probs = (samples.probs, target.probs) if loo is None else (loo, loo)
     top, top_at, low, low_at = relation.relation_topk(
-        samples.features[rows], samples.probs[rows], None if labels is None else labels[rows],
-        target_features=target.features, target_probs=target.probs,
+        samples.features[rows], probs[rows], None if labels is None else labels[rows],
+        target_features=target.features, target_probs=target_probs,
         target_labels=None if labels is None else target.labels, kernel=result.kernel,
         k=min(EACH, len(target) - 1))  # one more is found: the row may be among its own
     evidence = []

@@ -18,8 +18,10 @@ function fillFilters() {
   if (labelled) byId("given").append(option("", "any"), ...classesOf(rows.given));
   byId("guess-name").textContent = guessWord[0].toUpperCase() + guessWord.slice(1);
   byId("guess").append(option("", "any"),
+    ...(rows.issue ? [option("issue", "estimated wrong")] : []),
     ...(labelled ? [option("other", "other than given")] : []), ...classesOf(guesses));
   byId("sort").append(option("rank", "most suspect"), option("reverse", "least suspect"),
+    ...(rows.auto ? [option("auto", "most suspect by auto")] : []),
     option("index", "row number"), ...(rows.name ? [option("name", "name")] : []),
     ...(labelled ? [option("given", "given label")] : []), option("guess", `${guessWord} label`));
   byId("classes").append(...data.classes.map((name) => make("option", {value: name})));
@@ -32,6 +34,7 @@ function filtered() {
   const tests = [];  // only those that are asked for: there may be 100,000 rows
   if (given) tests.push((n) => rows.given[n] === Number(given));
   if (guess === "other") tests.push((n) => guesses[n] !== rows.given[n]);
+  else if (guess === "issue") tests.push((n) => rows.issue[n]);
   else if (guess) tests.push((n) => guesses[n] === Number(guess));
   if (decided) tests.push((n) => (decisionAt(n)?.decision ?? "open") === decided);
   if (words) {
@@ -50,6 +53,7 @@ function filtered() {
 const SORT_KEYS = {
   rank: () => null,
   reverse: () => (n) => total - 1 - n,
+  auto: () => (n) => rows.auto[n],
   index: () => (n) => rows.index[n],
   given: () => (n) => rows.given[n],
   guess: () => (n) => guesses[n],

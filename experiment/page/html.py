@@ -17,6 +17,7 @@ from experiment.page.contents import contents
 from experiment.pipeline import Result
 
 HERE = Path(__file__).parent
+STYLES = ("page.css", "rows.css")
 SCRIPTS = ("elements.js", "plots.js", "tables.js", "rows.js", "maps.js", "review.js",
            "filters.js", "page.js")
 # Inside a <script> only these could end it or begin another, or break a line for old parsers.
@@ -25,8 +26,8 @@ ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 
 def write(result: Result, path: Path, *, settings: dict[str, Any], show: int | None = None) -> None:
     """Write the page. `show`: how many suspects get media and evidence, None: a handy number."""
-    style = (HERE / "page.css").read_text(encoding="utf-8")
-    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    style, script = ("\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
+                     for names in (STYLES, SCRIPTS))
     parts = {
         "policy": f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
                   "img-src data:; media-src data:; base-uri 'none'; form-action 'none'",

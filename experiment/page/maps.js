@@ -110,7 +110,7 @@ function choosePoint(n) {
 function card(place, name, label, positive, figures) {
   const media = place === null ? null : data.media[place];
   return make("div", {class: "card"}, media && !media.sound ? large(media, name) : null,
-    make("div", {class: "title"}, named(name)),
+    make("div", {class: "title"}, titled(name)),
     make("div", {}, className(label), positive === undefined ? null :
       make("span", {class: positive ? "truth positive" : "truth"}, data.words[positive])),
     make("div", {class: "dim"}, figures));

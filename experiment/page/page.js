@@ -29,6 +29,7 @@ function scope() {
       "scores.csv has them all."] : []),
     ...(shown < total ? [`The first ${whole(shown)} come with ${media}evidence; the option ` +
       "--show K changes how many."] : []),
+    ...(shown ? [data.evidence] : []),
   ].join(" ");
 }
 
@@ -55,6 +56,10 @@ function turn(step) {
   byId("rows").scrollIntoView();
 }
 
+function clearFilters() {
+  for (const id of ["given", "guess", "decided", "search"]) byId(id).value = "";
+}
+
 function applyFilters() {
   order = filtered();
   showPage(0);
@@ -70,27 +75,34 @@ function mark(item) {
   item.dataset.decided = decided?.decision ?? "";
   const field = item.querySelector(".new-label");
   if (field) {
+    const input = field.querySelector("input");
     field.hidden = decided?.decision !== "relabel";
-    field.querySelector("input").value = data.classes[decided?.label] ?? "";
+    input.value = data.classes[decided?.label] ?? decided?.typed ?? "";
+    input.setAttribute("aria-invalid", String(decided !== null && !isComplete(decided)));
   }
   return item;
 }
 
-// Pressing what is already decided takes it back. True if something is decided now.
+// What is decided already stays as it is, with its label.
 function choose(item, decision) {
   const position = Number(item.dataset.position);
-  if (decisionAt(position)?.decision === decision) decide(position, null);
-  else decide(position, decision, decision === "relabel" ? proposal(position) : null);
+  if (decisionAt(position)?.decision !== decision) {
+    decide(position, decision, decision === "relabel" ? proposal(position) : null);
+  }
   mark(item);
-  return decisionAt(position) !== null;
+}
+
+function takeBack(item) {
+  decide(Number(item.dataset.position), null);
+  mark(item);
 }
 
 // A new label counts when it is the name of a class; until then the field says so.
 function relabel(input) {
-  const label = data.classes.indexOf(input.value.trim());
-  input.classList.toggle("wrong", label < 0);
-  input.setAttribute("aria-invalid", String(label < 0));
-  decide(Number(input.closest(".row").dataset.position), "relabel", label < 0 ? null : label);
+  const item = input.closest(".row"), typed = input.value.trim();
+  const label = data.classes.indexOf(typed);
+  decide(Number(item.dataset.position), "relabel", label < 0 ? null : label, typed);
+  mark(item);
 }
 
 function focusRow(item) {
@@ -102,10 +114,14 @@ function focusRow(item) {
 }
 
 function chooseAndGoOn(item, decision) {
-  const field = item.querySelector(".new-label input");
-  if (!choose(item, decision)) return;
-  if (decision === "relabel" && !field.value) field.focus();
-  else focusRow(item.nextElementSibling);
+  choose(item, decision);
+  if (isComplete(decisionAt(Number(item.dataset.position)))) focusNext(item);
+  else item.querySelector(".new-label input").focus();
+}
+
+function focusNext(item) {
+  if (item.nextElementSibling) focusRow(item.nextElementSibling);
+  else if (page < lastPage()) turnAndStay(1);
 }
 
 function turnAndStay(step) {
@@ -116,19 +132,19 @@ function turnAndStay(step) {
 function playOrPause(item) {
   const sound = item.querySelector("audio");
   if (!sound) return;
-  if (sound.paused) sound.play();
+  if (sound.paused) play(sound);
   else sound.pause();
 }
 
 const KEYS = {
-  ArrowDown: (item) => focusRow(item.nextElementSibling),
+  ArrowDown: focusNext,
   ArrowUp: (item) => focusRow(item.previousElementSibling),
   ArrowRight: () => turnAndStay(1),
   ArrowLeft: () => turnAndStay(-1),
   k: (item) => chooseAndGoOn(item, "keep"),
   r: (item) => labelled && chooseAndGoOn(item, "relabel"),
   d: (item) => chooseAndGoOn(item, "drop"),
-  u: (item) => { decide(Number(item.dataset.position), null); mark(item); },
+  u: takeBack,
   p: playOrPause,
 };
 
@@ -146,40 +162,64 @@ function onKey(event) {
   event.preventDefault();
 }
 
-// Light, dark, or as the system has it.
+// Light, dark, or as the system has it; of every report, as far as the browser remembers.
 const THEMES = ["system", "light", "dark"];
 
+function nextTheme() {
+  const theme = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % 3];
+  setTheme(theme);
+  try {
+    localStorage.setItem("report theme", theme);
+  } catch { /* not remembered */ }
+}
+
+function rememberedTheme() {
+  try {
+    const theme = localStorage.getItem("report theme");
+    if (THEMES.includes(theme)) return theme;
+  } catch { /* not remembered */ }
+  return THEMES[0];
+}
+
 function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
   document.documentElement.style.colorScheme = theme === "system" ? "" : theme;
   byId("theme").textContent = `Theme: ${theme}`;
 }
 
 function listen() {
-  let theme = 0;
-  byId("theme").addEventListener("click", () => setTheme(THEMES[theme = (theme + 1) % 3]));
+  byId("theme").addEventListener("click", nextTheme);
   for (const id of ["given", "guess", "decided", "sort"]) {
     byId(id).addEventListener("change", applyFilters);
   }
   byId("search").addEventListener("input", applyFilters);
+  byId("clear").addEventListener("click", () => {
+    clearFilters();
+    applyFilters();
+  });
   byId("previous").addEventListener("click", () => turn(-1));
   byId("next").addEventListener("click", () => turn(1));
   byId("page").addEventListener("change", () => showPage((parseInt(byId("page").value) || 1) - 1));
   byId("export").addEventListener("click", exportSheet);
   byId("rows").addEventListener("click", (event) => {
     const button = event.target.closest("[data-decision]");
-    if (button) choose(button.closest(".row"), button.dataset.decision);
+    if (!button) return;
+    if (button.getAttribute("aria-pressed") === "true") takeBack(button.closest(".row"));
+    else choose(button.closest(".row"), button.dataset.decision);
   });
   byId("rows").addEventListener("change", (event) => relabel(event.target));
+  for (const origin of [document, player]) origin.addEventListener("play", onlyThis, true);
   document.addEventListener("keydown", onKey);
 }
 
-setTheme(THEMES[0]);
+setTheme(rememberedTheme());
 fillSummary();
 drawHistogram();
 drawCurves();
 fillMetrics();
 fillFilters();
 fillConfusion((given, guess) => {
+  clearFilters();
   byId("given").value = given;
   byId("guess").value = guess;
   applyFilters();

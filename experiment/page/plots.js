@@ -58,9 +58,9 @@ function drawHistogram() {
   let places = ticks(edges[0], edges.at(-1), 5);
   const decades = places.filter(Number.isInteger);
   if (logarithmic && decades.length > 1) places = decades;
-  const powers = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7].filter((count) => count <= most);
+  const powers = most < 20 ? [1, 2, 5, 10] : [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7];
   axes(svg, places.map((value) => [x(value), short(logarithmic ? 10 ** value : value)]),
-    powers.map((count) => [y(count), whole(count)]),
+    powers.filter((count) => count <= most).map((count) => [y(count), whole(count)]),
     `${data.score} score, higher = more suspect`, "rows");
 
   const styles = names.length === 1 ? ["bar-all"] : ["bar-negative", "bar-positive"];

@@ -1,8 +1,11 @@
-// The review sheet: decisions by row number, remembered by the browser for this report, exported
+// The review sheet: decisions by row number, remembered by the browser for these data, exported
 // as CSV.
 
 const STORE = `review ${data.key}`;
-const decisions = new Map();  // row number in the data -> {decision, label}: its new class or null
+// Row number in the data -> {decision, label, typed}; label: the new class, null where what was
+// typed is none.
+const decisions = new Map();
+const unlisted = [];  // decisions on rows that this page does not list, kept for one that does
 const positions = new Map(rows.index.map((index, position) => [index, position]));
 
 // A browser may refuse to remember anything for a file; then the page says so.
@@ -10,6 +13,7 @@ function load() {
   try {
     for (const [index, decision] of JSON.parse(localStorage.getItem(STORE) ?? "[]")) {
       if (positions.has(index)) decisions.set(index, decision);
+      else unlisted.push([index, decision]);
     }
   } catch { /* nothing remembered */ }
 }
@@ -17,30 +21,34 @@ function load() {
 function save() {
   let kept = true;
   try {
-    localStorage.setItem(STORE, JSON.stringify([...decisions]));
+    localStorage.setItem(STORE, JSON.stringify([...decisions, ...unlisted]));
   } catch {
     kept = false;
   }
-  byId("storage").textContent = kept ? "Meanwhile this browser remembers them for this report." :
+  byId("storage").textContent = kept ? "Meanwhile this browser remembers them for these data." :
     "This browser remembers nothing for this page: export before you close it.";
 }
 
 const decisionAt = (position) => decisions.get(rows.index[position]) ?? null;
 
+// Relabelling needs a new label.
+const isComplete = ({decision, label}) => decision !== "relabel" || label !== null;
+
 // decision null: none any more.
-function decide(position, decision, label = null) {
-  if (decision) decisions.set(rows.index[position], {decision, label});
+function decide(position, decision, label = null, typed = "") {
+  if (decision) decisions.set(rows.index[position], {decision, label, typed});
   else decisions.delete(rows.index[position]);
   save();
   tell();
 }
 
 function tell() {
-  const count = {keep: 0, relabel: 0, drop: 0};
-  for (const {decision} of decisions.values()) count[decision] += 1;
+  const incomplete = "without a new label (not exported)";
+  const count = {keep: 0, relabel: 0, drop: 0, [incomplete]: 0};
+  for (const one of decisions.values()) count[isComplete(one) ? one.decision : incomplete] += 1;
   const made = Object.entries(count).filter(([, n]) => n).map(([word, n]) => `${whole(n)} ${word}`);
   byId("progress").textContent = made.join(", ") || "nothing decided yet";
-  byId("export").disabled = !decisions.size;
+  byId("export").disabled = decisions.size === count[incomplete];
 }
 
 // What a spreadsheet takes for the beginning of a formula, as in experiment/escaping.py.
@@ -58,10 +66,12 @@ function field(value) {
 function sheet() {
   const heads = ["index", "id", "rank", "given_label", "given_name", "decision", "new_label",
     "new_name"];
-  const lines = [...decisions].map(([index, {decision, label}]) => {
+  const complete = [...decisions].filter(([, one]) => isComplete(one));
+  const lines = complete.map(([index, {decision, label}]) => {
     const position = positions.get(index);
     const given = labelled ? rows.given[position] : null;
-    return [index, rows.name ? rows.name[position] : index, position + 1,
+    const id = rows.cut?.[position] ? "" : rows.name?.[position] ?? index;  // whole, or none
+    return [index, id, position + 1,
       given, data.classes[given], decision, label, data.classes[label]];
   }).sort((a, b) => a[2] - b[2]);
   return [heads, ...lines].map((line) => `${line.map(field).join(",")}\r\n`).join("");

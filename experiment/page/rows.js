@@ -6,6 +6,10 @@ let playing = null;  // its button
 
 const rowName = (position) => rows.name ? rows.name[position] : `row ${rows.index[position]}`;
 
+// Pictures and sounds are files: of a path the last part, as the others are often long and alike.
+const areFiles = data.media.some((entry) => entry.image || entry.sound);
+const titled = (name) => named(areFiles ? name.split("/").at(-1) : name, {title: name});
+
 function buildRow(position) {
   const shown = data.suspects[position];
   const media = shown && data.media[shown.media];
@@ -26,10 +30,10 @@ function about(position, media) {
     differs(labels) && "differs";
   const truth = rows.positive?.[position];
   // Where the text is there in full, its beginning as a title says nothing more.
-  const start = rowName(position).replace(/…$/, "").slice(0, 40);
+  const start = rowName(position).replace(/…$/, "").slice(0, 30);
   return make("div", {class: "about"},
     media?.text?.startsWith(start) ? null :
-      make("div", {class: "title"}, named(rowName(position))),
+      make("div", {class: "title"}, titled(rowName(position))),
     make("dl", {class: "labels"}, ...lines.map(([word, labels]) =>
       make("div", {class: style(labels)}, make("dt", {}, word),
         make("dd", {}, className(labels[position]))))),
@@ -71,15 +75,18 @@ function evidence({against, support}) {
 
 function related({media: number, r, name, label}) {
   const media = data.media[number] ?? {};
+  const weak = Math.abs(r) <= data.threshold;  // counts for nothing in the score
+  const style = (kind) => weak ? `${kind} weak` : kind;
   const caption = make("span", {class: "caption"}, label === null ? null : className(label),
-    make("span", {class: "r", title: "relation r"},
+    make("span", {class: "r", title: weak ? "relation r, too small to count" : "relation r"},
       minus(r.toFixed(Math.abs(r) < 0.1 ? 3 : 2))));
   if (media.image) {
-    return make("li", {class: "tile", title: name}, picture(media.image, name), caption);
+    return make("li", {class: style("tile"), title: name}, picture(media.image, name), caption);
   }
-  const text = media.text ?? (media.problem ? `could not be shown: ${media.problem}` : name);
-  return make("li", {class: "line"}, media.sound ? playButton(media.sound, name) : null, caption,
-    make("span", {class: media.text ? "excerpt" : "excerpt dim", dir: "auto", title: text}, text));
+  const text = media.text ?? (media.problem && `could not be shown: ${media.problem}`);
+  return make("li", {class: style("line")}, media.sound ? playButton(media.sound, name) : null, caption,
+    make("span", {class: media.text ? "excerpt" : "excerpt dim", dir: "auto", title: text ?? name},
+      text ?? titled(name)));
 }
 
 function playButton(source, name) {
@@ -92,10 +99,13 @@ function playButton(source, name) {
     playing = button;
     button.textContent = "■";
     player.src = source;
-    player.play();
+    play(player);
   });
   return button;
 }
+
+// What another sound interrupts before it has begun is no error.
+const play = (sound) => sound.play().catch(() => {});
 
 function stop() {
   player.pause();
@@ -103,6 +113,12 @@ function stop() {
   playing = null;
 }
 player.addEventListener("ended", stop);
+
+// What began to play last is heard, and nothing else.
+function onlyThis({target}) {
+  if (target !== player) stop();
+  for (const other of document.querySelectorAll("audio")) if (other !== target) other.pause();
+}
 
 function review(position) {
   const choice = (decision, text) => make("button", {type: "button", "data-decision": decision,

@@ -62,13 +62,13 @@ def test_every_score_is_that_of_the_method():
         "ReAct": ood_baselines.react(TEST.features, TRAIN.features, TRAIN.weight, TRAIN.bias),
         "KL-Matching": ood_baselines.kl_matching(TEST.probs, TRAIN.probs),
         "Mahalanobis": ood_baselines.mahalanobis(TEST.features, TRAIN.features, TRAIN.labels),
-        "KNN": relation.knn_scores(TEST.features, TRAIN.features, k=119)}
+        "KNN": relation.knn_scores(TEST.features, TRAIN.features, k=12)}
     assert list(result.columns) == list(expected)
     for name, scores in expected.items():
         assert torch.equal(result.columns[name], scores), name
     assert torch.equal(result.relation_score, relation.detect_ood(
         TEST.features, TEST.probs, TRAIN.features, TRAIN.probs, chunk=50))
-    assert "KNN: k = 119 instead of 1000, since there are 120 training rows" in result.notes
+    assert "KNN: k = 12 instead of 1000, since there are 120 training rows" in result.notes
 
 
 def test_rows_are_for_all_and_for_each_group_of_ood_rows():
@@ -97,8 +97,8 @@ def test_hop_thins_the_training_rows_of_relation_and_knn_only():
     kept = TRAIN.features[::7], TRAIN.probs[::7]
     assert torch.equal(result.relation_score,
                        relation.detect_ood(TEST.features, TEST.probs, *kept, chunk=50))
-    assert torch.equal(result.columns["KNN"], relation.knn_scores(TEST.features, kept[0], k=17))
-    assert "KNN: k = 17 instead of 142, since there are 18 training rows" in result.notes
+    assert torch.equal(result.columns["KNN"], relation.knn_scores(TEST.features, kept[0], k=1))
+    assert "KNN: k = 1 instead of 142, since there are 18 training rows" in result.notes
     for name in ("ReAct", "KL-Matching", "Mahalanobis"):
         assert torch.equal(result.columns[name], whole.columns[name])
     assert len(result.samples) == 60

@@ -14,10 +14,11 @@ def found(*, model=0.9, loo=0.9, near=0.9, a=0.5, b=1.0, weight=0.0, wrong=2, su
                 Regime(model, loo, near, a, b, weight), torch.full((rows, 3), 1 / 3))
 
 
-def describe(first, **others):
+def describe(first, origin="", **others):
     rows = len(first.scores)
     labels = torch.arange(rows) % 3
-    kept = Samples(source="here", features=torch.ones(rows, 2), probs=first.probs, labels=labels)
+    kept = Samples(source="here", features=torch.ones(rows, 2), probs=first.probs, labels=labels,
+                   out_of_sample=origin)
     return out_of_sample.describe(kept, first, {"loss": torch.ones(rows)}, others)
 
 
@@ -39,6 +40,12 @@ def test_facts_and_columns():
     result = describe(found())
     assert result.facts["estimated_wrong"] == 2 and result.facts["regime"]["accepted_too"] == 1
     assert not result.columns["loss (loo)"].any()  # exact, in place of the one with 1e-6
+
+
+def test_leave_one_out_stands_in_for_a_model_that_cannot_be_trusted():
+    assert describe(found(weight=0.49)).loo_probs.shape == (20, 3)
+    assert describe(found(weight=0.5)).loo_probs is None
+    assert describe(found(), "cross-validated").loo_probs is None
 
 
 def test_epochs_are_weighted_by_what_they_had_not_memorised():

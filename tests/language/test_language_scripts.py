@@ -30,7 +30,7 @@ def test_published_experiment_runs_as_written(published):
         [sys.executable, "detect.py", "-t", "sst2", "--cache_dir", published], cwd=HERE,
         capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "positive    negative    yes" in done.stdout
+    assert "positive  negative   yes" in done.stdout
     rows, metrics = read(published / "sst2/report")
     content = store.load(published / "sst2/roberta-base_fp16_noise0.1/epoch_4/feat_train.pt")
     labels = store.load(published / "sst2/target0.1_large_4.pt")["targets"]

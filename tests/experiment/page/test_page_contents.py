@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
+from experiment import export
 from experiment.page import contents, html, plots
 from experiment.page.evidence import EACH, find
 from tests.conftest import ROOT
@@ -29,6 +30,16 @@ def test_evidence_is_the_most_related_on_either_side(found, clusters):
         assert [related.row for related in against] == expected
         for related in support + against:
             assert related.r == pytest.approx(r[row, related.row], abs=1e-5)
+
+
+def test_evidence_where_wrong_labels_were_memorised(found, written, clusters):
+    """The network repeats every label; the rows of the true class still contradict it."""
+    result = found(probs=torch.eye(4)[clusters[2]])
+    for row, (support, against) in enumerate(find(result, torch.arange(8))):
+        assert {related.row % 4 for related in against} == {row % 4}
+        assert -against[0].r > max((related.r for related in support), default=0)
+    said = "leave-one-out probabilities"
+    assert said in written(result)[1]["evidence"] and not written(found())[1]["evidence"]
 
 
 def test_evidence_of_an_outlier_is_its_nearest_training_rows(outliers):
@@ -60,13 +71,16 @@ def test_rows_are_in_the_order_of_suspicion(found, written):
     assert rows["voted"] == result.beyond.voted_labels[order].tolist()
     assert rows["voted"][:8] == [int(row) % 4 for row in order[:8]]  # the true class
     assert rows["name"] == [result.samples.ids[row] for row in order]
+    by_auto = np.argsort(-result.beyond.auto.numpy(), kind="stable").tolist()
+    assert [by_auto[place] for place in rows["auto"]] == rows["index"]
+    assert rows["issue"] == export.table(result)["is_label_issue"].astype(int).tolist()
     assert data["classes"] == list(CLASSES) and data["total"] == 120
 
 
 def test_own_data_are_listed_by_auto(found, written):
     result = found(own_data=True, held_out=None)
     data = written(result)[1]
-    assert data["score"] == "auto"
+    assert data["score"] == "auto" and data["rows"]["auto"] is None
     assert data["rows"]["index"] == np.argsort(-result.beyond.auto.numpy(), kind="stable").tolist()
     assert data["summary"][0].startswith("Probabilities as they were given: whether the network")
 
@@ -86,7 +100,7 @@ def test_without_auto_and_without_truth(found, written):
                    class_names=None)
     data = written(result)[1]
     assert [name for name, column in data["rows"].items() if column is None] == \
-        ["name", "voted", "suggested", "positive"]
+        ["name", "cut", "voted", "suggested", "auto", "positive"]
     assert data["curves"] == [] and data["metrics"] == [] and data["classes"] == list("0123")
     assert data["histogram"]["names"] == ["all rows"] and data["media"] == []
     assert len(data["suspects"]) == 120 and data["suspects"][0]["media"] is None
@@ -140,7 +154,8 @@ def test_more_rows_than_can_be_listed(found, written, monkeypatch):
     monkeypatch.setattr(contents, "SHORTEST_NAME", 10)
     data = written(found(ids=["x" * 10] * 60 + ["y" * 11] * 60))[1]
     assert data["total"] == 120 and len(data["rows"]["index"]) == 40
-    assert set(data["rows"]["name"]) == {"x" * 10, "y" * 9 + "…"}
+    assert set(data["rows"]["name"]) == {"x" * 10, "yyyyyy…yyy"}
+    assert data["rows"]["cut"] == [int("…" in name) for name in data["rows"]["name"]]
 
 
 def test_outliers(outliers, written):

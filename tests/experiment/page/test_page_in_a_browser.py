@@ -2,10 +2,12 @@
 
 import csv
 import re
+from dataclasses import replace
 
 import pytest
 
-from tests.experiment.page.conftest import CLASSES
+from experiment.page import contents
+from tests.experiment.page.conftest import CLASSES, SETTINGS
 
 
 def until(page, expression):
@@ -41,6 +43,7 @@ def test_everything_is_drawn(opened, found):
     assert "In-sample" not in page.inner_text("#summary")  # held_out is not known
     bars = sum(count > 0 for counts in data["histogram"]["counts"] for count in counts)
     assert page.locator("#histogram > svg rect").count() == bars
+    assert {"1", "2", "5"} < set(page.locator("#histogram svg text").all_text_contents())
     assert page.locator("#curves polyline").count() == len(data["metrics"])
     assert page.locator("#metrics tbody tr").count() == len(data["metrics"])
     assert page.locator("#metrics .listed th").inner_text() == "relation"
@@ -63,6 +66,9 @@ def test_a_suspect_has_its_evidence(opened, found):
                      tiles.locator(".r").all_inner_texts()]
         assert relations == pytest.approx([entry["r"] for entry in suspect[side]], abs=0.006)
     assert first.locator(".truth").inner_text() == "wrong"
+    weak = [abs(entry["r"]) <= SETTINGS.threshold for entry in suspect["against"]]
+    assert first.locator(".against .weak").count() == sum(weak) < len(weak)
+    assert page.locator("#rows .weak").count() > 0
 
 
 def test_markup_in_names_is_text(opened, found):
@@ -84,6 +90,8 @@ def test_filters_and_sorting(opened, found):
     assert page.locator("#rows > li").count() == 2 == page.locator(".truth.positive").count()
     page.select_option("#given", "")
     assert page.inner_text("#count") == "8 of 120 rows"
+    page.select_option("#guess", "issue")
+    assert page.inner_text("#count") == "8 of 120 rows" and sum(data["rows"]["issue"]) == 8
     page.select_option("#guess", "")
     page.fill("#search", "<B>11")
     assert {name[:5] for name in names_of(page)} == {"<b>11"} and len(names_of(page)) == 11
@@ -92,7 +100,8 @@ def test_filters_and_sorting(opened, found):
     page.fill("#search", "")
     for sort, key in (("name", data["rows"]["name"].__getitem__),
                       ("index", data["rows"]["index"].__getitem__),
-                      ("given", data["rows"]["given"].__getitem__), ("reverse", lambda n: -n)):
+                      ("given", data["rows"]["given"].__getitem__),
+                      ("auto", data["rows"]["auto"].__getitem__), ("reverse", lambda n: -n)):
         page.select_option("#sort", sort)
         shown = page.eval_on_selector_all("#rows > li", "all => all.map(i => +i.dataset.position)")
         assert shown == sorted(range(120), key=key)[:50]
@@ -106,9 +115,13 @@ def test_a_pair_of_labels_shows_its_rows(opened, found):
     page.locator(".pairs button").first.click()
     assert page.locator("#rows > li").count() == int(pair.locator(".number").inner_text()) == 2
     assert page.locator(".matrix button").count() == 4
+    page.fill("#search", "nothing like it")
+    page.select_option("#decided", "keep")
     page.locator(".matrix button").nth(1).click()
     shown = page.eval_on_selector_all("#rows > li", "all => all.map(i => +i.dataset.position)")
     assert set(shown) < set(wrong) and len(shown) == 2
+    page.click("#clear")
+    assert page.inner_text("#count") == "120 rows"
 
 
 def test_pages(opened, found):
@@ -155,11 +168,8 @@ def test_review_by_mouse_another_label_and_a_reload(opened, found, tmp_path):
     first.locator("[data-decision=relabel]").click()
     field = first.locator(".new-label input")
     assert field.input_value() == CLASSES[data["rows"]["suggested"][0]]
-    field.fill("no class of these")
-    field.press("Tab")
-    assert field.get_attribute("aria-invalid") == "true"
     row, = exported(page, tmp_path)
-    assert row["new_label"] == "" and row["id"] == "'" + data["rows"]["name"][0]
+    assert row["id"] == "'" + data["rows"]["name"][0]
     field.fill(CLASSES[1])
     field.press("Tab")
     page.locator("#rows > li").nth(4).locator("[data-decision=drop]").click()
@@ -170,6 +180,92 @@ def test_review_by_mouse_another_label_and_a_reload(opened, found, tmp_path):
     for _ in range(2):
         page.locator("[aria-pressed=true]").first.click()
     assert page.is_disabled("#export") and page.locator("[aria-pressed=true]").count() == 0
+
+
+def test_decisions_go_with_the_data_however_listed(opened, found):
+    page, data = opened(found(own_data=True))
+    other, fewer = opened(found(settings=replace(SETTINGS, hop=2)))
+    assert data["key"] == fewer["key"] and data["score"] != fewer["score"]
+    made = [[0, {"decision": "keep", "label": None}], [1, {"decision": "drop", "label": None}]]
+    other.evaluate("made => localStorage.setItem(STORE, JSON.stringify(made))", made)
+    other.reload()
+    assert other.inner_text("#progress") == "1 keep"  # row 1 is not listed
+    assert other.evaluate("JSON.parse(localStorage.getItem(STORE))") == made
+
+
+def test_a_new_label_that_is_no_class_is_kept_and_not_exported(opened, found, tmp_path):
+    page, _ = opened(found())
+    page.locator("#rows > li").nth(1).locator("[data-decision=keep]").click()
+    page.locator("#rows > li").first.locator("[data-decision=relabel]").click()
+    field = page.locator("#rows .new-label input").first
+    field.fill("no class of these")
+    field.press("Tab")
+    page.click("#next")
+    page.click("#previous")
+    assert field.input_value() == "no class of these"
+    assert field.get_attribute("aria-invalid") == "true"
+    assert page.inner_text("#progress") == "1 keep, 1 without a new label (not exported)"
+    assert [row["decision"] for row in exported(page, tmp_path)] == ["keep"]
+    field.fill(CLASSES[1])
+    field.press("Tab")
+    assert field.get_attribute("aria-invalid") == "false"
+    assert page.inner_text("#progress") == "1 keep, 1 relabel"
+
+
+def test_files_go_by_the_last_part_of_their_path(opened, found):
+    folder = "a folder with a name so long that nothing of what follows would fit"
+    page, _ = opened(found("sound", ids=[f"{folder}/{row}.wav" for row in range(120)]))
+    assert all(re.fullmatch(r"\d+\.wav", name) for name in names_of(page))
+    lines = page.locator("#rows .side .excerpt").all_text_contents()
+    assert "9.wav" in lines and not any(folder in line for line in lines)
+    assert page.locator("#rows .title bdi").first.get_attribute("title").startswith(folder + "/")
+
+
+def test_a_name_that_was_cut_is_not_exported(opened, found, tmp_path, monkeypatch):
+    monkeypatch.setattr(contents, "NAMES_SIZE", 0)
+    page, data = opened(found(ids=["x" * 100, *map(str, range(1, 120))]))
+    at = data["rows"]["index"].index(0)
+    for n in (at, at + 1):
+        page.locator("#rows > li").nth(n).locator("[data-decision=keep]").click()
+    cut, whole = exported(page, tmp_path)
+    assert cut["id"] == "" and cut["index"] == "0" and whole["id"] == whole["index"]
+
+
+def test_keys_never_take_a_decision_back_and_go_on_over_the_pages(opened, found):
+    page, _ = opened(found())
+    page.locator("#rows > li").last.focus()
+    page.keyboard.press("k")
+    rank = "document.activeElement.querySelector('.rank')?.innerText"
+    assert page.evaluate(rank) == "51" and page.inner_text("#progress") == "1 keep"
+    page.keyboard.press("ArrowLeft")
+    page.locator("#rows > li").last.focus()
+    page.keyboard.press("k")
+    assert page.inner_text("#progress") == "1 keep"
+    page.fill("#page", "3")
+    page.press("#page", "Enter")
+    page.locator("#rows > li").last.focus()
+    for key in ("d", "ArrowDown", "d"):
+        page.keyboard.press(key)
+    assert page.evaluate(rank) == "120" and page.inner_text("#progress") == "1 keep, 1 drop"
+
+
+def test_one_sound_at_a_time(opened, found):
+    page, _ = opened(found("sound"))
+    sounds = "[...[...document.querySelectorAll('#rows audio')].slice(0, 2), player]"
+
+    def only(number):
+        until(page, f"{sounds}.every((sound, n) => sound.paused === (n !== {number}))")
+    for number in (0, 1):
+        page.locator("#rows > li").nth(number).focus()
+        page.keyboard.press("p")
+        only(number)
+    button = page.locator("#rows .play").first
+    button.click()
+    only(2)
+    page.locator("#rows > li").first.focus()
+    page.keyboard.press("p")
+    only(0)
+    assert button.inner_text() == "▶"
 
 
 def test_sounds_play(opened, found):
@@ -241,6 +337,8 @@ def test_narrow_screens_in_both_themes(opened, found, kind, scheme):
     edges = page.eval_on_selector_all("#rows :is(button, .label)",
                                       "all => all.map(i => i.getBoundingClientRect().right)")
     assert 100 < max(edges) <= 390
+    fits = page.eval_on_selector_all(".pair", "all => all.map(p => p.scrollWidth <= p.clientWidth)")
+    assert fits and all(fits)
 
 
 def test_the_theme_can_be_chosen(opened, found):
@@ -251,6 +349,11 @@ def test_the_theme_can_be_chosen(opened, found):
         colours.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
         page.click("#theme")
     assert colours[0] == colours[1] != colours[2] and page.inner_text("#theme") == "Theme: system"
+    page.click("#theme")
+    page.click("#theme")
+    page.reload()
+    assert page.inner_text("#theme") == "Theme: dark"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == colours[2]
 
 
 def test_the_browser_refuses_what_is_not_in_the_file(chromium, written, found):
