@@ -59,7 +59,7 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
             "dense_seconds_scaled_up", "ratio", "times_limit", "largest_difference"))
         lines.append("| " + " | ".join([
             name, f"{figures['engine_seconds']:.1f}", "" if dense is None else f"{dense:,.0f}",
-            "" if ratio is None else f"{ratio:.1f}", "" if limit is None else f"{limit:.1f}",
+            "" if ratio is None else f"{ratio:,.1f}", "" if limit is None else f"{limit:.1f}",
             "" if difference is None else f"{difference:.0e}",
             f"{figures['anonymous_mib']:,} MiB"]) + " |")
     few, many = (found[name] for name in GROWTH)
@@ -70,9 +70,9 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
         *lines, "",
         f"Growth from 100,000 to 400,000 rows: exponent {exponent:.2f}. Exact nearest neighbours, "
         f"k = 1,000,", f"10,000 rows among 200,000: {near['ratio']:.2f} times the time of faiss "
-        f"IndexFlatIP ({near['seconds']:.1f} s), the same in {near['same_neighbours']:.1%} of the",
-        f"rows. Two processes of one thread: {two['ratio']:.2f} times as fast as one; the scores "
-        f"differ by {two['largest_difference']:.0e}."])
+        f"IndexFlatIP ({near['seconds']:.1f} s),", f"the same in {near['same_neighbours']:.1%} of "
+        f"the rows. Two processes of one thread: {two['ratio']:.2f} times as fast as one;",
+        f"their scores differ by {two['largest_difference']:.1g}."])
 
 
 def draw(found: dict[str, dict[str, Any]], path: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from experiment import store
 from experiment.escaping import cell
-from experiment.pipeline import Result
+from experiment.result import Result
 from experiment.samples import Samples
 
 CSV, PARQUET = "suspects.csv", "suspects.parquet"

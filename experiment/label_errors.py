@@ -10,6 +10,7 @@ from experiment import memory, pipeline, processes, relation_maps, report, store
 from experiment.arguments import RelationSettings
 from experiment.errors import InputError
 from experiment.graph import Graph
+from experiment.result import Result
 from experiment.samples import Samples
 
 MAPPED = 20  # suspects with a relation map in the report
@@ -47,8 +48,8 @@ def find_and_report(samples: Samples, folder: Path, settings: RelationSettings, 
     report.show(result, output, files, verbose=verbose)
 
 
-def _with_maps(result: pipeline.Result, samples: Samples,
-               history: dict[str, Callable[[], Samples]], *, progress: bool) -> pipeline.Result:
+def _with_maps(result: Result, samples: Samples,
+               history: dict[str, Callable[[], Samples]], *, progress: bool) -> Result:
     """The result with maps of its first suspects; with a note where an epoch does not fit."""
     rows = result.samples.index[result.most_suspect(MAPPED)].tolist()
     try:

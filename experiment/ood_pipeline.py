@@ -17,7 +17,8 @@ from experiment.arguments import RelationSettings
 from experiment.errors import InputError
 from experiment.ood_detectors import Detector, Inputs
 from experiment.partial import PartialSums
-from experiment.pipeline import Clock, Result, evaluate_all, fingerprint_of, on_device
+from experiment.pipeline import Clock, evaluate_all, fingerprint_of, on_device
+from experiment.result import Result
 from experiment.samples import Samples
 from relation.ood import EPS
 

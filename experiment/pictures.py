@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve
 
 from experiment import store
-from experiment.pipeline import Result
+from experiment.result import Result
 
 matplotlib.use("Agg")  # a file, never a window
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)

@@ -14,7 +14,7 @@ import numpy as np
 from experiment import export, pictures, store
 from experiment.escaping import cell, printable
 from experiment.page import html
-from experiment.pipeline import Result
+from experiment.result import Result
 
 LISTED = 20  # suspects shown on screen
 WIDEST = 24  # characters of a class name there

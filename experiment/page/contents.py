@@ -14,7 +14,7 @@ from experiment.page import plots
 from experiment.page.evidence import Evidence, Related, find, leave_one_out
 from experiment.page.gallery import Gallery
 from experiment.page.maps import maps
-from experiment.pipeline import Result
+from experiment.result import Result
 from experiment.samples import Samples
 
 ROWS = 100_000  # listed at most: more are in scores.csv

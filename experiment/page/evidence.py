@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 import relation
-from experiment.pipeline import Result
+from experiment.result import Result
 
 EACH = 4  # rows on each side
 

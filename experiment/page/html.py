@@ -14,7 +14,7 @@ from typing import Any
 
 from experiment import store
 from experiment.page.contents import contents
-from experiment.pipeline import Result
+from experiment.result import Result
 
 HERE = Path(__file__).parent
 STYLES = ("page.css", "rows.css")

@@ -7,8 +7,8 @@ they reach their share of the page. What has none is told by name.
 from typing import Any
 
 from experiment.page.gallery import Gallery
-from experiment.pipeline import Result
 from experiment.relation_maps import Map
+from experiment.result import Result
 from experiment.samples import Samples
 
 MEDIA_SIZE = 2_500_000  # characters: what the maps add to a page stays below 3 MB

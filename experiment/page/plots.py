@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
-from experiment.pipeline import Result
+from experiment.result import Result
 
 BINS = 60
 POINTS = 200  # of a curve, as many as its pixels could show

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 
 from digits.build import build
-from experiment import media, pipeline
+from experiment import media
 from experiment.page import maps
 from experiment.page.gallery import Gallery
 from experiment.relation_maps import Maps, maps_of
+from experiment.result import Result
 from experiment.samples import Samples
 
 
@@ -31,7 +32,7 @@ def result(clusters):
     """Label errors of the clusters, with maps of five suspects over two epochs of ten points."""
     features, probs, labels, is_noisy = clusters
     samples = Samples("made up", features, probs, labels, is_noisy=is_noisy)
-    found = pipeline.Result(samples, torch.linspace(1, 0, 120), {}, "is_noisy", [], "", {})
+    found = Result(samples, torch.linspace(1, 0, 120), {}, "is_noisy", [], "", {})
     epochs = [replace(samples, features=features + turn, index=None) for turn in (0.3, 0.0)]
     return replace(found, maps=Maps(["1", "2"], maps_of(epochs, range(5), kernel="cos_p",
                                                         points=10), samples))
