@@ -60,8 +60,8 @@ def test_golden_asymmetric(golden, kernel):
 
 
 @settings(max_examples=60, deadline=None)
-@given(n=st.integers(1, 40), m=st.integers(0, 40), dim=st.integers(1, 9),
-       classes=st.integers(1, 6), sharpness=st.sampled_from([0.1, 1.0, 30.0]),
+@given(n=st.integers(1, 80), m=st.integers(0, 40), dim=st.integers(1, 9),
+       classes=st.integers(1, 60), sharpness=st.sampled_from([0.1, 1.0, 5.0, 30.0]),
        temperature=st.sampled_from([1, 1.5, 4]), threshold=st.sampled_from([0.0, 0.03, 0.9]),
        kernel=st.sampled_from(KERNELS), labelled=st.booleans(), chunk=st.integers(1, 50),
        seed=st.integers(0, 10**6))
