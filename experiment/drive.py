@@ -19,7 +19,8 @@ import fcntl
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import gdown
@@ -60,10 +61,9 @@ def fetch(published: Published, cache_dir: Path, *, progress: bool) -> None:
             faults.setdefault(name, _fault(folder / name, sizes.get(name)))
         for name, fault in faults.items():
             if fault and name in listed and not refusal:
-                faults[name], refusal = _bring(listed[name], folder / name, progress=progress)
-                if faults[name] is None:
-                    sizes[name] = (folder / name).stat().st_size
-                    _write_record(folder, published, sizes)
+                record = partial(_record, folder, published, sizes, name)
+                faults[name], refusal = _bring(listed[name], folder / name, record,
+                                               progress=progress)
             elif fault and not refusal:
                 faults[name] = f"{fault}, and the Drive folder does not list it"
             if progress and faults[name] is None:
@@ -96,7 +96,9 @@ def _read_record(folder: Path) -> dict[str, int]:
     return sizes if isinstance(sizes, dict) else {}  # then files are judged by themselves
 
 
-def _write_record(folder: Path, published: Published, sizes: dict[str, int]) -> None:
+def _record(folder: Path, published: Published, sizes: dict[str, int], name: str, size: int
+            ) -> None:
+    sizes[name] = size
     store.save_json({"source": ADDRESS + published.drive_id, "bytes": sizes}, folder / RECORD)
 
 
@@ -152,8 +154,10 @@ def _listing(drive_id: str) -> tuple[dict[str, str], str | None]:
     return listed, None if listed else "the page of the Drive folder lists no files"
 
 
-def _bring(drive_id: str, final: Path, *, progress: bool) -> tuple[str | None, str | None]:
-    """Fetch one file to its final name.
+def _bring(drive_id: str, final: Path, record: Callable[[int], None], *, progress: bool
+           ) -> tuple[str | None, str | None]:
+    """Fetch one file to its final name; `record` its bytes first, or a kill in between would leave
+    a file of unknown size.
 
     Returns why it is not there (None: it is), and why Drive need not be asked for others: a quota
     is a file's own, a lost connection is everybody's.
@@ -166,6 +170,7 @@ def _bring(drive_id: str, final: Path, *, progress: bool) -> tuple[str | None, s
         if fault:
             staged.unlink()
             return f"arrived broken and was removed: {fault}", None
+        record(staged.stat().st_size)
         staged.replace(final)
         return None, None
     except (gdown.FileURLRetrievalError, requests.HTTPError) as error:
@@ -192,8 +197,8 @@ def _download(drive_id: str, staged: Path, *, label: str, progress: bool) -> Non
                 raise
             # What had arrived cannot be continued: it was whole when the run was killed, or the
             # file on Drive is another one now. gdown would refuse for ever; begin again, once.
-            for partial in staged.parent.glob(f"{staged.name}*.part"):
-                partial.unlink()
+            for part in staged.parent.glob(f"{staged.name}*.part"):
+                part.unlink()
             gdown.download(**how)
 
 

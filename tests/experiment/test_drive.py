@@ -8,6 +8,7 @@ import resource
 import shutil
 import sys
 from collections import namedtuple
+from pathlib import Path
 
 import gdown
 import pytest
@@ -74,6 +75,22 @@ def test_everything_listed_arrives_under_its_name(site, tmp_path, capsys, monkey
     assert said.endswith(f"{folder}: complete, 3 files\n")
     assert any("confirm=t" in asked for asked in site.asked)  # through the form
     assert not cookies.exists()
+
+
+def test_a_kill_just_after_a_file_appeared_leaves_no_file_of_unknown_size(site, tmp_path,
+                                                                          monkeypatch):
+    replace = Path.replace
+
+    def killed(self, target):
+        replace(self, target)
+        if target.name == "config.json":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "replace", killed)
+        fetch(tmp_path)
+    record = json.loads((tmp_path / "mae/download.json").read_text())
+    assert (tmp_path / "mae/config.json").exists() and record["bytes"]["config.json"] == 2
 
 
 def test_a_second_run_asks_for_the_list_only(site, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import random
+import signal
 
 import numpy as np
 import pandas
@@ -48,6 +49,16 @@ def write_clips(folder, n=12):
         rows.append((f"{number}.wav", number % 3))
     with open(folder / "meta/esc50.csv", "w", newline="") as file:
         csv.writer(file).writerows([("filename", "target"), *rows])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts_are_heard():
+    """What a script starts in the background has Ctrl-C ignored, and so has all that it starts."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
