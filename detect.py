@@ -16,6 +16,7 @@ from argparse import Namespace
 
 from experiment import arguments
 from experiment.errors import InputError
+from experiment.launch import launch
 
 EXPERIMENT = "mae_large_noise0.08_49"  # without -n, and without data of one's own
 
@@ -55,4 +56,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

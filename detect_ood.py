@@ -16,6 +16,7 @@ from argparse import Namespace
 
 from experiment import arguments
 from experiment.errors import InputError
+from experiment.launch import launch
 
 EXPERIMENT = "mae_large_49"  # without -n, and without data of one's own
 TEST_OF = {"features": "test_features", "image_dir": "test_dir", "image_csv": "test_dir"}
@@ -74,4 +75,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

@@ -13,6 +13,7 @@ folder.
 from argparse import Namespace
 
 from experiment import arguments
+from experiment.launch import launch
 
 
 def get_args_parser() -> arguments.Parser:
@@ -47,4 +48,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

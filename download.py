@@ -16,6 +16,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from experiment import arguments
+from experiment.launch import launch
+from experiment.option_types import truth
 
 
 def get_args_parser() -> arguments.Parser:
@@ -25,7 +27,7 @@ def get_args_parser() -> arguments.Parser:
     parser.add_argument("--cache_dir", type=Path, metavar="DIR",
                         help="folder of the experiments (default: results beside the scripts that "
                              "use them)")
-    parser.add_argument("--verbose", type=arguments.truth, nargs="?", const=True, default=True,
+    parser.add_argument("--verbose", type=truth, nargs="?", const=True, default=True,
                         metavar="BOOL", help="progress and details (default: %(default)s)")
     return parser
 
@@ -55,4 +57,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from benchmarks import simulate
 from experiment import arguments
+from experiment.launch import launch
 from relation import knn_scores, relation_topk, unit_rows
 
 
@@ -71,4 +72,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

@@ -27,6 +27,8 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
 from digits import samples as digits
 from digits.build import build
 from experiment import arguments
+from experiment.launch import launch
+from experiment.option_types import integer_from_zero, positive_integer
 from experiment.pipeline import find_label_errors
 
 matplotlib.use("Agg")  # a file, never a window
@@ -110,9 +112,9 @@ def get_args_parser() -> arguments.Parser:
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--noise", nargs="+", default=["0.04", "0.08", "0.2", "0.4"],
                         help="shares of wrong labels (default: 0.04 0.08 0.2 0.4)")
-    parser.add_argument("--seeds", type=arguments.integer_from_zero, nargs="+", default=[0, 1, 2],
+    parser.add_argument("--seeds", type=integer_from_zero, nargs="+", default=[0, 1, 2],
                         help="default: 0 1 2")
-    parser.add_argument("--epochs", type=arguments.positive_integer, nargs="+",
+    parser.add_argument("--epochs", type=positive_integer, nargs="+",
                         default=[10, 20, 30, 40, 50, 60],
                         help="multiples of 10, as they are saved (default: 10 20 … 60)")
     return parser
@@ -138,4 +140,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

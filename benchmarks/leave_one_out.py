@@ -27,6 +27,7 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
 from benchmarks import simulate
 from digits import samples as digits
 from experiment import arguments, registry
+from experiment.launch import launch
 from relation import evaluate, leave_one_out_probs, relation_scores, unit_rows
 
 FOLDS = 10
@@ -92,4 +93,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

@@ -21,6 +21,7 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
 
 from benchmarks import simulate
 from experiment import arguments
+from experiment.launch import launch
 from relation import detect_label_noise
 
 
@@ -78,4 +79,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

@@ -22,6 +22,7 @@ import torch
 
 from benchmarks import simulate
 from experiment import arguments
+from experiment.launch import launch
 from relation import relation_scores
 from relation.parallel import add_up, rank_and_count
 
@@ -70,4 +71,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

@@ -21,6 +21,8 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment import arguments
+from experiment.launch import launch
+from experiment.option_types import integer_from_zero, positive_integer, positive_number
 
 BLOCK = 20_000  # rows at a time
 LOOKALIKES = 10  # classes in a group
@@ -86,16 +88,16 @@ def add_size_options(parser: ArgumentParser, **sizes: int) -> None:
     what = {"n": "rows", "dim": "features", "classes": "classes", "k": "neighbours",
             "targets": "rows that they are related to", "repeats": "runs, whose median counts"}
     for name, size in sizes.items():
-        parser.add_argument(f"--{name}", type=arguments.positive_integer, default=size,
+        parser.add_argument(f"--{name}", type=positive_integer, default=size,
                             help=f"{what[name]} (default: %(default)s)")
 
 
 def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
     add_size_options(parser, n=50_000, dim=1024, classes=1000)
-    parser.add_argument("--sharpness", type=arguments.positive_number, default=2.2,
+    parser.add_argument("--sharpness", type=positive_number, default=2.2,
                         help="of the softmax (default: %(default)s)")
-    parser.add_argument("--seed", type=arguments.integer_from_zero, default=0,
+    parser.add_argument("--seed", type=integer_from_zero, default=0,
                         help="default: %(default)s")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     return parser
@@ -107,4 +109,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

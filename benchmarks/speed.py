@@ -33,6 +33,8 @@ from torch import Tensor
 from benchmarks import simulate
 from benchmarks.memory import Peak
 from experiment import arguments
+from experiment.launch import launch
+from experiment.option_types import integer_from_zero, positive_integer, positive_number
 from relation import detect_label_noise, relation_scores, unit_rows
 
 THRESHOLD = 0.03
@@ -149,17 +151,17 @@ def simulated(folder: Path, n: int, **how: Any) -> list[Tensor]:
 def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
     simulate.add_size_options(parser, n=50_000, dim=1024, classes=1000, repeats=1)
-    parser.add_argument("--targets", type=arguments.positive_integer,
+    parser.add_argument("--targets", type=positive_integer,
                         help="rows of a training set that outliers are looked for against "
                              "(default: the set against itself, with labels)")
-    parser.add_argument("--sharpness", type=arguments.positive_number, default=2.2,
+    parser.add_argument("--sharpness", type=positive_number, default=2.2,
                         help="of the softmax (default: %(default)s)")
     parser.add_argument("--kernel", choices=("cos_p", "cos"), default="cos_p")
-    parser.add_argument("--pow", type=arguments.positive_number, default=4.0,
+    parser.add_argument("--pow", type=positive_number, default=4.0,
                         help="default: %(default)s")
     parser.add_argument("--refined", action="store_true",
                         help="with the refinement of label errors, which is not checked here")
-    parser.add_argument("--dense_rows", type=arguments.integer_from_zero, default=250,
+    parser.add_argument("--dense_rows", type=integer_from_zero, default=250,
                         help="rows that the dense computation is timed on, 0 for none "
                              "(default: %(default)s)")
     parser.add_argument("--data", type=Path, help="folder that keeps the simulated files")
@@ -180,4 +182,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

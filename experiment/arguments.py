@@ -1,32 +1,27 @@
-"""Command lines: the option groups that scripts share, and how a script starts and ends.
+"""Command lines: the option groups that scripts share.
 
 Imports nothing heavy, so that --help answers at once.
 """
 
 import argparse
-import contextlib
-import errno
-import functools
-import math
-import os
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from experiment import processes, stopping
-from experiment.errors import InputError, Unavailable, is_out_of_memory
-from experiment.escaping import printable
+from experiment.errors import InputError
 from experiment.extraction import Extraction
+from experiment.option_types import (
+    device_name,
+    integer_from_zero,
+    named_sizes,
+    number_from_zero,
+    positive_integer,
+    temperature_of,
+    truth,
+)
 
 OOD_BASELINES = ("MSP", "MaxLogit", "Energy", "ReAct", "KL-Matching", "Mahalanobis", "KNN")
 OOD_EXTRAS = ("ViM", "GEN", "RMD", "tied-Mahalanobis")  # from outside the paper, by pytorch-ood
-LARGEST_TEMPERATURE = 1000  # as relation.scores has it, and says why
 RESNET_CHUNK = 100  # rows at a time that the published runs use for resnet's wider features
-PIPE_CLOSED = 141  # exit status where nobody reads the output any more, as shells count it
-# What a file system refuses through nobody's mistake in the code.
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
-            errno.ENAMETOOLONG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE)
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,59 +33,6 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
-
-
-def launch(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
-    """Parse, run, and turn a user's mistake into one line and exit status 2.
-
-    Exit status 1, with what remains to be done, where something outside refused.
-    """
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the shell, as >&- does
-            setattr(sys, name, open(os.devnull, "w"))
-        # A name that the terminal cannot show ends no run.
-        getattr(sys, name).reconfigure(errors="backslashreplace")
-    args = parser.parse_args()
-
-    @functools.cache  # once, by whoever comes first
-    def say(word: str) -> None:
-        _say(parser, word, 0)
-
-    received: list[int] = []
-    try:
-        with stopping.by_signal(received, say), processes.joined():
-            if not processes.is_first():
-                args.verbose = False
-            main(args)
-            sys.stdout.flush()
-    except (Exception, KeyboardInterrupt) as error:
-        # After a signal, whatever its exception has been turned into on its way.
-        if received or isinstance(error, KeyboardInterrupt):
-            word, status = stopping.ending(received)
-            say(word)
-        else:
-            status = _status_of(error, parser)
-        if status is None:
-            raise
-        sys.exit(status)
-
-
-def _status_of(error: Exception, parser: argparse.ArgumentParser) -> int | None:
-    """The exit status after one line on what is nobody's defect; None for what is."""
-    if isinstance(error, InputError):
-        # Lists are indented; any other line break is in somebody's file name.
-        return _say(parser, f"error: {_lines(str(error), indent='  ')}", 2)
-    if isinstance(error, Unavailable):
-        return _say(parser, _lines(str(error)), 1)
-    if is_out_of_memory(error):
-        return _say(parser, "out of memory; --hop, --dtype float16 and --auto False need less, "
-                            "where the script has them", 1)
-    if isinstance(error, BrokenPipeError):
-        return _hush(PIPE_CLOSED)
-    if isinstance(error, OSError) and error.errno in REFUSALS:
-        where = f"{error.filename}: " if error.filename else ""
-        return _hush(_say(parser, f"error: {_lines(where)}{error.strerror}", 2))
-    return None
 
 
 @dataclass(frozen=True)
@@ -320,85 +262,3 @@ def add_result_options(parser: argparse.ArgumentParser, *, cache_dir: Path,
                                 "or 50 sounds, fewer where the file would grow beyond 30 MB)")
     group.add_argument("--verbose", type=truth, nargs="?", const=True, default=True,
                        metavar="BOOL", help="progress and details (default: %(default)s)")
-
-
-def positive_integer(text: str) -> int:
-    return int(_number(text, int, "a whole number of at least 1", lambda value: value >= 1))
-
-
-def integer_from_zero(text: str) -> int:
-    return int(_number(text, int, "a whole number of at least 0", lambda value: value >= 0))
-
-
-def positive_number(text: str) -> float:
-    return _number(text, float, "a number above 0",
-                   lambda value: value > 0 and math.isfinite(value))
-
-
-def temperature_of(text: str) -> float:
-    return _number(text, _whole_or_not, f"a number above 0, up to {LARGEST_TEMPERATURE}",
-                   lambda value: 0 < value <= LARGEST_TEMPERATURE)
-
-
-def number_from_zero(text: str) -> float:
-    return _number(text, float, "a number of at least 0",
-                   lambda value: value >= 0 and math.isfinite(value))
-
-
-def named_sizes(text: str) -> tuple[tuple[str, int], ...]:
-    try:
-        pairs = [entry.split(":") for entry in text.split(",")]
-        sizes = tuple((name.strip(), positive_integer(rows)) for name, rows in pairs)
-    except ValueError:
-        sizes = ()
-    if not all(name for name, _ in sizes) or len(dict(sizes)) != len(sizes) or not sizes:
-        raise argparse.ArgumentTypeError(f"expected NAME:ROWS,NAME:ROWS,... with different names, "
-                                         f"got {text!r}")
-    return sizes
-
-
-def truth(text: str) -> bool:
-    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if text.lower() not in known:
-        raise argparse.ArgumentTypeError(f"expected True or False, got {text!r}")
-    return known[text.lower()]
-
-
-def device_name(text: str) -> str:
-    kind, _, number = text.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (":" in text and not (
-            kind == "cuda" and number.isdecimal())):
-        raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda, cuda:N or mps, got {text!r}")
-    return text
-
-
-def _whole_or_not(text: str) -> float:
-    value = float(text)
-    return int(value) if value.is_integer() else value
-
-
-def _number(text: str, kind: Callable[[str], float], expected: str,
-            allowed: Callable[[float], bool]) -> float:
-    try:
-        value = kind(text)
-    except (ValueError, OverflowError):
-        value = math.nan
-    if not allowed(value):
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-    return value
-
-
-def _say(parser: argparse.ArgumentParser, line: str, status: int) -> int:
-    print(f"{parser.prog}: {line}", file=sys.stderr)
-    return status
-
-
-def _lines(text: str, indent: str = "") -> str:
-    return f"\n{indent}".join(map(printable, text.split(f"\n{indent}")))
-
-
-def _hush(status: int) -> int:
-    """Let go of an output that takes no more, lest Python try again at its end."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return status

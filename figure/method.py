@@ -11,6 +11,7 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment import arguments
+from experiment.launch import launch
 
 
 def get_args_parser() -> arguments.Parser:
@@ -29,4 +30,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

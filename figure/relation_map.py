@@ -21,6 +21,8 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment import arguments
+from experiment.launch import launch
+from experiment.option_types import integer_from_zero, positive_integer
 
 if TYPE_CHECKING:
     from experiment.samples import Samples
@@ -41,9 +43,9 @@ def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
     arguments.add_experiment_options(parser, name="digits_noise0.08_60", file_per_epoch=True)
     group = parser.add_argument_group("relation map")
-    group.add_argument("--index", type=arguments.integer_from_zero, required=True, metavar="I",
+    group.add_argument("--index", type=integer_from_zero, required=True, metavar="I",
                        help="the sample: its row in the full data, as in scores.csv")
-    group.add_argument("--epochs", type=arguments.positive_integer, nargs="+", metavar="E",
+    group.add_argument("--epochs", type=positive_integer, nargs="+", metavar="E",
                        help="epochs to look at (default: all in the experiment's folder, up to "
                             "that of the name)")
     arguments.add_kernel_option(group)
@@ -125,4 +127,4 @@ def _then(earlier: "Iterator[Samples]", last: "Samples") -> "Iterator[Samples]":
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

@@ -20,6 +20,7 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment import arguments
+from experiment.launch import launch
 
 COLUMNS = ("kernel", "dtype", "temperature", "auroc", "ap", "tnr95", "fpr95", "estimated_noise",
            "seconds")
@@ -102,4 +103,4 @@ def show(rows: list[dict[str, Any]], best: dict[str, Any], published: dict[str, 
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

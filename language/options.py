@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from experiment import arguments
+from experiment.option_types import device_name, positive_integer, truth
 
 
 def add_task_options(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
                        help="folder of the model under the task's, or the path of any folder that "
                             "transformers' save_pretrained wrote (default: "
                             "roberta-base_fp16_noise0.1; of the demo roberta-tiny_noise0.1)")
-    group.add_argument("-e", "--epoch", type=arguments.positive_integer, default=4, metavar="E",
+    group.add_argument("-e", "--epoch", type=positive_integer, default=4, metavar="E",
                        help="of the folders epoch_<E> in the model's, if it has any "
                             "(default: %(default)s)")
 
@@ -47,9 +48,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_extraction_options(parser: argparse.ArgumentParser, *, batch_size: int = 64) -> None:
     """How texts go through the model."""
     group = parser.add_argument_group("texts through the model")
-    group.add_argument("--batch_size", type=arguments.positive_integer, default=batch_size,
+    group.add_argument("--batch_size", type=positive_integer, default=batch_size,
                        metavar="B", help="texts at a time (default: %(default)s)")
-    group.add_argument("--max_length", type=arguments.positive_integer, default=128, metavar="L",
+    group.add_argument("--max_length", type=positive_integer, default=128, metavar="L",
                        help="tokens of a text or pair; longer ones are cut (default: %(default)s)")
 
 
@@ -59,10 +60,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--cache_dir", type=Path, metavar="DIR",
                        default=arguments.results_beside(__file__),
                        help="folder of the tasks (default: results beside the script)")
-    group.add_argument("--device", type=arguments.device_name, default="auto",
+    group.add_argument("--device", type=device_name, default="auto",
                        metavar="auto|cpu|cuda[:N]|mps",
                        help="where to compute (default: %(default)s, a GPU if there is one)")
-    group.add_argument("--verbose", type=arguments.truth, nargs="?", const=True, default=True,
+    group.add_argument("--verbose", type=truth, nargs="?", const=True, default=True,
                        metavar="BOOL", help="progress and details (default: %(default)s)")
 
 

@@ -16,6 +16,8 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment import arguments
+from experiment.launch import launch
+from experiment.option_types import number_from_zero, positive_integer, positive_number
 from language import options
 
 
@@ -31,15 +33,15 @@ def get_args_parser() -> arguments.Parser:
                             "(default: %(default)s)")
     group.add_argument("--clean", action="store_true",
                        help="the data's own labels, not those of target0.1_large_4.pt")
-    group.add_argument("--epochs", type=arguments.positive_integer, default=10, metavar="E",
+    group.add_argument("--epochs", type=positive_integer, default=10, metavar="E",
                        help="passes over the data (default: %(default)s)")
-    group.add_argument("--lr", type=arguments.positive_number, default=1e-5, metavar="R",
+    group.add_argument("--lr", type=positive_number, default=1e-5, metavar="R",
                        help="learning rate after the warm-up (default: %(default)s)")
-    group.add_argument("--weight_decay", type=arguments.number_from_zero, default=0.1, metavar="W",
+    group.add_argument("--weight_decay", type=number_from_zero, default=0.1, metavar="W",
                        help="not on biases and norms (default: %(default)s)")
-    group.add_argument("--warmup", type=arguments.positive_integer, metavar="STEPS",
+    group.add_argument("--warmup", type=positive_integer, metavar="STEPS",
                        help="(default: 1256 for sst2, 7432 for mnli, else 6 %% of all steps)")
-    group.add_argument("--seed", type=arguments.positive_integer, default=1, metavar="S",
+    group.add_argument("--seed", type=positive_integer, default=1, metavar="S",
                        help="of the order, dropout and new head (default: %(default)s)")
     options.add_extraction_options(parser, batch_size=32)
     options.add_run_options(parser)
@@ -79,4 +81,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

@@ -20,6 +20,8 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment import arguments
+from experiment.launch import launch
+from experiment.option_types import positive_integer
 
 
 def get_args_parser() -> arguments.Parser:
@@ -35,12 +37,12 @@ def get_args_parser() -> arguments.Parser:
                        help="ast is the task's own model, PATH a folder of an AST as Hugging Face "
                             "saves it, or with --csv also a published checkpoint or a name on the "
                             "hub (default: %(default)s)")
-    group.add_argument("-e", "--epoch", type=arguments.positive_integer, default=25, metavar="E",
+    group.add_argument("-e", "--epoch", type=positive_integer, default=25, metavar="E",
                        help="epoch of the task's own model (default: %(default)s)")
     group.add_argument("--data_dir", type=Path, metavar="DIR",
                        help="folder with meta/esc50.csv and audio/, read where features are "
                             "missing, and for names (default: data/ in the task's folder)")
-    group.add_argument("--batch_size", type=arguments.positive_integer, default=8, metavar="B",
+    group.add_argument("--batch_size", type=positive_integer, default=8, metavar="B",
                        help="clips at a time in extraction (default: %(default)s)")
     arguments.add_relation_options(parser, temperature=8, chunk=200)
     arguments.add_label_options(parser)
@@ -79,4 +81,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

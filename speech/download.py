@@ -16,6 +16,8 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment import arguments
+from experiment.launch import launch
+from experiment.option_types import truth
 
 
 def get_args_parser() -> arguments.Parser:
@@ -25,7 +27,7 @@ def get_args_parser() -> arguments.Parser:
     parser.add_argument("--cache_dir", type=Path, metavar="DIR",
                         default=arguments.results_beside(__file__),
                         help="folder of the experiments (default: results beside the script)")
-    parser.add_argument("--verbose", type=arguments.truth, nargs="?", const=True, default=True,
+    parser.add_argument("--verbose", type=truth, nargs="?", const=True, default=True,
                         metavar="BOOL", help="progress and details (default: %(default)s)")
     return parser
 
@@ -48,4 +50,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

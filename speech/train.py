@@ -17,6 +17,8 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment import arguments
+from experiment.launch import launch
+from experiment.option_types import device_name, positive_integer, positive_number, truth
 
 HUB = "MIT/ast-finetuned-audioset-10-10-0.4593"  # AST after AudioSet, by its authors
 
@@ -34,27 +36,27 @@ def get_args_parser() -> arguments.Parser:
     group.add_argument("--as_given", action="store_true",
                        help="train on the table's labels instead of changing 10 %% of them")
     group = parser.add_argument_group("training")
-    group.add_argument("--epochs", type=arguments.positive_integer, default=25, metavar="E",
+    group.add_argument("--epochs", type=positive_integer, default=25, metavar="E",
                        help="passes over the clips (default: %(default)s)")
-    group.add_argument("--keep", type=arguments.positive_integer, nargs="+", metavar="E",
+    group.add_argument("--keep", type=positive_integer, nargs="+", metavar="E",
                        default=[5, 15, 25],
                        help="epochs to keep (default: 5 15 25); the last one is kept always")
-    group.add_argument("--lr", type=arguments.positive_number, default=1e-5, metavar="R",
+    group.add_argument("--lr", type=positive_number, default=1e-5, metavar="R",
                        help="learning rate (default: %(default)s)")
-    group.add_argument("--batch_size", type=arguments.positive_integer, default=48, metavar="B",
+    group.add_argument("--batch_size", type=positive_integer, default=48, metavar="B",
                        help="clips per step (default: %(default)s)")
-    group.add_argument("--clips_per_pass", type=arguments.positive_integer, default=2, metavar="K",
+    group.add_argument("--clips_per_pass", type=positive_integer, default=2, metavar="K",
                        help="of these at a time; changes memory and speed, not the result "
                             "(default: %(default)s)")
     group.add_argument("--seed", type=int, default=0, metavar="S",
                        help="of changed labels, order and masks (default: %(default)s)")
-    group.add_argument("--device", type=arguments.device_name, default="auto",
+    group.add_argument("--device", type=device_name, default="auto",
                        metavar="auto|cpu|cuda[:N]|mps", help="where (default: %(default)s)")
     group = parser.add_argument_group("files and output")
     group.add_argument("--cache_dir", type=Path, metavar="DIR",
                        default=arguments.results_beside(__file__),
                        help="folder of the experiments (default: results beside the script)")
-    group.add_argument("--verbose", type=arguments.truth, nargs="?", const=True, default=True,
+    group.add_argument("--verbose", type=truth, nargs="?", const=True, default=True,
                        metavar="BOOL", help="progress and details (default: %(default)s)")
     return parser
 
@@ -89,4 +91,4 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments.launch(main, get_args_parser())
+    launch(main, get_args_parser())

@@ -112,7 +112,8 @@ import functools, os, signal, sys
 import tqdm
 init = tqdm.tqdm.__init__
 tqdm.tqdm.__init__ = lambda self, *words, **how: init(self, *words, **how | {"delay": 0})
-from experiment import arguments, partial
+from experiment import partial
+from experiment.launch import launch
 offer = partial.PartialSums.offer
 def offer_and_die(self, done, sums):
     offer(self, done, sums)
@@ -122,7 +123,7 @@ if sys.argv.pop(1) == "dies":
     partial.EVERY, partial.PartialSums.offer = 0.0, offer_and_die
 import detect
 sys.argv[0] = "detect.py"
-arguments.launch(detect.main, detect.get_args_parser())
+launch(detect.main, detect.get_args_parser())
 """
 
 
@@ -161,11 +162,12 @@ def test_a_dead_process_ends_the_run_with_a_line(train_file, tmp_path, port):
 
 def test_a_mistake_that_one_process_meets_ends_the_other_with_a_line(train_file, tmp_path, port):
     """Found after the first exchange: before it each says the same."""
-    wrong = ("import sys; from experiment import arguments, errors, pipeline; import detect\n"
+    wrong = ("import sys; from experiment import errors, pipeline; import detect\n"
+             "from experiment.launch import launch\n"
              "def refuse(*words, **how): raise errors.InputError('made up')\n"
              "pipeline.evaluate_all = pipeline.wants_auto = pipeline._initial = refuse\n"
              "sys.argv[0] = 'detect.py'\n"
-             "arguments.launch(detect.main, detect.get_args_parser())")
+             "launch(detect.main, detect.get_args_parser())")
     how = ["--features", str(train_file), "--output", str(tmp_path / "out")]
     both = [start(0, port, "detect.py", *how), start(1, port, "-c", wrong, *how)]
     said = [process.communicate(timeout=LONG) for process in both]

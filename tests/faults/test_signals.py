@@ -47,11 +47,12 @@ def test_every_command_ends_at_once_and_goes_on_later(command, undisturbed, tmp_
 
 
 def in_python(code, number, *, after="ready", twice=False):
-    """Run code behind arguments.launch in a process, send the signal once it prints `ready`."""
+    """Run code behind `launch` in a process, send the signal once it prints `ready`."""
     program = (f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-               "from experiment import arguments, stopping\nstopping.PATIENCE = 0.5\n"
+               "from experiment import arguments, stopping\nfrom experiment.launch import launch\n"
+               "stopping.PATIENCE = 0.5\n"
                f"def main(args):\n    import time, threading, os\n{code}\n"
-               "arguments.launch(main, arguments.Parser(''))\n")
+               "launch(main, arguments.Parser(''))\n")
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline().strip() == after

@@ -97,7 +97,8 @@ def test_what_fails_at_the_very_end(tmp_path, monkeypatch, call, number):
 def test_a_full_disk_behind_the_output_is_one_line(tmp_path):
     """python detect.py … > file"""
     code = ("import sys; sys.path.insert(0, sys.argv.pop())\nfrom experiment import arguments\n"
-            "arguments.launch(lambda args: print('x' * 10**6), arguments.Parser(''))")
+            "from experiment.launch import launch\n"
+            "launch(lambda args: print('x' * 10**6), arguments.Parser(''))")
     with open("/dev/full", "w") as full:
         done = subprocess.run([sys.executable, "-c", code, ROOT], stdout=full, text=True,
                               stderr=subprocess.PIPE)
