@@ -1,6 +1,8 @@
 """docs/promises.md: what is promised, where it is tested, and how many cases passed in a real run.
 
-    python -m pytest -m promise --promises docs/promises.md
+    python -m pytest -m promise --promises=docs/promises.md
+
+With "=": a file that is there, behind a space, is taken by pytest for a place of tests.
 
 A test says what it shows with @pytest.mark.promise(NAME); one that tries many cases in a loop says
 how many with record_property("cases", n). Random faults follow --fault-seed.
@@ -87,7 +89,7 @@ class Table:
         yield ""
         yield f"Written by a run of the tests without a failure (random faults from seed {seed}):"
         yield ""
-        yield '    python -m pytest -m promise --promises docs/promises.md'
+        yield '    python -m pytest -m promise --promises=docs/promises.md'
         yield ""
         yield "| promise | tested by | cases that passed |"
         yield "|---|---|---:|"
