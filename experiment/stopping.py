@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 PATIENCE = 4.0  # seconds
 IN_CHARGE: list[bool] = []  # True while the main thread is in `by_signal`
@@ -89,7 +90,16 @@ def _forget() -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        sys.excepthook = _unless_left
     _release()
+
+
+def _unless_left(kind: type[BaseException], error: BaseException,
+                 trace: TracebackType | None) -> None:
+    """The thread by which a worker hands over tensors sees its connections close when the parent
+    ends, and would print a traceback for each."""
+    if not isinstance(error, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 # Held back while a process forks: its child must not run the handler before it has forgotten it.

@@ -82,6 +82,17 @@ def test_one_line_and_the_status_whatever_it_is_at(number, code):
     assert in_python(code, number) == (status, f"-c: {word}\n")
 
 
+@pytest.mark.parametrize("error, silent", [("ConnectionResetError()", True), ("EOFError()", True),
+                                           ("ValueError('a defect')", False)])
+def test_a_worker_adds_no_line_on_connections_that_close(error, silent):
+    """As multiprocessing's threads report them."""
+    code = (f"    if os.fork() == 0:\n        error = {error}\n"
+            "        sys.excepthook(type(error), error, None)\n        os._exit(0)\n"
+            "    os.wait(); print('ready', flush=True); time.sleep(60)")
+    said = "" if silent else "ValueError: a defect\n"
+    assert in_python(code, signal.SIGTERM) == (143, f"{said}-c: terminated\n")
+
+
 def test_what_a_library_makes_of_it_is_no_error_of_ours():
     """torch.save ends in a RuntimeError of its own when it is interrupted."""
     code = ("    print('ready', flush=True)\n    try: time.sleep(60)\n"
