@@ -84,7 +84,8 @@ function related({media: number, r, name, label}) {
     return make("li", {class: style("tile"), title: name}, picture(media.image, name), caption);
   }
   const text = media.text ?? (media.problem && `could not be shown: ${media.problem}`);
-  return make("li", {class: style("line")}, media.sound ? playButton(media.sound, name) : null, caption,
+  const sound = media.sound ? playButton(media.sound, name) : null;
+  return make("li", {class: style("line")}, sound, caption,
     make("span", {class: media.text ? "excerpt" : "excerpt dim", dir: "auto", title: text ?? name},
       text ?? titled(name)));
 }

@@ -207,19 +207,19 @@ def with_size(content, old, new):
 
 def test_npz_with_objects_zips_and_paths(tmp_path):
     inner = archive(tmp_path / "inner.npz", {"features.npy": npy(np.ones(3))}).read_bytes()
-    plain = npy(np.ones((3, 2), np.float32))
+    plain, outside = npy(np.ones((3, 2), np.float32)), tmp_path.parent / "was_here.npy"
     for name, entries, reason in [
             ("objects", {"features.npy": npy(np.array([PAYLOADS["os.system"]()]))}, "objects"),
             ("zip in zip", {"features.npy": inner}, "magic"),
             ("pickle", {"features.npy": INNER}, "magic"),
             ("upwards", {"../../was_here": plain}, "leads out of the file"),
             ("backslashes", {"..\\..\\was_here": plain}, "leads out of the file"),
-            ("absolute", {"/tmp/was_here.npy": plain}, "leads out of the file")]:
+            ("absolute", {str(outside): plain}, "leads out of the file")]:
         path = archive(tmp_path / "train.npz", entries)
         with pytest.raises(InputError, match=f"train.npz: not a readable .npz file.*{reason}"):
             feature_file.read(path, labelled=True)
         assert not list(tmp_path.glob("was_here*")), name
-    assert not Path("/tmp/was_here.npy").exists()
+    assert not outside.exists()
 
 
 @pytest.mark.parametrize("names", [["../../data.pkl"], ["/abs/data.pkl"], ["a/data.pkl"] * 2,
