@@ -94,7 +94,7 @@ def _take(value: Any, rows: Sequence[int]) -> Any:
 
 def _set(value: Any, labels: dict[int, int]) -> Any:
     """The labels (N,) with some others, as wide as they were where that can hold them."""
-    wide = np.array(value, dtype=np.int64)
+    wide = np.array(value.numpy() if isinstance(value, Tensor) else value, dtype=np.int64)
     wide[list(labels)] = list(labels.values())
     if isinstance(value, Tensor):
         narrow = torch.from_numpy(wide).to(value.dtype)
