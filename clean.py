@@ -29,8 +29,8 @@ def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
     group = parser.add_argument_group("what is decided, one of")
     group.add_argument("--decisions", type=Path, metavar="FILE",
-                       help="the decisions.csv that report.html exports: index, name, given_label, "
-                            "decision (keep, relabel, drop), new_label")
+                       help="the decisions.csv that report.html exports: index, id, given_label, "
+                            "decision (keep, relabel, drop), new_label, and names of labels")
     group.add_argument("--automatic", type=Path, metavar="FILE",
                        help="suspects.csv: the suggested label of every row that it counts as a "
                             "label issue, with a score of at least --min_score; no row is dropped")

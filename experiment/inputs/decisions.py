@@ -1,9 +1,10 @@
 """What was decided about rows: a person's decisions.csv, or the suggestions of suspects.csv.
 
-decisions.csv is what report.html exports: index, name, given_label, decision, new_label. Decisions
-are keep, relabel (with the new label) and drop. Name and given label are those that the row had
-when it was decided, and tell later whether it is still the same. Cells are as they stand in the
-file, where ' may precede what a spreadsheet would compute (experiment.command.escaping).
+decisions.csv is what report.html exports: index, id, given_label, given_name, decision, new_label,
+new_name (experiment.report.columns says what they mean). Decisions are keep, relabel (with a new
+label) and drop. Id and given label are those that the row had when it was decided, and tell later
+whether it is still the same. Written by hand, name may stand for id, and labels for their names.
+Cells are as they stand in the file, where ' may precede what a spreadsheet would compute.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,7 +49,7 @@ def read(path: Path) -> list[Decision]:
     for place, cells in _table(path, ("index", "decision", "new_label"),
                                "the export of report.html"):
         row, action = _row(place, cells["index"]), cells["decision"].strip().lower()
-        new_label = cells.get("new_name") or cells["new_label"]  # names where both are there
+        new_label = _label(cells, "new")
         if action not in ACTIONS:
             raise InputError(f"{place}: decision: expected {', '.join(ACTIONS)}, got "
                              f"{cells['decision']!r}")
@@ -56,10 +57,10 @@ def read(path: Path) -> list[Decision]:
             raise InputError(f"{place}: new_label: expected one with relabel, and none with keep "
                              f"or drop, got {new_label!r} with {action}")
         decision = Decision(
-            row, action, new_label, cells.get("name") or cells.get("id") or "",
-            cells.get("given_name") or cells.get("given_label") or "", place, f"decided in {place}")
+            row, action, new_label, cells.get("id") or cells.get("name") or "",
+            _label(cells, "given"), place, f"decided in {place}")
         if not decision.name and not decision.given_label:
-            raise InputError(f"{place}: neither name nor given_label, so that nobody can tell "
+            raise InputError(f"{place}: neither id nor given_label, so that nobody can tell "
                              f"whether row {row} is still the same")
         if row in decisions:
             raise InputError(f"{place}: row {row} is decided twice, first in "
@@ -71,25 +72,28 @@ def read(path: Path) -> list[Decision]:
 def read_suggestions(path: Path, min_score: float) -> Suggested:
     """Relabellings that suspects.csv suggests, of the rows that it counts as label issues.
 
+    Without the scores of `auto` what the model predicts is the suggestion.
+
     `min_score`: the least score, 1 - label_score, higher = more suspicious. Of `auto` it is a mean
     of ranks, so that 0.9 is about the most suspicious tenth, and no probability.
     Raises InputError for a file that is no such table of label errors.
     """
     decisions, below = [], 0
-    for place, cells in _table(path, ("index", "name", "given_label", "is_label_issue",
+    for place, cells in _table(path, ("index", "id", "given_label", "is_label_issue",
                                       "label_score"), "suspects.csv of a search for label errors"):
-        suggested = cells.get("suggested_label") or cells.get("predicted_label")
+        given, suggested = _label(cells, "given"), \
+            _label(cells, "suggested") or _label(cells, "predicted")
         if not suggested:
-            raise InputError(f"{place}: no suggested_label")
-        if cells["is_label_issue"] != "True" or suggested == cells["given_label"]:
+            raise InputError(f"{place}: neither suggested_label nor predicted_label")
+        if cells["is_label_issue"] != "True" or suggested == given:
             continue
         score = 1 - _score(place, cells["label_score"])
         if score < min_score:
             below += 1
             continue
         decisions.append(Decision(
-            _row(place, cells["index"]), RELABEL, suggested, cells["name"], cells["given_label"],
-            place, f"suggested in {place} with score {score:.4g}", cells.get("text", "")))
+            _row(place, cells["index"]), RELABEL, suggested, cells["id"], given, place,
+            f"suggested in {place} with score {score:.4g}", cells.get("text", "")))
     return Suggested(decisions, below)
 
 
@@ -107,6 +111,11 @@ def _table(path: Path, needed: Sequence[str], what: str) -> Iterator[tuple[str, 
             raise InputError(f"{place}: expected {len(columns)} fields as in the header, got "
                              f"{len(fields)}")
         yield place, dict(zip(columns, fields))
+
+
+def _label(cells: dict[str, str], word: str) -> str:
+    """The class's name where it has one, else its number."""
+    return cells.get(f"{word}_name") or cells.get(f"{word}_label") or ""
 
 
 def _row(place: str, text: str) -> int:
