@@ -1,7 +1,7 @@
 """The rows as other tools for data load them: suspects.csv, and suspects.parquet with pyarrow.
 
-One line for each row, the most suspect first; the columns are described in the README. A CSV file
-is opened in spreadsheets, which run what looks like a formula: such text gets an apostrophe in
+One line for each row, the most suspect first; docs/data.md describes the columns. A CSV file is
+opened in spreadsheets, which run what looks like a formula: such text gets an apostrophe in
 front there (and only there; numbers stay as they are).
 """
 

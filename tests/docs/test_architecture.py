@@ -1,0 +1,57 @@
+"""docs/architecture.md lists every file: what it says must be there, and nothing may be missing."""
+
+import re
+
+from tests.conftest import ROOT
+from tests.docs import pages
+
+
+def file_tree(text):
+    """Paths that the tree lists, and those named where a folder is described as a whole."""
+    listed, described, folders, of_folder = [], [], [], False
+    for line in text.strip("\n").split("\n"):
+        indent, (names, _, text) = len(line) - len(line.lstrip()), line.strip().partition("  ")
+        if indent > 8:  # goes on with the text of the line above
+            names, text = "", line
+        else:
+            folders = [folder for folder in folders if folder[0] < indent]
+            of_folder = names.endswith("/")
+        if of_folder and " " not in names:
+            folders.append((indent, "".join(name for _, name in folders) + names))
+        folder = folders[-1][1] if folders else ""
+        if of_folder:
+            described += [folder + name for name in re.findall(r"\w+\.py", text)]
+        else:
+            listed += [folder + name for name in names.split()]
+    return listed, described
+
+
+def the_tree_of(page):
+    return file_tree(pages.read(page).split("## Files\n")[1].split("```text\n")[1].split("```")[0])
+
+
+def test_the_file_tree_names_every_file_and_no_other():
+    listed, described = the_tree_of("docs/architecture.md")
+    assert all(list(ROOT.glob(path)) for path in listed + described), listed + described
+    assert {path for path in listed + described if path.endswith(".py")} == {
+        path for path in pages.TRACKED if path.endswith(".py") and (ROOT / path).is_file()
+        and not path.startswith("tests/") and not path.endswith("__init__.py")}
+
+
+def test_the_short_tree_of_the_readme_names_every_folder():
+    tree = pages.read("README.md").split("## Files\n")[1].split("```")[1].removeprefix("text\n")
+    names = [name for line in tree.strip().splitlines() for name in line.split("  ")[0].split()]
+    assert all((ROOT / name).exists() for name in names), names
+    assert {name.rstrip("/") for name in names if name.endswith("/")} == {
+        path.split("/")[0] for path in pages.TRACKED if "/" in path and path[0] != "."}
+    assert {name for name in names if name.endswith(".py")} == {
+        path for path in pages.TRACKED if path.endswith(".py") and "/" not in path}
+
+
+def test_a_domain_s_files_are_alike():
+    """The table of what each file holds names files that most domains have."""
+    [table] = re.findall(r"^\| file \| content \|\n.*?\n\n", pages.read("docs/architecture.md"),
+                         re.MULTILINE | re.DOTALL)
+    for name in re.findall(r"^\| `(\w+\.py)`", table, re.MULTILINE):
+        assert sum((ROOT / domain / name).is_file()
+                   for domain in ("imagenet", "language", "speech")) >= 2, name
