@@ -1,5 +1,6 @@
 """docs/architecture.md lists every file: what it says must be there, and nothing may be missing."""
 
+import ast
 import re
 
 from tests.conftest import ROOT
@@ -56,3 +57,46 @@ def test_the_files_of_a_domain_are_alike():
     assert len(names) >= 5
     for domain in ("imagenet", "language", "speech"):
         assert all((ROOT / domain / name).is_file() for name in names), domain
+
+
+# The page's tower: a package imports its own floor and those below. Scripts stand on top of it.
+DOMAINS = ("digits", "imagenet", "language", "speech")
+FLOORS = [("relation",), ("experiment.command", "experiment.files"), ("experiment.inputs",),
+          ("experiment.run", *DOMAINS), ("experiment.published", "experiment.report"),
+          ("experiment.detection", "experiment.sources")]
+
+
+def room(module):
+    """(floor, package) of a module, None for what is not in the tower."""
+    for floor, packages in enumerate(FLOORS):
+        for package in packages:
+            if f"{module}.".startswith(f"{package}."):
+                return floor, package
+    return None
+
+
+def imports():
+    """(room, room, "who imports what") of every import within the tower, of functions too."""
+    for path in pages.TRACKED:
+        here = room(path.removesuffix(".py").replace("/", "."))
+        if here is None or not path.endswith(".py") or "launch(main" in pages.read(path):
+            continue
+        for node in ast.walk(ast.parse(pages.read(path))):
+            named = [f"{node.module}.{name.name}" for name in node.names] \
+                if isinstance(node, ast.ImportFrom) else \
+                [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            yield from ((here, room(name), f"{path} imports {name}") for name in named
+                        if room(name) is not None)
+
+
+def test_imports_go_down_the_tower():
+    found = list(imports())
+    assert len(found) > 100
+    assert not [told for (floor, _), (other, _), told in found if other > floor]
+
+
+def test_no_domain_is_imported_by_another_or_by_experiment():
+    """But for the user's own images, which the page names as the exception."""
+    found = {told for (_, here), (_, there), told in imports()
+             if there in DOMAINS and here != there}
+    assert found <= {"experiment/sources.py imports imagenet.own"}
