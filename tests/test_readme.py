@@ -80,8 +80,8 @@ def test_the_columns_for_other_tools_are_described(script, tmp_path, feature_fil
     script("detect_ood.py", "--features", feature_file, "--test_features", feature_file,
            "--output", tmp_path / "ood")
     table = pages.read("docs/data.md").split("| column | content |")[1].split("\n\n")[0]
-    described = {name for row in table.splitlines()[2:]
-                 for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    described = set(re.findall(r"`(\w+)`", table)) - {"detect_ood"}
     written = {*pandas.read_csv(tmp_path / "suspects.csv"),
                *pandas.read_csv(tmp_path / "ood/suspects.csv")}
-    assert described - {"filepath", "text"} == written
+    named = {"given_name", "suggested_name", "predicted_name"}  # where the classes have names
+    assert described - {"filepath", "text"} - named == written
