@@ -30,7 +30,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relation.kernel import unit_rows
 from relation.near_pairs import NearPairs
 from relation.tiles import row_slices
 from relation.topk import relation_topk
