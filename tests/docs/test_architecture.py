@@ -62,7 +62,8 @@ def test_the_files_of_a_domain_are_alike():
 # The page's tower: a package imports its own floor and those below. Scripts stand on top of it.
 DOMAINS = ("digits", "imagenet", "language", "speech")
 FLOORS = [("relation",), ("experiment.command", "experiment.files"), ("experiment.inputs",),
-          ("experiment.cleaning", "experiment.run", *DOMAINS), ("experiment.published", "experiment.report"),
+          ("experiment.cleaning", "experiment.run", *DOMAINS),
+          ("experiment.published", "experiment.report"),
           ("experiment.detection", "experiment.sources")]
 
 
