@@ -1,7 +1,7 @@
 """One outlier score that no outlier was needed for: `auto`.
 
-Five scores (`ood_witnesses.py`) say in their own units how far a row is from the training set. What
-is usual is known from the training rows, each judged without itself: of their m values v
+Seven scores (`ood_witnesses.py`) say in their own units how far a row is from the training set.
+What is usual is known from the training rows, each judged without itself: of their m values v
 
     P(x) = share of the v above x, equal ones by half                        up to u
     P(x) = T / (1 + (x - u) / e)                                             above u
@@ -10,12 +10,13 @@ with u their 90 % point, T the share above it and e their mean excess over u. Th
 the heaviest with which the excess still orders rows: beyond what was seen, a score that shouts
 (an energy that was fitted to the training rows, a covariance of few rows) can't silence the others.
 
-    auto = mean over the scores of -log P            HIGHER = MORE OUTLYING, Fisher's way to join tests
+    auto = mean over the scores of -log P            HIGHER = MORE OUTLYING
 
-in nats. No setting, no weight, and nothing that depends on the other rows that are judged: of one
+in nats, Fisher's way to join tests. No setting, no weight, and nothing that depends on the other rows that are judged: of one
 row alone it is the same. A training row's `auto` is made of its values without itself.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -58,31 +59,36 @@ class Tail(NamedTuple):
                            counted.clamp(max=float(start)))
 
 
-def auto_outlier_scores(source: Outputs, target: Outputs, *, progress: bool = False
+def auto_outlier_scores(source: Outputs, target: Outputs, *,
+                        device: torch.device | None = None, progress: bool = False
                         ) -> AutoOutliers:
     """How outlying each row of `source` (N) is to the training rows `target` (M).
 
     Memory: a few (D, D) and (C, D) in float64, REFERENCES rows, and blocks; nothing of size N M.
     Up to 16,384 training rows all of them count everywhere; beyond, nearest rows and relations are
-    to that many random ones, and P is of that many. Raises ValueError for shapes that disagree.
+    to that many random ones, and P is of that many. `device`: where to compute, that of the
+    training features if not given. Raises ValueError for shapes that disagree.
     """
-    with_logits = source.logits is not None and target.logits is not None
     check_outputs(source, "")
     check_outputs(target, "target_", source)
-    witnesses = fit_witnesses(target, with_logits=with_logits)
-    return _joined(_tails(witnesses), len(source.features), "outliers", progress,
-                   lambda rows: witnesses.of(source.take(rows)))
+    witnesses = fit_witnesses(target, device=device or target.features.device,
+                              with_energy=source.energy is not None and target.energy is not None)
+    return _joined(witnesses, len(source.features), lambda rows: witnesses.of(source.take(rows)),
+                   progress=progress)
 
 
-def left_out_outlier_scores(target: Outputs, *, progress: bool = False) -> AutoOutliers:
+def left_out_outlier_scores(target: Outputs, *, device: torch.device | None = None,
+                            progress: bool = False) -> AutoOutliers:
     """How outlying each training row is to the others: `auto` (M,) of a fit without it.
 
-    Memory and errors as in `auto_outlier_scores`.
+    Memory, device and errors as in `auto_outlier_scores`.
     """
     check_outputs(target, "target_")
-    witnesses = fit_witnesses(target, with_logits=target.logits is not None)
-    return _joined(_tails(witnesses), len(target.features), "outliers", progress,
-                   lambda rows: witnesses.without(torch.arange(rows.start, rows.stop)))
+    witnesses = fit_witnesses(target, device=device or target.features.device,
+                              with_energy=target.energy is not None)
+    return _joined(witnesses, len(target.features),
+                   lambda rows: witnesses.without(torch.arange(rows.start, rows.stop)),
+                   progress=progress)
 
 
 def check_outputs(outputs: Outputs, prefix: str, beside: Outputs | None = None) -> None:
@@ -91,14 +97,14 @@ def check_outputs(outputs: Outputs, prefix: str, beside: Outputs | None = None) 
     if features.ndim != 2 or not features.is_floating_point() or features.numel() == 0:
         raise ValueError(f"{prefix}features: expected floats of shape (N, D) with N > 0, "
                          f"got {features.dtype} {tuple(features.shape)}")
-    for name in ("probs", "logits"):
+    if outputs.probs.ndim != 2 or len(outputs.probs) != len(features):
+        raise ValueError(f"{prefix}probs: expected shape ({len(features)}, C), "
+                         f"got {tuple(outputs.probs.shape)}")
+    for name in ("labels", "energy"):
         values = getattr(outputs, name)
-        if values is not None and (values.ndim != 2 or len(values) != len(features)):
-            raise ValueError(f"{prefix}{name}: expected shape ({len(features)}, C), "
+        if values is not None and values.shape != features.shape[:1]:
+            raise ValueError(f"{prefix}{name}: expected shape ({len(features)},), "
                              f"got {tuple(values.shape)}")
-    if outputs.labels is not None and outputs.labels.shape != features.shape[:1]:
-        raise ValueError(f"{prefix}labels: expected shape ({len(features)},), "
-                         f"got {tuple(outputs.labels.shape)}")
     for name in ("features", "probs") if beside is not None else ():
         wanted, got = (getattr(each, name).shape[1] for each in (beside, outputs))
         if wanted != got:
@@ -114,14 +120,12 @@ def fit_tail(values: Tensor) -> Tail:
     return Tail(values, float(bound), excess)
 
 
-def _tails(witnesses: Witnesses) -> list[Tail]:
-    rows = sample_rows(torch.arange(len(witnesses.target.features)), CALIBRATED)
-    return [fit_tail(values) for values in witnesses.without(rows)]
-
-
-def _joined(tails: list[Tail], n: int, what: str, progress: bool, scores_of) -> AutoOutliers:
+def _joined(witnesses: Witnesses, n: int, scores_of: Callable[[slice], Tensor], *, progress: bool
+            ) -> AutoOutliers:
+    usual = sample_rows(torch.arange(len(witnesses.target.features)), CALIBRATED)
+    tails = [fit_tail(values) for values in witnesses.without(usual)]
     parts = torch.empty(len(tails), n, dtype=torch.float64)
-    for rows in row_blocks(n, what, progress=progress, step=JUDGED):
+    for rows in row_blocks(n, "outliers", progress=progress, step=JUDGED):
         values = scores_of(rows)
         parts[:, rows] = torch.stack([tail.surprise(x) for tail, x in zip(tails, values)]).cpu()
     return AutoOutliers(parts.mean(0).float(), dict(zip(NAMES, parts.float())))

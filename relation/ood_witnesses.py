@@ -3,14 +3,14 @@
 M training rows, N rows judged, B rows at a time, D features, C classes. All HIGHER = MORE OUTLYING.
 Each score has one value for a new row and one for training row i that i itself has no part in:
 
-    energy       -log sum_c exp(logit_c) of the model; without logits -log max_c p_c
+    energy       -log sum_c exp(logit_c) of the model; where not known -log max_c p_c
     near (unit), near (plain), near (white)
                  distance to the NEAREST-th nearest reference row: between features of unit norm
                  (the order of the cosine), as they come, and whitened by the S below
     relation     -(mean over the reference rows of max(0, f_i . f_j) (p_i . p_j)), f of unit norm
     Mahalanobis  min_c (f - m_c)^T S^-1 (f - m_c), S the shrunk covariance within classes
-    residual     (f - m)^T T^-1 (f - m), T the shrunk covariance of all rows: small where the leading
-                 directions of the training features explain the row, as ViM's residual is
+    residual     (f - m)^T T^-1 (f - m), T the shrunk covariance of all rows: small where the
+                 leading directions of the training features explain the row, as ViM's residual is
 
 For the middle four row i is no reference of itself. For the last two mean and covariance are those
 without row i, exactly but for the amount of shrinkage (`gaussian.py`). The energy of a training
@@ -41,13 +41,14 @@ NAMES = ("energy", "near (unit)", "near (plain)", "near (white)", "relation", "M
 class Outputs(NamedTuple):
     """What a model gives for N rows: features (N, D), not normalised, and probs (N, C).
 
-    logits (N, C) and labels (N,) int64 where known; of the judged rows the labels say nothing.
+    Where known, labels (N,) int64, which only those of training rows are asked for, and energy
+    (N,) of the logits, as `ood_baselines.energy` computes it. Tensors may be memory-mapped.
     """
 
     features: Tensor
     probs: Tensor
-    logits: Tensor | None = None
     labels: Tensor | None = None
+    energy: Tensor | None = None
 
     def take(self, rows: slice | Tensor) -> "Outputs":
         """The chosen rows, as stored."""
@@ -64,7 +65,7 @@ class Witnesses(NamedTuple):
     within: Gaussian
     overall: Gaussian
     labels: Tensor  # (M,) given ones, or else predicted; on the CPU
-    with_logits: bool
+    with_energy: bool  # known of the training rows and of those to judge
     device: torch.device
 
     def of(self, source: Outputs) -> Tensor:
@@ -82,7 +83,7 @@ class Witnesses(NamedTuple):
         wide = block.features.to(self.device, torch.float64)
         labels = None if itself is None else self.labels[itself].to(self.device)
         return torch.stack([
-            _energy(block, self.with_logits).to(self.device),
+            _energy(block, self.with_energy).to(self.device),
             *self._to_references(wide, block.probs, itself),
             self.within.distances(wide, labels),
             self.overall.distances(wide, None if labels is None else torch.zeros_like(labels))])
@@ -117,15 +118,14 @@ class Witnesses(NamedTuple):
         return own.to(self.device), at[own].to(self.device)
 
 
-def fit_witnesses(target: Outputs, *, with_logits: bool) -> Witnesses:
+def fit_witnesses(target: Outputs, *, with_energy: bool, device: torch.device) -> Witnesses:
     """Fit all of them to training rows: two passes over the features, in blocks.
 
-    Labels that are not known are the predicted ones. `with_logits`: whether the energy is of
-    logits, which the judged rows must have too.
+    Labels that are not known are the predicted ones. `with_energy`: whether the judged rows have it
+    too. `device` is where to compute.
     """
-    # Apple's GPUs have no float64.
-    device = torch.device("cpu") if target.features.device.type == "mps" else \
-        target.features.device
+    if device.type == "mps":  # Apple's GPUs have no float64
+        device = torch.device("cpu")
     labels = target.labels
     if labels is None:
         labels = torch.cat([target.probs[rows].argmax(1)
@@ -136,7 +136,7 @@ def fit_witnesses(target: Outputs, *, with_logits: bool) -> Witnesses:
     return Witnesses(target, rows,
                      _coordinates(chosen.features.to(device, torch.float64), within),
                      chosen.probs.to(device).float(), within, overall, labels.cpu(),
-                     with_logits, device)
+                     with_energy, device)
 
 
 def _coordinates(wide: Tensor, within: Gaussian) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,8 +145,8 @@ def _coordinates(wide: Tensor, within: Gaussian) -> tuple[Tensor, Tensor, Tensor
     return (unit_rows(wide), (centred / within.spread).float(), (centred @ within.whiten).float())
 
 
-def _energy(block: Outputs, with_logits: bool) -> Tensor:
-    """(B,) float64. The logarithm tells apart what a probability near 1 rounds to."""
-    if with_logits:
-        return -block.logits.double().logsumexp(1)
+def _energy(block: Outputs, with_energy: bool) -> Tensor:
+    """(B,) float64."""
+    if with_energy:
+        return block.energy.double()
     return -block.probs.double().amax(1).clamp(min=torch.finfo(torch.float64).tiny).log()

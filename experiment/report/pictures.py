@@ -25,8 +25,8 @@ def draw_scores(result: Result, path: Path) -> None:
     _histogram(axes[0, 0], score, truth, *result.words)
     if evaluated:
         shown = {**result.columns, result.relation_name: result.relation_score}
-        if result.beyond is not None:
-            shown["auto"] = result.beyond.auto
+        if result.auto is not None:
+            shown["auto"] = result.auto
         _precision_recall(axes[0, 1], shown, truth)
     with writing.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=144)

@@ -74,11 +74,13 @@ def _columns(result: Result) -> dict[str, list | np.ndarray]:
     if result.truth is not None:
         columns[result.truth] = getattr(samples, result.truth).numpy()
     columns |= samples.extra
-    if result.beyond is not None:
-        beyond = result.beyond
+    beyond = result.beyond
+    if beyond is not None:
         columns |= {name: values.numpy() for name, values in beyond.columns.items()}
-        columns |= {"auto_score": beyond.auto.numpy(), "auto_rank": ranks(beyond.auto.numpy()),
-                    "suggested_label": beyond.suggested_labels.numpy()}
+    if result.auto is not None:
+        columns |= {"auto_score": result.auto.numpy(), "auto_rank": ranks(result.auto.numpy())}
+    if beyond is not None:
+        columns["suggested_label"] = beyond.suggested_labels.numpy()
     return columns
 
 

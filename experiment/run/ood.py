@@ -35,11 +35,11 @@ KNN_SHARE = 10  # of fewer training rows than that, the nearest tenth
 def find_ood(train: Samples, test: Samples, settings: Settings, *,
              detectors: Mapping[str, Detector], progress: bool, unfinished: Path | None = None
              ) -> Result:
-    """Baselines on the features as they come, then the relation of test to training rows.
+    """Baselines on the features as they come, the relation of test to training rows, and `auto`.
 
-    `hop` keeps every hop-th training row for the relation and KNN; the statistics of the other
-    baselines are over all of them. A baseline whose needs the data do not meet is left out, with a
-    note. Metrics over all OOD rows and for each of their groups, where the truth is known.
+    `hop` keeps every hop-th training row for the relation, KNN and `auto`; the statistics of the
+    other baselines are over all of them. A baseline whose needs the data do not meet is left out,
+    with a note. Metrics over all OOD rows and for each of their groups, where the truth is known.
     `unfinished` is the folder where a killed run has left its partial sums.
     """
     check_pair(train, test)
@@ -69,19 +69,35 @@ def find_ood(train: Samples, test: Samples, settings: Settings, *,
     if sums is not None:
         sums.remove()
     clock.lap("relation")
-    metrics, why_not = evaluate_groups({**columns, "relation": score}, test)
+    auto, without_auto = _auto(inputs, target)
+    clock.lap("auto")
+    scores = {**columns, "relation": score} | ({} if auto is None else {"auto": auto})
+    metrics, why_not = evaluate_groups(scores, test)
     clock.lap("metrics")
     notes = [*train.notes, *test.notes, *odd_train, *odd_test, *left_out,
-             *(few if "KNN" in columns else []), *_unrelated(score, settings.threshold), *why_not]
+             *(few if "KNN" in columns else []), *_unrelated(score, settings.threshold),
+             *without_auto, *why_not]
     return Result(
         test, score, columns, None if test.is_ood is None else "is_ood", metrics, fingerprints[1],
         clock.laps, notes, further={
-            "id_thresholds": id_thresholds({**columns, "relation": score}, test.is_ood),
+            "id_thresholds": id_thresholds(scores, test.is_ood),
             "train": {"source": train.source, "n": len(train), "fingerprint": fingerprints[0]},
             **({"left_out": {name: [row._asdict() for row in samples.left_out]
                              for name, samples in (("train", train), ("test", test))}}
                if test.own_data else {})},
-        kernel=settings.kernel, threshold=settings.threshold, train=target)
+        kernel=settings.kernel, threshold=settings.threshold, train=target,
+        outlier_auto=auto)
+
+
+def _auto(inputs: Inputs, target: Samples) -> tuple[Tensor | None, list[str]]:
+    """`auto` of the test rows against the kept training rows, and a note where there is none."""
+    test, train = (relation.Outputs(samples.features, samples.probs, samples.labels,
+                                    inputs.energy(samples)) for samples in (inputs.test, target))
+    scores = relation.auto_outlier_scores(test, train, device=inputs.features.device,
+                                          progress=inputs.progress).scores
+    if scores.isfinite().all():
+        return scores, []
+    return None, ["auto is left out: it overflows on these features"]
 
 
 def _baselines(detectors: Mapping[str, Detector], inputs: Inputs, clock: Clock

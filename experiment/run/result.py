@@ -29,6 +29,7 @@ class Result:
     kernel: str = "cos_p"
     threshold: float = 0.03  # of a relation, up to which it counts for nothing
     train: Samples | None = None  # what the rows were related to; None: to each other
+    outlier_auto: Tensor | None = None  # (N,) `auto` of outliers
     maps: Maps | None = None  # of the most suspect rows, where several epochs are known
 
     @property
@@ -37,10 +38,15 @@ class Result:
         return ("ID", "OOD") if self.samples.labels is None else ("clean", "wrong")
 
     @property
+    def auto(self) -> Tensor | None:
+        """`auto` (N,) of labels or of outliers, where it was computed."""
+        return self.outlier_auto if self.beyond is None else self.beyond.auto
+
+    @property
     def listed_by(self) -> tuple[str, Tensor]:
         """Name and scores (N,) by which suspects are listed: of the user's own data `auto`."""
-        if self.samples.own_data and self.beyond is not None:
-            return "auto", self.beyond.auto
+        if self.samples.own_data and self.auto is not None:
+            return "auto", self.auto
         return self.relation_name, self.relation_score
 
     def most_suspect(self, count: int) -> Tensor:
@@ -51,5 +57,5 @@ class Result:
     def all_scores(self) -> dict[str, Tensor]:
         """Printed name -> scores (N,), as the metrics are of."""
         scores = {**self.columns, self.relation_name: self.relation_score}
-        return scores if self.beyond is None else \
-            {**scores, **self.beyond.columns, "auto": self.beyond.auto}
+        further = {} if self.beyond is None else self.beyond.columns
+        return {**scores, **further} | ({} if self.auto is None else {"auto": self.auto})
