@@ -65,8 +65,8 @@ class Gaussian(NamedTuple):
         return torch.where(least.isinf(), 0.0, least)
 
 
-def fit_gaussian(features: Tensor, labels: Tensor) -> tuple[Gaussian, Gaussian]:
-    """The covariance within the classes of labels (M,), and that of all rows as one class."""
+def fit_gaussian(features: Tensor, labels: Tensor) -> Gaussian:
+    """Means of the classes of labels (M,), and the covariance within them; two passes."""
     device, (m, dim) = labels.device, features.shape
     present, at = labels.unique(return_inverse=True)
     counts = at.bincount().double()
@@ -79,19 +79,11 @@ def fit_gaussian(features: Tensor, labels: Tensor) -> tuple[Gaussian, Gaussian]:
     for rows in row_slices(m, BLOCK):
         d = features[rows].to(device, torch.float64) - centre - means[at[rows]]
         within.addmm_(d.T, d, alpha=1 / m)
-    overall = within + means.T @ (means * (counts / m)[:, None])
     position = torch.zeros(int(present[-1]) + 1, dtype=torch.int64, device=device)
     position[present] = torch.arange(len(present), device=device)
-    return (_gaussian(within, m - len(present), centre, means, counts, position),
-            _gaussian(overall, m - 1, centre, torch.zeros_like(means[:1]),
-                      counts.sum()[None], torch.zeros_like(position)))
-
-
-def _gaussian(covariance: Tensor, freedom: int, centre: Tensor, means: Tensor, counts: Tensor,
-              position: Tensor) -> Gaussian:
-    shrinkage = oas_shrinkage(covariance, freedom)
-    level = float(covariance.trace()) / len(covariance)
-    values, vectors = torch.linalg.eigh(covariance)
+    shrinkage = oas_shrinkage(within, m - len(present))
+    level = float(within.trace()) / dim
+    values, vectors = torch.linalg.eigh(within)
     values = (1 - shrinkage) * values.clamp(min=0) + shrinkage * level
     # Rows that are all the same have no spread: any unit serves.
     values = values.clamp(min=FLAT * level) if level > 0 else torch.ones_like(values)

@@ -1,6 +1,6 @@
 """One outlier score that no outlier was needed for: `auto`.
 
-Seven scores (`ood_witnesses.py`) say in their own units how far a row is from the training set.
+Six scores (`ood_witnesses.py`) say in their own units how far a row is from the training set.
 What is usual is known from the training rows, each judged without itself: of their m values v
 
     P(x) = share of the v above x, equal ones by half                        up to u
@@ -12,8 +12,9 @@ the heaviest with which the excess still orders rows: beyond what was seen, a sc
 
     auto = mean over the scores of -log P            HIGHER = MORE OUTLYING
 
-in nats, Fisher's way to join tests. No setting, no weight, and nothing that depends on the other rows that are judged: of one
-row alone it is the same. A training row's `auto` is made of its values without itself.
+in nats, Fisher's way to join tests. No setting, no weight, and nothing that depends on the other
+rows that are judged: of one row alone it is the same. A training row's `auto` is made of its values
+without itself.
 """
 
 from collections.abc import Callable

@@ -7,14 +7,14 @@ Each score has one value for a new row and one for training row i that i itself 
     near (unit), near (plain), near (white)
                  distance to the NEAREST-th nearest reference row: between features of unit norm
                  (the order of the cosine), as they come, and whitened by the S below
+                 (of all rows)
     relation     -(mean over the reference rows of max(0, f_i . f_j) (p_i . p_j)), f of unit norm
     Mahalanobis  min_c (f - m_c)^T S^-1 (f - m_c), S the shrunk covariance within classes
-    residual     (f - m)^T T^-1 (f - m), T the shrunk covariance of all rows: small where the
-                 leading directions of the training features explain the row, as ViM's residual is
 
-For the middle four row i is no reference of itself. For the last two mean and covariance are those
+For the middle four row i is no reference of itself. For the last one mean and covariance are those
 without row i, exactly but for the amount of shrinkage (`gaussian.py`). The energy of a training
-row is the model's own, which was trained on it: no formula leaves it out.
+row is the model's own, which was trained on it: no formula leaves it out. Of the coordinates of the
+nearest rows none is best: a network's last features want one, a table's columns another.
 
 References are all training rows up to REFERENCES, that many random ones beyond, so that the cost
 grows with N and M and never with N M.
@@ -34,8 +34,7 @@ NEAREST = 2  # one nearest row may be a twin or itself an outlier; more look bey
 REFERENCES = 8192  # 32 MiB of float32 features for D = 1,024, three times
 BLOCK = 1024  # rows at a time: 32 MiB of distances to the references
 ITSELF = 3e38  # above every distance
-NAMES = ("energy", "near (unit)", "near (plain)", "near (white)", "relation", "Mahalanobis",
-         "residual")
+NAMES = ("energy", "near (unit)", "near (plain)", "near (white)", "relation", "Mahalanobis")
 
 
 class Outputs(NamedTuple):
@@ -63,7 +62,6 @@ class Witnesses(NamedTuple):
     references: tuple[Tensor, ...]  # (R, D) in the three coordinates of `_coordinates`
     reference_probs: Tensor  # (R, C)
     within: Gaussian
-    overall: Gaussian
     labels: Tensor  # (M,) given ones, or else predicted; on the CPU
     with_energy: bool  # known of the training rows and of those to judge
     device: torch.device
@@ -85,8 +83,7 @@ class Witnesses(NamedTuple):
         return torch.stack([
             _energy(block, self.with_energy).to(self.device),
             *self._to_references(wide, block.probs, itself),
-            self.within.distances(wide, labels),
-            self.overall.distances(wide, None if labels is None else torch.zeros_like(labels))])
+            self.within.distances(wide, labels)])
 
     def _to_references(self, wide: Tensor, probs: Tensor, itself: Tensor | None) -> list[Tensor]:
         """The three distances and the relation, each (B,)."""
@@ -130,12 +127,12 @@ def fit_witnesses(target: Outputs, *, with_energy: bool, device: torch.device) -
     if labels is None:
         labels = torch.cat([target.probs[rows].argmax(1)
                             for rows in row_slices(len(target.probs), BLOCK)])
-    within, overall = fit_gaussian(target.features, labels.to(device))
+    within = fit_gaussian(target.features, labels.to(device))
     rows = sample_rows(torch.arange(len(target.features)), REFERENCES)
     chosen = target.take(rows)
     return Witnesses(target, rows,
                      _coordinates(chosen.features.to(device, torch.float64), within),
-                     chosen.probs.to(device).float(), within, overall, labels.cpu(),
+                     chosen.probs.to(device).float(), within, labels.cpu(),
                      with_energy, device)
 
 

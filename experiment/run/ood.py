@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -82,11 +83,17 @@ def find_ood(train: Samples, test: Samples, settings: Settings, *,
         clock.laps, notes, further={
             "id_thresholds": id_thresholds(scores, test.is_ood),
             "train": {"source": train.source, "n": len(train), "fingerprint": fingerprints[0]},
-            **({"left_out": {name: [row._asdict() for row in samples.left_out]
-                             for name, samples in (("train", train), ("test", test))}}
-               if test.own_data else {})},
+            **_left_out(train, test)},
         kernel=settings.kernel, threshold=settings.threshold, train=target,
         outlier_auto=auto)
+
+
+def _left_out(train: Samples, test: Samples) -> dict[str, Any]:
+    """Of the user's data: which rows could not be used."""
+    if not test.own_data:
+        return {}
+    return {"left_out": {name: [row._asdict() for row in samples.left_out]
+                         for name, samples in (("train", train), ("test", test))}}
 
 
 def _auto(inputs: Inputs, target: Samples) -> tuple[Tensor | None, list[str]]:
@@ -124,10 +131,13 @@ def _scores(detector: Detector, inputs: Inputs, chunk: int) -> Tensor:
 
 
 def _neighbours(m: int, hop: int) -> tuple[int, list[str]]:
-    """k of KNN for m kept training rows, and a note where they are too few."""
+    """k of KNN for m kept training rows, and a note where they are too few, or hardly enough."""
     k = KNN_NEIGHBOURS // hop
-    if k < m:
+    if k < m - m // KNN_SHARE:
         return k, []
+    if k < m:
+        return k, [f"KNN: k = {k} of {m} training rows looks at far ones, not near ones; "
+                   f"auto takes the second nearest"]
     fewer = max(m // KNN_SHARE, 1)
     return fewer, [f"KNN: k = {fewer} instead of {k}, since there are {m} training rows"]
 

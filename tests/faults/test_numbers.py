@@ -127,11 +127,12 @@ def test_outliers(scale, dtype):
                    bias=torch.zeros(C))
     found = ood.find_ood(train, test, how(dtype=dtype, temperature=1),
                                   detectors=ood_baselines.find(OOD_BASELINES), progress=False)
-    scores = {"relation": found.relation_score, **found.columns}
+    scores = found.all_scores
     assert all(values.isfinite().all() for values in scores.values())
     left_out = {note.split(" is left out")[0] for note in found.notes if "is left out" in note}
-    assert left_out | scores.keys() == {*OOD_BASELINES, "relation"}
+    assert left_out | scores.keys() == {*OOD_BASELINES, "relation", "auto"}
     assert found.relation_score[N:].min() > found.relation_score[:N].max()
+    assert relation.evaluate(scores["auto"].numpy(), (torch.arange(N + 10) >= N).numpy()).auroc > 0.9
 
 
 WRONG = {
