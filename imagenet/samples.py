@@ -190,7 +190,7 @@ def _known_labels(experiment: _Experiment) -> targets.Targets | Tensor | None:
         return None if file is None else targets.read_labels(file)
     if file is not None:
         raise InputError(f"--train_labels: the experiment has labels of its own in {target}")
-    return targets.read_targets(target)
+    return targets.read_targets(target, need_rows=True)
 
 
 def _train(experiment: _Experiment, known: targets.Targets | Tensor | None, *,

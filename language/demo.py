@@ -24,7 +24,8 @@ from experiment.command.device import find_device
 from experiment.command.errors import InputError
 from experiment.files import writing
 from experiment.inputs.extraction import Extraction
-from language import data, features, layout, noise, samples
+from experiment.inputs.targets import read_targets
+from language import data, features, layout, noise
 from language.data import Texts
 from language.models import Classifier
 from language.training import Schedule, train
@@ -43,7 +44,7 @@ def make(folder: Path, extraction: Extraction) -> None:
 
     Finished parts stay, so that a run that was ended goes on.
     """
-    where, target = folder / "data", folder / samples.TARGET
+    where, target = folder / "data", folder / noise.TARGET
     if not data.has_split("validation", where):
         _write_texts(where)
     texts, validation = (data.load(folder.name, split, where) for split in PER_CLASS)
@@ -59,8 +60,8 @@ def make(folder: Path, extraction: Extraction) -> None:
     place = fit(CLEAN, texts.labels)
     if not target.is_file():
         logits = features.obtain(place, "train", texts, extraction)["logit"]
-        samples.save_targets(*noise.noisy_labels(logits.softmax(1), texts.labels), target)
-    labels, is_noisy = samples.read_targets(target)
+        noise.save_targets(*noise.noisy_labels(logits.softmax(1), texts.labels), target)
+    _, labels, is_noisy = read_targets(target)
     print(f"{target}: {int(is_noisy.sum()):,} labels made wrong", flush=True)
     place = fit(layout.DEMO, labels)
     for split, part in (("train", texts), ("validation", validation)):

@@ -36,18 +36,19 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment.command.errors import InputError
     from language import noise
-    from language.samples import TARGET, load_train, save_targets
+    from language.samples import load_train
 
     folder = args.cache_dir / args.task_name
-    if (folder / TARGET).exists():
-        raise InputError(f"{folder / TARGET}: is there already; remove it to have it made anew")
+    target = folder / noise.TARGET
+    if target.exists():
+        raise InputError(f"{target}: is there already; remove it to have it made anew")
     clean = load_train(
         folder, args.epoch, Extraction.of(args), clean=True,
         model_name=args.model_name, data_dir=args.data_dir, text_columns=args.text_columns,
         label_column=args.label_column, max_length=args.max_length)
     targets, changed = noise.noisy_labels(clean.probs, clean.labels)
-    save_targets(targets, changed, folder / TARGET)
-    print(f"{folder / TARGET}: {len(changed):,} of {len(targets):,} labels changed")
+    noise.save_targets(targets, changed, target)
+    print(f"{target}: {len(changed):,} of {len(targets):,} labels changed")
 
 
 if __name__ == "__main__":

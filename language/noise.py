@@ -5,12 +5,15 @@ N rows, C classes. Kim, Yun, Song 2023, section 5; the model there is a RoBERTa-
 """
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from experiment.command.errors import InputError
+from experiment.files import writing
 
+TARGET = "target0.1_large_4.pt"  # the published name: share, model size and epoch
 SURE = 0.6  # a label is taken as right where its probability is above this
 EVERY = 10  # of the rows with such labels, every tenth is changed
 RATIO = 0.1
@@ -42,3 +45,8 @@ def noisy_labels(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     targets = labels.clone()
     targets[changed] = (labels[changed] + steps) % classes
     return targets, changed
+
+
+def save_targets(targets: Tensor, changed: Tensor, path: Path) -> None:
+    """Write noisy labels (N,) and the changed rows in the published form."""
+    writing.save({"idx_clean": None, "idx_chg": changed, "targets": targets.tolist()}, path)

@@ -54,7 +54,9 @@ def main(args: Namespace) -> None:
 
     from experiment.command.device import find_device
     from experiment.command.errors import InputError
-    from language import data, models, samples, training
+    from experiment.inputs.targets import read_targets
+    from language import data, models, training
+    from language.noise import TARGET
 
     folder = args.cache_dir / args.task_name
     where = data.find_folder(folder, args.data_dir)
@@ -62,9 +64,9 @@ def main(args: Namespace) -> None:
     texts = data.load(args.task_name, "train", where, **columns)
     labels = texts.labels
     if not args.clean:
-        labels, _ = samples.read_targets(folder / samples.TARGET)
+        labels = read_targets(folder / TARGET).labels
         if len(labels) != len(texts):
-            raise InputError(f"{folder / samples.TARGET}: expected {len(texts)} rows as in "
+            raise InputError(f"{folder / TARGET}: expected {len(texts)} rows as in "
                              f"{texts.source}, got {len(labels)}")
     validation = data.load(args.task_name, "validation", where, class_names=texts.class_names,
                            **columns) if data.has_split("validation", where) else None

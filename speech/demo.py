@@ -15,7 +15,7 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 
 from experiment.files import writing
-from speech import data, models, training
+from speech import data, models, noise, training
 
 RATE = 16_000  # Hz
 SECONDS = 1.0
@@ -108,7 +108,7 @@ def build(folder: Path, *, progress: bool) -> None:
     """Clips, wrong labels, a trained network and its features: all that detection reads."""
     write_clips(folder / "data")
     clips = data.read_clips(folder / "data")
-    labels = data.planted_labels(folder, clips, seed=0)
+    labels = noise.planted_labels(folder, clips, seed=0)
     torch.manual_seed(0)
     network = models.new(classes=len(SOUNDS), frames=FRAMES, width=64, depth=2)
     training.fit(network, clips, labels, folder, RECIPE, device="cpu", progress=progress)

@@ -15,7 +15,8 @@ from experiment.files import reading, writing
 from experiment.inputs import media
 from experiment.inputs.extraction import Extraction
 from experiment.inputs.samples import Samples, probs_of
-from speech import data
+from experiment.inputs.targets import read_targets
+from speech import data, noise
 from speech.data import Clips
 
 PUBLISHED_TASK = "esc50"  # its files lie in the cache folder itself
@@ -44,13 +45,13 @@ def load_train(folder: Path, epoch: int, extraction: Extraction | None = None, *
     clips = None
     if data_dir is not None or (folder / "data").is_dir():
         clips = data.read_clips(data_dir or folder / "data")
-    targets = folder / data.TARGETS
-    if data_dir is not None and not targets.is_file():
+    target = folder / noise.TARGETS
+    if data_dir is not None and not target.is_file():
         labels, is_noisy = clips.labels, None
     else:
-        labels, is_noisy = data.read_targets(targets)
+        _, labels, is_noisy = read_targets(target)
     if clips is not None:
-        data.check_count(targets, labels, clips)
+        noise.check_count(target, labels, clips)
     if model_folder is None:
         path, notes = _published_features(folder, epoch, clips, extraction)
     else:

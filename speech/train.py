@@ -67,7 +67,7 @@ def main(args: Namespace) -> None:
 
     from experiment.command.device import find_device
     from experiment.command.errors import InputError
-    from speech import data, models, training
+    from speech import data, models, noise, training
     from speech.samples import task_folder
 
     folder = task_folder(args.cache_dir, args.task_name)
@@ -76,9 +76,9 @@ def main(args: Namespace) -> None:
     source = HUB if args.model_name == "ast" else Path(args.model_name)
     network = models.pretrained(source, len(clips.class_names))
     if not args.as_given:
-        labels = data.planted_labels(folder, clips, seed=args.seed)
-    elif (folder / data.TARGETS).is_file():
-        raise InputError(f"--as_given: {folder / data.TARGETS} holds other labels; remove it or "
+        labels = noise.planted_labels(folder, clips, seed=args.seed)
+    elif (folder / noise.TARGETS).is_file():
+        raise InputError(f"--as_given: {folder / noise.TARGETS} holds other labels; remove it or "
                          f"choose another --task_name")
     else:
         labels = clips.labels

@@ -7,8 +7,10 @@ from transformers import RobertaConfig
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
 from experiment.inputs.extraction import Extraction
+from experiment.inputs.targets import read_targets
 from language import features, layout, models
-from language.samples import TARGET, load_train, read_targets, save_targets
+from language.noise import TARGET, save_targets
+from language.samples import load_train
 
 QUIET = Extraction(batch_size=16, device="cpu", progress=False)
 
@@ -145,7 +147,7 @@ def test_texts_of_another_length_are_refused(published, data_dir, table):
 @pytest.mark.parametrize("changed", [[2, 0], torch.tensor([0, 2]), torch.tensor([0, 2]).numpy()])
 def test_targets_in_every_kind_of_list(tmp_path, changed):
     writing.save({"idx_clean": None, "idx_chg": changed, "targets": [1, 0, 1]}, tmp_path / "t.pt")
-    labels, is_noisy = read_targets(tmp_path / "t.pt")
+    _, labels, is_noisy = read_targets(tmp_path / "t.pt")
     assert labels.tolist() == [1, 0, 1] and is_noisy.tolist() == [True, False, True]
 
 
@@ -159,9 +161,9 @@ def test_targets_are_written_as_published(tmp_path):
 @pytest.mark.parametrize("content, message", [
     ({"targets": [1]}, "expected a dict with targets and idx_chg"),
     ([1], "expected a dict with targets and idx_chg"),
-    ({"targets": ["a"], "idx_chg": []}, "expected integers in targets and idx_chg"),
+    ({"targets": ["a"], "idx_chg": []}, "targets: expected integers"),
     ({"targets": [0.5], "idx_chg": []}, "targets: expected a list of integers, got torch.float32"),
-    ({"targets": [1], "idx_chg": [1]}, "idx_chg: expected rows 0 to 0, got 1"),
+    ({"targets": [1], "idx_chg": [1]}, "idx_chg: expected positions from 0 to 0, got 1 to 1"),
 ])
 def test_refuses_targets(tmp_path, content, message):
     writing.save(content, tmp_path / "t.pt")

@@ -12,7 +12,7 @@ import torch
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
 from experiment.inputs.extraction import Extraction
-from language import demo, models, samples, training
+from language import demo, models, noise, samples, training
 from language.training import Schedule, train
 from relation import detect_label_noise, evaluate, label_baselines
 from tests.conftest import ROOT
@@ -208,7 +208,7 @@ def test_trained_on_wrong_labels_the_features_find_them(tmp_path, data_dir, text
     changed = torch.arange(3, 80, 10)
     targets = texts.labels.clone()
     targets[changed] = 1 - targets[changed]
-    samples.save_targets(targets, changed, folder / samples.TARGET)
+    noise.save_targets(targets, changed, folder / noise.TARGET)
     train(demo.tiny_roberta(texts), texts, targets, folder / "tiny", device=CPU,
           schedule=replace(SCHEDULE, epochs=8))
     found = samples.load_train(folder, 8, Extraction(device="cpu", progress=False),
@@ -224,8 +224,8 @@ def test_trained_on_wrong_labels_the_features_find_them(tmp_path, data_dir, text
 @pytest.mark.fault
 def test_killed_and_resumed(tmp_path, data_dir, texts, model_folder):
     """SIGKILL after the second epoch; the run that goes on ends where an untouched one ends."""
-    samples.save_targets(texts.labels, torch.tensor([], dtype=torch.int64),
-                         tmp_path / "cache/sst2" / samples.TARGET)
+    noise.save_targets(texts.labels, torch.tensor([], dtype=torch.int64),
+                         tmp_path / "cache/sst2" / noise.TARGET)
     command = [sys.executable, "language/train.py", "-t", "sst2", "--data_dir", data_dir,
                "--init", model_folder, "--cache_dir", tmp_path / "cache", "--epochs", "30",
                "--device", "cpu", "--warmup", "3", "--lr", "1e-3", "--max_length", "32"]
