@@ -6,8 +6,6 @@ Set the two folders here, in the environment (IMGNET_DIR, OOD_DIR), or by --imag
 
 import functools
 import os
-import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,19 +17,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 
-from experiment.command.errors import InputError
+from experiment.command.errors import InputError, reason_of
 from experiment.inputs.extraction import Extraction
-from experiment.inputs.media import Media, image_file
+from experiment.inputs.media import BROKEN, Media, image_file
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 IMGNET_DIR = Path(os.environ.get("IMGNET_DIR") or DATA / "imagenet")  # holds train/ and val/
 OOD_DIR = Path(os.environ.get("OOD_DIR") or DATA / "ood")
 # In the order of the published features; each holds folders of images.
 OOD_SETS = {"places": "Places", "sun": "SUN", "inat": "iNaturalist", "dtd": "dtd/images"}
-
-# What Pillow raises for broken files of the various formats, and for one of absurdly many pixels.
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
-          Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,7 @@ def read(split: str, extraction: Extraction) -> ImageSet:
             found = ImageFolder(str(folder))
         except FileNotFoundError as error:
             raise InputError(f"{folder}: expected folders of images "
-                             f"({str(error).splitlines()[0]})") from error
+                             f"({reason_of(error)})") from error
         names += [os.fsencode(path[start:]) for path, _ in found.samples]
         folders += len(found.classes)
         sets[name] = len(found.samples)
@@ -137,7 +131,7 @@ class Images(Dataset):
         try:
             with Image.open(path) as image:
                 return self.transform(image.convert("RGB")), ""
-        except BROKEN as error:
+        except (*BROKEN, Image.DecompressionBombError) as error:
             return None, f"{path}: not a readable image ({error})"
 
 

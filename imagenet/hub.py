@@ -5,7 +5,6 @@ All of them get the three methods of timm that features are taken by: `forward_f
 without weights for that layer is a backbone without a head; its feature is the same.
 """
 
-import pickle
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,16 +12,13 @@ from pathlib import Path
 import timm
 import torch
 from PIL.Image import Image
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from experiment.command.errors import InputError
 from experiment.files import reading
+from experiment.inputs.own_data import class_names_of
 
 CONFIG = "config.json"
-# What the two libraries raise for a folder that they cannot read.
-UNREADABLE = (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError,
-              SafetensorError, pickle.UnpicklingError)
 
 
 class HubModel(nn.Module):
@@ -52,36 +48,26 @@ class HubModel(nn.Module):
 
 def load(folder: Path) -> nn.Module:
     """The network of a folder, for inference, on the CPU. InputError where there is none."""
-    try:
+    with reading.refusing(folder, "not an image network that timm or transformers can load"):
         if _is_timms(folder):
             return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
         return _from_transformers(folder).eval()
-    except UNREADABLE as error:
-        raise InputError(f"{folder}: not an image network that timm or transformers can load "
-                         f"({_first_line(error)})") from error
 
 
 def class_names(folder: Path) -> tuple[str, ...] | None:
     """The names of the head's classes in their order, where the folder says more than LABEL_0."""
     config = _config(folder)
-    names = config.get("label_names") or config.get("id2label")
-    if isinstance(names, dict):
-        names = [names[number] for number in sorted(names, key=int)]
-    if not names or str(names[0]).startswith("LABEL_"):
-        return None
-    return tuple(map(str, names))
+    names = config.get("label_names") or config.get("id2label") or {}
+    return class_names_of(names if isinstance(names, dict) else dict(enumerate(names)))
 
 
 def transform_of(folder: Path) -> Callable:
     """Image to tensor (3, H, W) as a folder of transformers asks for."""
     from transformers import AutoImageProcessor  # takes seconds
 
-    try:
+    with reading.refusing(folder, "no image processor that transformers can load"):
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True,
                                                        trust_remote_code=False)
-    except UNREADABLE as error:
-        raise InputError(f"{folder}: no image processor that transformers can load "
-                         f"({_first_line(error)})") from error
     return partial(_processed, processor)  # no lambda: it goes to the processes that read images
 
 
@@ -124,8 +110,3 @@ def _from_transformers(folder: Path) -> HubModel:
     if lost:
         raise InputError(f"{folder}: weights are missing: {', '.join(lost[:4])}")
     return HubModel(model, final, has_head=f"{name}.weight" not in missing)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

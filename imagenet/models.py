@@ -23,7 +23,7 @@ from timm.data import (
 from timm.models import clean_state_dict
 from torch import Tensor, nn
 
-from experiment.command.errors import InputError, Unavailable
+from experiment.command.errors import InputError, Unavailable, reason_of
 from experiment.files import reading
 from imagenet import hub
 
@@ -210,7 +210,7 @@ def _from_timm(network: Network) -> nn.Module:
         folder = "" if network.needs_head else ", or as -n a folder that timm or transformers saved"
         raise Unavailable(
             f"--name {network.name}: timm's weights could not be downloaded "
-            f"({str(error).splitlines()[0]}); fetch them elsewhere and give --checkpoint "
+            f"({reason_of(error)}); fetch them elsewhere and give --checkpoint "
             f"FILE{folder}") from error
 
 

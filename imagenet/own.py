@@ -4,7 +4,6 @@ Features are those of any network (`find`), kept as feat_<network>-<digest>.pt u
 the data's folder of results, and extracted anew once files or weights are others.
 """
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from experiment.command import processes
 from experiment.command.errors import InputError
-from experiment.files import reading
+from experiment.files import reading, writing
 from experiment.inputs import media, probe
 from experiment.inputs.extraction import Extraction
 from experiment.inputs.own_data import (
@@ -32,6 +32,7 @@ from experiment.inputs.own_data import (
     stamps_of,
 )
 from experiment.inputs.samples import Samples, probs_of
+from experiment.published import folder_name_of
 from imagenet import features, hub, models
 from imagenet.data import ImageSet
 
@@ -89,6 +90,29 @@ def list_any(folder: Path) -> Images:
                                  notes=_note(_names(other, folder), OTHER)))
 
 
+def load_source(kind: str, path: Path, cache_dir: Path, name: str | None, extraction: Extraction
+                ) -> tuple[Samples, Path]:
+    """Samples of "image_dir" or "image_csv" as network `name` sees them, and the folder of their
+    results, where the features are kept. Of several processes the first one extracts them."""
+    folder = cache_dir / folder_name_of(path)
+    with processes.first_alone():
+        return load(_list(kind, path), folder, name, extraction), folder
+
+
+def load_pair(kind: str, paths: tuple[Path, Path], cache_dir: Path, name: str | None,
+              extraction: Extraction) -> tuple[Samples, Samples, Path]:
+    """Training rows as in `load_source`, test rows of any folder of images, and the folder of the
+    test rows' results."""
+    folders = tuple(cache_dir / folder_name_of(path) for path in paths)
+    with processes.first_alone():
+        return (*load_ood(_list(kind, paths[0]), list_any(paths[1]), folders, name, extraction),
+                folders[1])
+
+
+def _list(kind: str, path: Path) -> Images:
+    return list_folder(path) if kind == "image_dir" else list_table(path)
+
+
 def load(images: Images, folder: Path, name: str | None, extraction: Extraction, *,
          labels_matter: bool = True) -> Samples:
     """Samples of labelled images as network `name` sees them; features are kept in `folder`."""
@@ -123,9 +147,9 @@ def _features(images: Images, folder: Path, network: models.Network, extraction:
     listed = ImageSet(Path(rows.source), np.array([os.fsencode(path) for path in files]), None, 0,
                       {"images": len(files)}, stamps_of(files))
     # Where data and weights lie is part of the name, so that two of one name share no file.
-    where = f"{Path(rows.source).absolute()}\0{network.weights and network.weights.absolute()}"
-    digest = hashlib.sha256(os.fsencode(where)).hexdigest()[:8]
-    path = folder / "features" / f"feat_{network.name}-{digest}.pt"
+    name = writing.distinct(network.name, Path(rows.source).absolute(),
+                            network.weights and network.weights.absolute())
+    path = folder / "features" / f"feat_{name}.pt"
     if not path.is_file() or features.misfit(path, network, listed):
         # An unreadable image is no mistake here but a finding; its row of zeros is dropped below.
         features.extract(network, listed, path, replace(extraction, skip_corrupt=True))

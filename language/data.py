@@ -14,7 +14,7 @@ import pandas
 import torch
 from torch import Tensor
 
-from experiment.command.errors import InputError, Unavailable
+from experiment.command.errors import InputError, Unavailable, reason_of
 
 HUB = "nyu-mll/glue"
 # What the hub's copy calls a split, and how files of it are named elsewhere; the first found wins.
@@ -117,9 +117,8 @@ def _from_hub(task: str, split: str) -> pandas.DataFrame:
     try:
         return datasets.load_dataset(HUB, task, split=split).to_pandas()
     except (OSError, ValueError) as error:  # no connection, offline mode, nothing in the cache
-        reason = str(error).strip().splitlines()[0]
-        raise Unavailable(f"{HUB} {task}: cannot be fetched ({reason[:200]}); give its files with "
-                          f"--data_dir") from error
+        raise Unavailable(f"{HUB} {task}: cannot be fetched ({reason_of(error)}); give its files "
+                          f"with --data_dir") from error
 
 
 def _from_folder(folder: Path, split: str) -> tuple[str, pandas.DataFrame]:
@@ -153,8 +152,8 @@ def read_file(path: Path) -> pandas.DataFrame:
     try:
         return READERS[path.suffix](path)
     except (OSError, ValueError, pandas.errors.ParserWarning) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path}: not a readable {path.suffix} table ({reason[:200]})") from error
+        raise InputError(f"{path}: not a readable {path.suffix} table ({reason_of(error)})"
+                         ) from error
 
 
 def _read_separated(path: Path, **how) -> pandas.DataFrame:

@@ -6,6 +6,8 @@ without (the published files) is taken as it is.
 """
 
 import hashlib
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from experiment.command import out_of_memory
 from experiment.command.device import find_device
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
@@ -37,20 +40,16 @@ def obtain(place: Place, split: str, texts: Texts | None, extraction: Extraction
     origin = {"weights": fingerprint(place.weights)}
     if texts is not None:
         origin |= {"texts": texts.fingerprint(), "max_length": max_length}
-    if path.is_file() and _came_from(path.with_suffix(".json"), origin):
-        return read(path)
-    if texts is None:
+    elif not writing.is_from(path, origin, published=True):
         raise InputError(f"{path}: extracted from other weights than {place.weights} holds now; "
                          f"give the texts with --data_dir, so that it can be made anew")
-    writing.check_writable(place.features)
-    with writing.alone(place.features):
-        if not (path.is_file() and _came_from(path.with_suffix(".json"), origin)):
-            _make(path, place, texts, origin, extraction, max_length)
-    return read(path)  # memory-mapped: MNLI's features are 1.2 GB
+    # Memory-mapped: MNLI's features are 1.2 GB.
+    return writing.remembered(path, origin, partial(_extract, place, texts, extraction, max_length),
+                              read=read, published=True)
 
 
-def _make(path: Path, place: Place, texts: Texts, origin: dict, extraction: Extraction,
-          max_length: int) -> None:
+def _extract(place: Place, texts: Texts, extraction: Extraction, max_length: int
+             ) -> dict[str, Tensor]:
     from language import models  # transformers takes seconds to import
 
     device = find_device(extraction.device)
@@ -59,12 +58,8 @@ def _make(path: Path, place: Place, texts: Texts, origin: dict, extraction: Extr
     if texts.class_names and len(texts.class_names) != classes:
         raise InputError(f"{place.weights}: expected a model of {len(texts.class_names)} classes "
                          f"({', '.join(texts.class_names)}), got one of {classes}")
-    content = extract(classifier, texts, device=device, batch_size=extraction.batch_size,
-                      max_length=max_length, progress=extraction.progress)
-    # In this order a crash leaves no file, never one that seems to be of this origin.
-    path.unlink(missing_ok=True)
-    writing.save_json(origin, path.with_suffix(".json"))
-    writing.save(content, path)
+    return extract(classifier, texts, device=device, batch_size=extraction.batch_size,
+                   max_length=max_length, progress=extraction.progress)
 
 
 @torch.no_grad()
@@ -81,27 +76,38 @@ def extract(classifier: "Classifier", texts: Texts, *, device: torch.device, bat
     """
     from language import models
 
-    model = classifier.model.to(device).eval()
-    at_last = models.reads_forward_only(model)
+    classifier.model.to(device).eval()
+    at_last = models.reads_forward_only(classifier.model)
     content: dict[str, Tensor] = {}
     order = torch.tensor([len(text) for text in texts.joined()]).argsort(descending=True)
     bar = tqdm(total=len(texts), desc="features", unit=" texts", delay=1, disable=not progress)
     with bar:
         for rows in order.split(batch_size):
-            batch = classifier.encode(texts.take(rows.tolist()), max_length).to(device)
-            outputs = model(**batch, output_hidden_states=True)
-            at = batch["attention_mask"].sum(1) - 1 if at_last else 0
-            hidden, mask = outputs.hidden_states[-1], batch["attention_mask"][:, :, None]
-            found = {"feat_cls": hidden[torch.arange(len(rows), device=device), at],
-                     "logit": outputs.logits}
-            if mean:
-                found["feat_mean"] = (hidden * mask).sum(1) / mask.sum(1)
-            for name, values in found.items():
+            def forward(size: int, rows: Tensor = rows) -> tuple[list[dict[str, Tensor]], int]:
+                return [_forward(classifier, texts.take(part.tolist()), max_length, at_last)
+                        for part in rows.split(size)], size
+            parts, batch_size = out_of_memory.extracting(forward, batch_size, "text")
+            for name in ("feat_cls", "logit", *(["feat_mean"] if mean else [])):
+                values = torch.cat([part[name] for part in parts])
                 if name not in content:
                     content[name] = torch.empty(len(texts), values.shape[1])
-                content[name][rows] = values.float().cpu()
+                content[name][rows] = values
             bar.update(len(rows))
     return content
+
+
+def _forward(classifier: "Classifier", columns: Sequence[list[str]], max_length: int,
+             at_last: bool) -> dict[str, Tensor]:
+    """What `extract` gives for one batch, on the CPU."""
+    device = classifier.model.device
+    batch = classifier.encode(columns, max_length).to(device)
+    outputs = classifier.model(**batch, output_hidden_states=True)
+    hidden, mask = outputs.hidden_states[-1], batch["attention_mask"]
+    at = mask.sum(1) - 1 if at_last else 0
+    mean = (hidden * mask[:, :, None]).sum(1) / mask[:, :, None].sum(1)
+    found = {"feat_cls": hidden[torch.arange(len(mask), device=device), at],
+             "logit": outputs.logits, "feat_mean": mean}
+    return {name: values.float().cpu() for name, values in found.items()}
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -117,13 +123,6 @@ def read(path: Path) -> dict[str, Tensor]:
     if any(len(shape) != 2 or shape[0] != shapes["logit"][0] for shape in shapes.values()):
         raise InputError(f"{path}: expected feat_cls (N, D) and logit (N, C), got {shapes}")
     return {name: content[name] for name in names}
-
-
-def _came_from(sidecar: Path, origin: dict) -> bool:
-    """Whether a feature file is of this origin, as far as that can be told."""
-    recorded = reading.recorded(sidecar)
-    return not sidecar.is_file() or all(recorded.get(key) == value for key, value in origin.items()
-                                        if value is not None)
 
 
 def fingerprint(weights: Path) -> str | None:

@@ -3,13 +3,14 @@
 Apart from `models.py`, so that detection on ready features does not wait for transformers.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from experiment.command.errors import InputError
 from experiment.files import reading
+from experiment.files.writing import distinct
+from experiment.inputs.own_data import class_names_of
 
 PUBLISHED = "roberta-base_fp16_noise0.1"
 DEMO = "roberta-tiny_noise0.1"  # what the demo's own training writes
@@ -35,8 +36,7 @@ def locate(task_folder: Path, model_name: str | None, epoch: int) -> Place:
     if Path(name).is_dir() and (Path(name).is_absolute() or not base.is_dir()):
         base = Path(name).resolve()
         # The path is part of the name, so that two models of one name share no feature file.
-        digest = hashlib.sha256(str(base).encode()).hexdigest()[:8]
-        features = task_folder / f"{base.name}-{digest}"
+        features = task_folder / distinct(base.name, base)
     if not base.is_dir():
         raise InputError(f"--model_name {name}: no such folder, here or in {task_folder}")
     weights = base / f"epoch_{epoch}"
@@ -75,11 +75,9 @@ def model_classes(place: Place) -> tuple[str, ...] | None:
     if config is None:
         return None
     try:
-        names = reading.load_json(config).get("id2label", {})
-        names = tuple(str(names[column]) for column in sorted(names, key=int))
+        return class_names_of(reading.load_json(config).get("id2label", {}))
     except (InputError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{config}: not a readable config ({error})") from error
-    return None if not names or names[0].startswith("LABEL_") else names
 
 
 def column_order(model_names: Sequence[str], class_names: Sequence[str]) -> list[int] | None:

@@ -1,11 +1,15 @@
-"""Command-line options that the scripts of this folder share. Imports nothing heavy."""
+"""Command-line options that the scripts of this folder share."""
 
 import argparse
-import re
 from pathlib import Path
 
 from experiment.command import arguments
-from experiment.command.option_types import device_name, positive_integer, truth
+from experiment.command.option_types import (
+    device_name,
+    folder_name,
+    positive_integer,
+    truth,
+)
 
 
 def add_task_options(parser: argparse.ArgumentParser) -> None:
@@ -65,11 +69,3 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
                        help="where to compute (default: %(default)s, a GPU if there is one)")
     group.add_argument("--verbose", type=truth, nargs="?", const=True, default=True,
                        metavar="BOOL", help="progress and details (default: %(default)s)")
-
-
-def folder_name(text: str) -> str:
-    """A name that cannot lead out of the folder it is looked for in."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text):
-        raise argparse.ArgumentTypeError(f"expected letters, digits, '.', '_' and '-', "
-                                         f"first a letter or digit, got {text!r}")
-    return text

@@ -5,7 +5,6 @@ text's tokens. Where its head does know them, the feature is the published one, 
 state at the first token. Features are kept, and made anew once texts or weights are others.
 """
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from experiment.command.errors import InputError
 from experiment.files import writing
 from experiment.inputs import media
 from experiment.inputs.extraction import Extraction
-from experiment.inputs.own_data import Own, Rows, labelled_samples
+from experiment.inputs.own_data import Own, Rows, class_names_of, labelled_samples
 from experiment.inputs.samples import Samples
 from language import data, features
 from language.data import Texts
@@ -61,8 +60,8 @@ def load(texts: list[tuple[str, ...]], rows: Rows, folder: Path, name: str | Non
                  None)
     origin = {"weights": source if weights is None else features.fingerprint(weights),
               "texts": kept.fingerprint(), "max_length": max_length}
-    digest = hashlib.sha256(f"{Path(rows.source).absolute()}\0{weights}".encode()).hexdigest()[:8]
-    path = folder / "features" / f"feat_{(weights or Path(source)).name}-{digest}.pt"
+    name = writing.distinct((weights or Path(source)).name, Path(rows.source).absolute(), weights)
+    path = folder / "features" / f"feat_{name}.pt"
     content = writing.remembered(path, origin, partial(_extract, source, kept, extraction,
                                                      max_length))
     own = None if "logit" not in content else Own(
@@ -82,9 +81,7 @@ def _extract(source: str, texts: Texts, extraction: Extraction, max_length: int)
                                progress=extraction.progress)
     if not has_head:
         return {"feat_mean": content["feat_mean"]}
-    names = classifier.model.config.id2label
-    names = [str(names[column]) for column in sorted(names)]
-    return content | {"class_names": None if names[0].startswith("LABEL_") else names}
+    return content | {"class_names": class_names_of(classifier.model.config.id2label)}
 
 
 def _strings(values: pandas.Series) -> list[str]:

@@ -22,7 +22,7 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
 from experiment import published
 from experiment.command import arguments
 from experiment.command.launch import launch
-from experiment.command.option_types import positive_integer
+from experiment.command.option_types import folder_name, positive_integer
 from experiment.inputs.extraction import Extraction
 from experiment.run.settings import Settings
 
@@ -34,7 +34,7 @@ def get_args_parser() -> arguments.Parser:
                        help="your own sounds instead of a task: a table with the columns path "
                             "(relative to it) and label; -n is then any AST (default: "
                             "MIT/ast-finetuned-audioset-10-10-0.4593 from the hub)")
-    group.add_argument("-t", "--task_name", default="esc50", metavar="TASK",
+    group.add_argument("-t", "--task_name", type=folder_name, default="esc50", metavar="TASK",
                        help="esc50, demo, or the name you gave your own (default: %(default)s)")
     group.add_argument("-n", "--model_name", default="ast", metavar="ast|PATH",
                        help="ast is the task's own model, PATH a folder of an AST as Hugging Face "

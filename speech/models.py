@@ -5,21 +5,19 @@ timm's distilled DeiT as `module.v.*`, a LayerNorm and a Linear as `module.mlp_h
 `_layout` says which tensors of transformers each of its tensors is. N clips, D width, C classes.
 """
 
-import pickle
-import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, AutoConfig
 from transformers.utils import logging
 
 from experiment.command.errors import InputError, Unavailable
 from experiment.files import reading
+from experiment.inputs.own_data import class_names_of
 
 RATE = 16_000  # Hz
 FRAMES = 512  # of 10 ms: the published input length
@@ -155,9 +153,7 @@ def load_backbone(source: str) -> tuple[Network, bool]:
 
 def class_names(network: Network) -> tuple[str, ...] | None:
     """The names of the network's classes, where it knows more than LABEL_0."""
-    names = network.model.config.id2label
-    names = tuple(str(names[column]) for column in sorted(names))
-    return None if names[0].startswith("LABEL_") else names
+    return class_names_of(network.model.config.id2label)
 
 
 def pretrained(source: str | Path, classes: int) -> Network:
@@ -252,17 +248,14 @@ def _loaded(source: str | Path) -> tuple[ASTForAudioClassification, set[str]]:
     if local and not (source / "config.json").is_file():
         raise InputError(f"{source}: no config.json; expected the folder of an AST as Hugging "
                          f"Face's save_pretrained writes it")
-    try:
+    instead = "" if local else "; a folder that holds an AST can be named instead"
+    with reading.refusing(source, "cannot be loaded as an AST", instead):
         config = AutoConfig.from_pretrained(source, local_files_only=local,
                                             trust_remote_code=False)
         if not isinstance(config, ASTConfig):
             raise InputError(f"{source}: expected an AST, got {config.model_type}")
         model, loading = ASTForAudioClassification.from_pretrained(
             source, local_files_only=local, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        reason = textwrap.shorten(str(error), 200)
-        instead = "" if local else "; a folder that holds an AST can be named instead"
-        raise InputError(f"{source}: cannot be loaded as an AST ({reason}){instead}") from error
     missing = set(loading["missing_keys"])
     lost = {key for key in missing if not key.startswith("classifier.")}
     if lost:

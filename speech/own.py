@@ -4,7 +4,6 @@ Features are what enters the network's last layer, whatever classes that was tra
 kept, and made anew once files or weights are others.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -37,8 +36,8 @@ def load(files: Sequence[Path], rows: Rows, folder: Path, name: str | None, extr
     weights = Path(source).resolve() if Path(source).exists() else None
     parts = [] if weights is None else [weights, *sorted(weights.glob("*"))]
     origin = {"weights": source if weights is None else stamps_of(parts), "clips": stamps_of(kept)}
-    digest = hashlib.sha256(f"{Path(rows.source).absolute()}\0{weights}".encode()).hexdigest()[:8]
-    path = folder / "features" / f"feat_{(weights or Path(source)).stem}-{digest}.pt"
+    name = writing.distinct((weights or Path(source)).stem, Path(rows.source).absolute(), weights)
+    path = folder / "features" / f"feat_{name}.pt"
     content = writing.remembered(path, origin, partial(_extract, source, files, rows, extraction))
     rows = rows.drop(content["problems"])
     rows = replace(rows, notes=data.mixing_notes([files[row] for row in rows.index]))

@@ -18,7 +18,13 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
 
 from experiment.command import arguments
 from experiment.command.launch import launch
-from experiment.command.option_types import device_name, positive_integer, positive_number, truth
+from experiment.command.option_types import (
+    device_name,
+    folder_name,
+    positive_integer,
+    positive_number,
+    truth,
+)
 
 HUB = "MIT/ast-finetuned-audioset-10-10-0.4593"  # AST after AudioSet, by its authors
 
@@ -26,7 +32,7 @@ HUB = "MIT/ast-finetuned-audioset-10-10-0.4593"  # AST after AudioSet, by its au
 def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
     group = parser.add_argument_group("data")
-    group.add_argument("-t", "--task_name", default="esc50", metavar="TASK",
+    group.add_argument("-t", "--task_name", type=folder_name, default="esc50", metavar="TASK",
                        help="esc50, or a name for your own clips (default: %(default)s)")
     group.add_argument("-n", "--model_name", default="ast", metavar="ast|PATH",
                        help=f"weights to start from: ast is {HUB}, PATH a folder of an AST as "

@@ -1,12 +1,5 @@
 """The exceptions that stand for a user's mistake, or the world's refusal, rather than ours."""
 
-import errno
-import re
-
-# What of torch and the libraries below it: of the CPU, of CUDA and MPS, of a memory map.
-_MEMORY_ENDED = re.compile(r"out of memory|can(no|')t allocate memory|CUBLAS_STATUS_ALLOC_FAILED|"
-                           r"std::bad_alloc", re.IGNORECASE)
-
 
 class InputError(Exception):
     """Something given by the user cannot be used: a file, an option, a folder.
@@ -24,8 +17,7 @@ class Unavailable(Exception):
     """
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ended: Python's, the system's, or that of torch on any device."""
-    return isinstance(error, MemoryError) \
-        or isinstance(error, OSError) and error.errno == errno.ENOMEM \
-        or isinstance(error, RuntimeError) and _MEMORY_ENDED.search(str(error)) is not None
+def reason_of(error: BaseException) -> str:
+    """The first line of an error of some library, at most 200 characters; its type without one."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

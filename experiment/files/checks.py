@@ -9,8 +9,9 @@ sizes are checked.
 
 import argparse
 import math
-import os
+import pickle
 import pickletools
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -21,18 +22,20 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from numpy.lib import format as npy
+from safetensors import SafetensorError
 
 MAGIC = b"PK\x03\x04"  # by which torch tells a zip archive
-END_BYTES = 22  # of the end of a directory without a comment
 STEP = 2**20  # bytes read at a time
 # How much larger than the file its entries may be unpacked: one-hot rows of a thousand classes
 # shrink to a hundredth, and a small file may hold nothing but zeros.
 LARGEST_RATIO = 200
 BYTES_ALLOWED = 2**28  # bytes
 LEGACY_PICKLES = 5  # magic number, version, sizes of the machine, the content, its storages
-# numpy reads a header as a Python literal.
-BROKEN = (ValueError, OSError, EOFError, RuntimeError, LookupError, TypeError, MemoryError,
-          SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+# What the libraries raise for a file or a folder of weights that is broken: numpy, which reads a
+# header as a Python literal, torch, the unpickler, safetensors, and transformers on top of these.
+BROKEN = (ValueError, OSError, EOFError, RuntimeError, LookupError, TypeError, AttributeError,
+          AssertionError, MemoryError, SyntaxError, tokenize.TokenError, struct.error,
+          pickle.UnpicklingError, SafetensorError, zipfile.BadZipFile, zlib.error)
 
 
 def is_zip(path: Path) -> bool:
@@ -100,9 +103,6 @@ def check_npy(file: BinaryIO, size: int, name: str) -> None:
 def _zip_entries(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
     """The entries, if all together fit in the file and none has the name of another place."""
     entries = archive.infolist()
-    counted = _counted(path)
-    if counted is not None and counted != len(entries):
-        raise ValueError(f"its directory names {len(entries)} of {counted} entries")
     packed, size = sum(entry.compress_size for entry in entries), path.stat().st_size
     if packed > size or any(entry.compress_type == zipfile.ZIP_STORED
                             and entry.file_size != entry.compress_size for entry in entries):
@@ -114,16 +114,6 @@ def _zip_entries(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
         if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
             raise ValueError(f"its entry {name!r} leads out of the file")
     return entries
-
-
-def _counted(path: Path) -> int | None:
-    """How many entries the end of the archive says there are: zipfile does not ask, and a wrong
-    length in the directory hides entries from it. None where it stands elsewhere (ZIP64)."""
-    with open(path, "rb") as file:
-        file.seek(-END_BYTES, os.SEEK_END)
-        end = file.read()
-    counted = int.from_bytes(end[10:12], "little")
-    return counted if end.startswith(b"PK\x05\x06") and counted < 0xffff else None
 
 
 def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:

@@ -15,7 +15,6 @@ connections and truncated files. The real Drive could not be reached from where 
 """
 
 import contextlib
-import fcntl
 import re
 import shutil
 import textwrap
@@ -80,13 +79,9 @@ def fetch(published: Published, cache_dir: Path, *, progress: bool) -> None:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     with open(folder / ".download.lock", "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not writing.try_lock(lock):
             raise InputError(f"{folder}: another download is at work here; wait for its end "
-                             f"or choose another --cache_dir") from error
-        except OSError:
-            pass  # some cluster file systems have no locks: then nobody is kept out
+                             f"or choose another --cache_dir")
         yield
 
 

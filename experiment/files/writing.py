@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import glob
+import hashlib
 import json
 import os
 import secrets
@@ -33,22 +34,40 @@ def save(value: Any, path: Path) -> None:
             raise error.__context__ from None
 
 
-def remembered(path: Path, origin: dict[str, Any], make: Callable[[], Any]) -> Any:
-    """What `path` holds if the .json beside it names this origin, else what `make` returns, which
-    is kept there for the next time."""
-    def fits() -> bool:
-        return path.is_file() and recorded(path.with_suffix(".json")) == origin
+def remembered(path: Path, origin: dict[str, Any], make: Callable[[], Any], *,
+               read: Callable[[Path], Any] = load, published: bool = False) -> Any:
+    """`read(path)`, after saving what `make` returns there unless the file `is_from` this origin.
 
-    if not fits():
+    The origin is kept in a .json file beside it.
+    """
+    if not is_from(path, origin, published=published):
         check_writable(path.parent)
         with alone(path.parent):
-            if not fits():  # unless another process has made it meanwhile
+            if not is_from(path, origin, published=published):  # made by another process meanwhile
                 value = make()
                 # In this order a crash leaves no file, never one that seems to be of this origin.
                 path.unlink(missing_ok=True)
                 save_json(origin, path.with_suffix(".json"))
                 save(value, path)
-    return load(path)
+    return read(path)
+
+
+def is_from(path: Path, origin: dict[str, Any], *, published: bool = False) -> bool:
+    """Whether the file is there, and the .json beside it names this origin.
+
+    A value of None stands for "not known" and fits any. With `published` a file without a .json,
+    which was not written here, fits any origin.
+    """
+    sidecar = path.with_suffix(".json")
+    known = recorded(sidecar)
+    return path.is_file() and (published and not sidecar.is_file() or all(
+        known.get(key) == value for key, value in origin.items() if value is not None))
+
+
+def distinct(name: str, *places: object) -> str:
+    """<name>-<8 hexadecimal digits>: data of one name in other places share no file."""
+    digest = hashlib.sha256(os.fsencode("\0".join(map(str, places))))
+    return f"{name}-{digest.hexdigest()[:8]}"
 
 
 def save_json(value: Any, path: Path) -> None:
@@ -87,15 +106,18 @@ def _temporary(path: Path) -> Iterator[Path]:
         temporary = path.parent / f"{stem}{secrets.token_hex(4)}.part"
         with open(temporary, "xb") as file:
             try:
-                if _locked(file) and temporary.exists():  # else a sweep took it for a left one
+                if try_lock(file) and temporary.exists():  # else a sweep took it for a left one
                     yield temporary
                     return
             finally:
                 temporary.unlink(missing_ok=True)
 
 
-def _locked(file: IO) -> bool:
-    """Lock it at once or not at all; on a system without locks nobody else can."""
+def try_lock(file: IO | int) -> bool:
+    """Lock an open file or folder unless another process has locked it.
+
+    True, too, on cluster file systems without locks, where nobody is kept out.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -114,21 +136,18 @@ def _remove_if_left(part: Path) -> None:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """One process at a time: the others wait, and say so. A killed one leaves the folder free.
+    """Let one process at a time run the block for this folder; others wait and print that they do.
 
-    For files that belong together, or work that need not be done twice.
+    For files that belong together, or work that need not be done twice. A killed process leaves
+    the folder free.
     """
     folder.mkdir(parents=True, exist_ok=True)
     opened = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(opened):
             print(f"{printable(str(folder))}: waiting for another process that writes here",
                   flush=True)
             fcntl.flock(opened, fcntl.LOCK_EX)
-        except OSError:
-            pass  # some cluster file systems have no locks: then nobody is kept out
         yield
     finally:
         os.close(opened)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from experiment.command.errors import InputError
+from experiment.command.errors import InputError, reason_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,6 +24,9 @@ CHARACTERS = 2000  # of a text
 RATE = 16_000  # Hz, what the sound models hear
 SECONDS = 10  # of a sound: 40 kB as MP3
 SILENCE = 2 ** -15  # less than the smallest step of 16 bits
+# What Pillow raises for broken files of various formats, beside DecompressionBombError for a file
+# of absurdly many pixels.
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error)
 
 
 class Media(NamedTuple):
@@ -44,9 +47,8 @@ def image(picture: "Image") -> Media:
             behind = Image.new("RGBA", picture.size, "white")
             picture = Image.alpha_composite(behind, picture.convert("RGBA"))
         picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error,
-            Image.DecompressionBombError) as error:  # what broken files of various formats raise
-        raise InputError(f"not a readable picture ({_reason(error)})") from error
+    except (*BROKEN, Image.DecompressionBombError) as error:
+        raise InputError(f"not a readable picture ({reason_of(error)})") from error
     file = io.BytesIO()
     if max(picture.size) <= PIXEL_ART:
         picture.save(file, "PNG", optimize=True)
@@ -64,7 +66,7 @@ def image_file(path: Path) -> Media:
         with Image.open(path) as picture:
             return image(picture)
     except (OSError, Image.DecompressionBombError) as error:
-        reason = _reason(error) if path.is_file() else "no such file"
+        reason = reason_of(error) if path.is_file() else "no such file"
         raise InputError(f"{path.name}: not a readable picture ({reason})") from error
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from error
@@ -93,7 +95,3 @@ def sound(waveform: np.ndarray, rate: int) -> Media:
     file = io.BytesIO()
     soundfile.write(file, waveform.clip(-1, 1), RATE, format="MP3")
     return Media("sound", file.getvalue())
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -66,6 +66,13 @@ class Rows:
         return torch.tensor([number[label] for label in self.labels]), tuple(names)
 
 
+def class_names_of(id2label: Mapping[Any, Any]) -> tuple[str, ...] | None:
+    """Names by column, as a config of transformers has them; None if they are LABEL_0, LABEL_1, …
+    """
+    names = tuple(str(id2label[column]) for column in sorted(id2label, key=int))
+    return None if not names or names[0].startswith("LABEL_") else names
+
+
 class Own(NamedTuple):
     """The head that the network came with: logits (n, C), and the names of its classes, if any."""
 

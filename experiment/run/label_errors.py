@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 import relation
-from experiment.command import processes
+from experiment.command import out_of_memory, processes
 from experiment.command.errors import InputError
 from experiment.inputs.samples import Samples
-from experiment.run import memory, out_of_sample
+from experiment.run import out_of_sample
 from experiment.run.kept import Graph, PartialSums
 from experiment.run.result import Result
 from experiment.run.settings import Settings, wants_auto
@@ -116,7 +116,7 @@ def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: Settings
         return kept.to(features.device), [
             f"relation scores before refinement are taken from {graph.path}"]
     how = _how(settings, progress)
-    initial = memory.halving(lambda chunk: relation.relation_scores(
+    initial = out_of_memory.halving(lambda chunk: relation.relation_scores(
         features, probs, labels, **how | {"chunk": chunk},
         checkpoint=sums if chunk == settings.chunk else None), settings.chunk)
     problem = None
@@ -171,9 +171,9 @@ def _relation_columns(features: Tensor, probs: Tensor, *, labels: Tensor,
     """relation before and after refinement, (N,) on the CPU under their printed names."""
     how = _how(settings, progress)
     if initial is None:
-        initial = memory.halving(lambda chunk: relation.relation_scores(
+        initial = out_of_memory.halving(lambda chunk: relation.relation_scores(
             features, probs, labels, **how | {"chunk": chunk}), settings.chunk)
-    found = memory.halving(lambda chunk: relation.detect_label_noise(
+    found = out_of_memory.halving(lambda chunk: relation.detect_label_noise(
         features, probs, labels, noise_threshold=noise_threshold, n_iter=n_iter, initial=initial,
         **how | {"chunk": chunk}), settings.chunk)
     return {"relation (initial)": -relation.relative(initial).cpu(),

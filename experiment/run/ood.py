@@ -11,9 +11,8 @@ from pathlib import Path
 from torch import Tensor
 
 import relation
-from experiment.command import processes
+from experiment.command import out_of_memory, processes
 from experiment.inputs.samples import Samples
-from experiment.run import memory
 from experiment.run.kept import PartialSums
 from experiment.run.ood_baselines import Detector, Inputs
 from experiment.run.result import Result
@@ -61,7 +60,7 @@ def find_ood(train: Samples, test: Samples, settings: Settings, *,
 
     sums = None if unfinished is None else \
         PartialSums(unfinished, settings, " ".join(fingerprints))
-    score = memory.halving(lambda chunk: relation.detect_ood(
+    score = out_of_memory.halving(lambda chunk: relation.detect_ood(
         features, probs, target_features, target_probs, kernel=settings.kernel,
         temperature=settings.temperature, threshold=settings.threshold, chunk=chunk,
         engine=settings.engine, progress=progress,
@@ -91,7 +90,7 @@ def _baselines(detectors: Mapping[str, Detector], inputs: Inputs, clock: Clock
     for name, detector in detectors.items():
         reason = inputs.lacks(detector.need)
         if reason is None:
-            values = memory.halving(partial(_scores, detector, inputs), inputs.chunk)
+            values = out_of_memory.halving(partial(_scores, detector, inputs), inputs.chunk)
             clock.lap(name)
             if values.isfinite().all():
                 columns[name] = values

@@ -118,6 +118,24 @@ def test_wrong_table_is_named(clips, changes, line):
     assert line in str(refusal.value) and "esc50.csv" in str(refusal.value)
 
 
+@pytest.mark.promise("memory")
+def test_out_of_memory_halves_the_batch(monkeypatch, capsys):
+    network = models.new(classes=3, frames=112, width=64, depth=1)
+    batches = torch.randn(16, 112, 128).split(8)
+    undisturbed, sizes = features.extract(network, batches, device="cpu"), []
+
+    def short_of_memory(inputs):
+        sizes.append(len(inputs))
+        if len(inputs) > 3:
+            torch.empty(2**50)  # DefaultCPUAllocator: can't allocate memory
+        return network(inputs)
+    short_of_memory.model = network.model
+    found = features.extract(short_of_memory, batches, device="cpu")
+    assert sizes == [8, 4] + [2] * 8
+    assert "out of memory: 2 clips at a time from here on" in capsys.readouterr().out
+    torch.testing.assert_close(found, undisturbed, rtol=1e-4, atol=1e-5)
+
+
 def test_a_table_of_something_else(clips):
     folder = clips(4)
     (folder / "meta/esc50.csv").write_bytes(b"\xff\xfe\x00")
