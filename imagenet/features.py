@@ -1,10 +1,9 @@
 """Features of images, cached as feat_<split>_<epoch>.pt, one tensor (N, D) float32.
 
-Extraction streams: finished rows are appended to feat_*.rows, and every few seconds a record in
-feat_*.json says how many of them are safely on disk. A killed run resumes from the record with the
-same batches, so the file is the same to the byte. At the end the rows are copied, memory-mapped,
-into feat_*.pt: memory never holds more than a few batches, the disk briefly twice the file. The
-record stays and says what the features were extracted from.
+Finished rows are appended to feat_*.rows, and every few seconds a record in feat_*.json says how
+many of them are safely on disk. A killed run resumes from it with the same batches, so the file is
+the same to the byte. At the end the rows are copied, memory-mapped, into feat_*.pt: memory never
+holds more than a few batches, the disk briefly twice the file. The record stays with the features.
 """
 
 import contextlib
@@ -37,7 +36,7 @@ from imagenet.data import Images, ImageSet, collate
 
 RECORD_SECONDS = 2.0  # between two records: what a kill can cost
 FLOAT_BYTES = 4
-READ_BYTES = 2**20
+READ_BYTES = 2**20  # at a time
 TOP = 5  # classes among which an image's own counts as found, besides the first
 
 
@@ -71,8 +70,8 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
     """Write the features of all images to `path`, resuming where an earlier run stopped.
 
     Prints the accuracy if there is one folder for each of the model's classes. Raises InputError
-    for an unreadable image; with extraction.skip_corrupt its row becomes zeros instead (a zero
-    feature relates to nothing), so that the rows keep the order of the images.
+    for an unreadable image; with extraction.skip_corrupt its row becomes zeros (which relate to
+    nothing) instead, so that the rows keep the order of the images.
     """
     device = find_device(extraction.device)
     model = models.build(network).to(device)
@@ -100,9 +99,8 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
             recorded = time.monotonic()
             for batch in batches:
                 if batch.problems and not extraction.skip_corrupt:
-                    first = next(iter(batch.problems.values()))
-                    raise InputError(f"{first}; replace the file, or give --skip_corrupt to have "
-                                     f"a row of zeros in its place")
+                    raise InputError(f"{next(iter(batch.problems.values()))}; replace the file, or "
+                                     f"give --skip_corrupt to have a row of zeros in its place")
                 _append(batch, images, record, rows)
                 bar.update(len(batch.features))
                 if time.monotonic() - recorded >= RECORD_SECONDS:
@@ -252,8 +250,8 @@ def _report(record: Record, images: ImageSet, path: Path) -> None:
 
 @contextlib.contextmanager
 def _exclusive(path: Path) -> Iterator[BinaryIO]:
-    """Open the file for appending, one process at a time. By lockf, since workers that read images
-    inherit the file and would keep a lock by flock alive after a kill."""
+    """Open the file for appending, one process at a time. By lockf: a lock by flock would outlive a
+    killed process in the workers that read images."""
     while True:
         with open(path, "a+b") as file:
             try:

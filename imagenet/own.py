@@ -25,7 +25,7 @@ from experiment.inputs.extraction import Extraction
 from experiment.inputs.own_data import (
     Own,
     Rows,
-    few,
+    abbreviated,
     files_of_table,
     labelled_samples,
     notes_of,
@@ -202,7 +202,7 @@ def _names(files: Sequence[Path], folder: Path) -> list[str]:
 
 
 def _note(files: Sequence[str], what: str) -> tuple[str, ...]:
-    return (f"{len(files)} {what}: {few(files)}",) if files else ()
+    return (f"{len(files)} {what}: {abbreviated(files)}",) if files else ()
 
 
 def find(name: str, checkpoint: Path | None) -> models.Network:

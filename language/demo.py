@@ -1,8 +1,8 @@
-"""The embedded trial: the whole way of SST-2 and MNLI, small, without a network connection.
+"""The demo: the whole SST-2 and MNLI experiment in small, without a network connection.
 
 The texts are paragraphs from the documentation strings of matplotlib, networkx and scikit-learn,
-read from the installed packages (nothing of them is part of this project); the class of a paragraph
-is its package. A two-layer RoBERTa of random weights with its own vocabulary is fit to the clean
+read from the installed packages (none of them is part of this project); the class of a paragraph is
+its package. A two-layer RoBERTa with random weights and its own vocabulary is fit to the clean
 labels, the published recipe makes noisy ones from its probabilities, a second one is fit to those.
 """
 
@@ -34,7 +34,7 @@ PACKAGES = {"drawing": "matplotlib", "graphs": "networkx", "learning": "sklearn"
 PER_CLASS = {"train": 1500, "validation": 150}
 WORDS = range(8, 41)  # of a paragraph
 PROSE = re.compile(r"[A-Z][A-Za-z0-9 ,.;:'()`*-]*\.")  # sentences, not code, tables or markup
-CLEAN = "roberta-tiny"  # has the part of the RoBERTa-Large
+CLEAN = "roberta-tiny"  # plays the part of the RoBERTa-Large
 VOCABULARY = 4000
 SCHEDULE = Schedule(epochs=layout.EPOCH, learning_rate=5e-4, max_length=48)
 
@@ -42,7 +42,7 @@ SCHEDULE = Schedule(epochs=layout.EPOCH, learning_rate=5e-4, max_length=48)
 def make(folder: Path, extraction: Extraction) -> None:
     """Texts, clean model, noisy labels, noisy model and features, laid out as the published files.
 
-    Finished parts stay, so that a run that was ended goes on.
+    Finished parts stay, so that a stopped run can be resumed.
     """
     where, target = folder / "data", folder / noise.TARGET
     if not data.has_split("validation", where):

@@ -15,7 +15,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+if __name__ == "__main__":  # the project's root instead of this folder on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment import published
@@ -43,7 +43,7 @@ def main(args: Namespace) -> None:
     from experiment import detection
     from experiment.command.device import find_device
 
-    find_device(args.device)  # refused before hours of loading
+    find_device(args.device)  # fails before hours of loading
     extraction = Extraction.of(args)
     if args.csv is None:
         from language import layout

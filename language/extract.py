@@ -3,14 +3,14 @@
     python language/extract.py -t sst2 -e 4
     python language/extract.py -t sst2 -e 4 --split validation
 
-detect.py extracts what it needs by itself; this is for other splits and epochs, or in advance.
+detect.py extracts what it needs; this script is for other splits and epochs, or in advance.
 """
 
 import sys
 from argparse import Namespace
 from pathlib import Path
 
-if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+if __name__ == "__main__":  # the project's root instead of this folder on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment.command import arguments

@@ -5,16 +5,16 @@
 
 The published labels are those of a RoBERTa-Large at epoch 4. Its schedule is not stated; the one
 here, 10 epochs of which the fourth is used, is that of the RoBERTa-Base, so labels may differ from
-the published ones. The training may be ended once epoch_4 is there.
+the published ones. The training may be stopped once epoch_4 is there.
 
-The recipe is in noise.py. A file that is there already stays: the published one is never replaced.
+The recipe is in noise.py. An existing file is never replaced.
 """
 
 import sys
 from argparse import Namespace
 from pathlib import Path
 
-if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+if __name__ == "__main__":  # the project's root instead of this folder on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment.command import arguments
@@ -41,7 +41,7 @@ def main(args: Namespace) -> None:
     folder = args.cache_dir / args.task_name
     target = folder / noise.TARGET
     if target.exists():
-        raise InputError(f"{target}: is there already; remove it to have it made anew")
+        raise InputError(f"{target}: exists already; remove it to make a new one")
     clean = load_train(
         folder, args.epoch, Extraction.of(args), clean=True,
         model_name=args.model_name, data_dir=args.data_dir, text_columns=args.text_columns,

@@ -5,19 +5,24 @@
     python language/train.py -t mine --data_dir DIR --clean --init FOLDER -n NAME
 
 AdamW, lr 1e-5, weight decay 0.1, batch 32, fp16 on a GPU, 10 epochs, warm-up 1256 (sst2) or 7432
-(mnli) steps. Run it again after it was ended: it goes on after the last whole epoch.
+(mnli) steps. Rerun the same command to resume after the last whole epoch.
 """
 
 import sys
 from argparse import Namespace
 from pathlib import Path
 
-if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+if __name__ == "__main__":  # the project's root instead of this folder on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment.command import arguments
 from experiment.command.launch import launch
-from experiment.command.option_types import number_from_zero, positive_integer, positive_number
+from experiment.command.option_types import (
+    folder_name,
+    number_from_zero,
+    positive_integer,
+    positive_number,
+)
 from language import options
 
 
@@ -25,11 +30,11 @@ def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
     options.add_task_options(parser)
     group = parser.add_argument_group("training")
-    group.add_argument("-n", "--model_name", type=options.folder_name,
+    group.add_argument("-n", "--model_name", type=folder_name,
                        default="roberta-base_fp16_noise0.1", metavar="NAME",
                        help="folder of the model under the task's (default: %(default)s)")
     group.add_argument("--init", default="roberta-base", metavar="MODEL",
-                       help="what to start from: a folder, or a name on the hub "
+                       help="model to start from: a folder, or a name on the hub "
                             "(default: %(default)s)")
     group.add_argument("--clean", action="store_true",
                        help="the data's own labels, not those of target0.1_large_4.pt")

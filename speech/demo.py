@@ -1,4 +1,4 @@
-"""The embedded trial: synthetic sounds made by numpy, and a network small enough to train on them.
+"""The demo: synthetic sounds made by numpy, and a network small enough to train on them.
 
 Nothing here was recorded. Ten kinds of sound, 100 clips of one second each, vary in pitch,
 loudness, onset and background, and are written as ESC-50 is: five folds, the first held out.

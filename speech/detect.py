@@ -16,7 +16,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+if __name__ == "__main__":  # the project's root instead of this folder on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment import published
@@ -58,7 +58,7 @@ def main(args: Namespace) -> None:
     from experiment import detection
     from experiment.command.device import find_device
 
-    find_device(args.device)  # refused before minutes of loading
+    find_device(args.device)  # fails before minutes of loading
     extraction = Extraction.of(args)
     named = None if args.model_name == "ast" else args.model_name
     if args.csv is None:

@@ -5,15 +5,15 @@
     python speech/train.py -t mine --data_dir my_clips --as_given       # on the labels as given
 
 Changes 10 % of the training labels (once, and keeps them), trains 25 epochs, and writes what
-detect.py reads: audio_model_epoch<e>.pth and feat_train_<e>.pt of epochs 5, 15 and 25. A run that
-was stopped goes on where it was. The CPU needs 3.5 GB, but 850 steps are work for a GPU.
+detect.py reads: audio_model_epoch<e>.pth and feat_train_<e>.pt of epochs 5, 15 and 25. Rerun the
+same command to resume. The CPU needs 3.5 GB, but 850 steps are work for a GPU.
 """
 
 import sys
 from argparse import Namespace
 from pathlib import Path
 
-if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+if __name__ == "__main__":  # the project's root instead of this folder on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment.command import arguments

@@ -93,7 +93,7 @@ def epochs(network: Network, inputs: Tensor, labels: Tensor, state_file: Path, r
     done = steps = 0
     if state_file.is_file():
         done, steps = _resume(network, optimizer, state_file, origin)
-        print(f"{state_file}: going on after epoch {done}, step {steps}")
+        print(f"{state_file}: resuming after epoch {done}, step {steps}")
     for epoch in range(done + 1, recipe.epochs + 1):
         generator = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
         for group in optimizer.param_groups:

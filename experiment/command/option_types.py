@@ -1,6 +1,6 @@
-"""What the values of options may be: each function takes the text and returns the value.
+"""Types of options: each function takes the text and returns the value.
 
-All raise argparse.ArgumentTypeError, whose one line says what would be right.
+All raise argparse.ArgumentTypeError, whose message says what was expected.
 """
 
 import argparse

@@ -4,13 +4,15 @@ import argparse
 import contextlib
 import errno
 import json
+import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import torch
-from safetensors import safe_open
 
 from experiment.command.errors import InputError, reason_of
 from experiment.command.out_of_memory import is_out_of_memory
@@ -29,32 +31,43 @@ _HARMLESS = [
 
 
 @contextlib.contextmanager
-def refusing(source: Path | str, problem: str, advice: str = "") -> Iterator[None]:
+def refusing(source: Path | str, problem: str, advice: str = "", *, most: float = math.inf
+             ) -> Iterator[None]:
     """Raise what the block raises for a broken file as InputError, `source: problem (reason)`.
 
     Running out of memory and a failing disk say nothing about the file: they are raised as they
-    are, the latter with the name of the file.
+    are, the latter with the name of the file. But a file that asks for more than the `most` bytes
+    that it can need is itself to blame.
     """
     try:
         yield
     except checks.BROKEN as error:
         if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ESTALE):
             raise OSError(error.errno, error.strerror, str(source)) from error
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) and _requested(error) <= most:
             raise
         raise InputError(f"{source}: {problem} ({reason_of(error)}){advice}") from error
 
 
-def load(path: Path) -> Any:
-    """What torch.save wrote, tensors memory-mapped where the format allows it.
+def _requested(error: Exception) -> int:
+    """Bytes that numpy or torch could not allocate, by their message; 0 if it does not say."""
+    if hasattr(error, "shape"):
+        return math.prod(error.shape) * error.dtype.itemsize
+    found = re.search(r"tried to allocate (\d+) bytes", str(error))
+    return int(found[1]) if found else 0
 
-    The file is read through once before, to compare its checksums: a second for a gigabyte.
-    Raises InputError for a missing file, one that torch did not write, one whose bytes have changed
-    since, or one that holds anything but tensors and the harmless types above.
+
+def load(path: Path) -> Any:
+    """Load a file of torch.save, tensors memory-mapped if the format allows it.
+
+    The file is first read through to compare its checksums: a second for a gigabyte. Raises
+    InputError for a file that is missing, was not written by torch, has changed since, or holds
+    anything but tensors and the harmless types above.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    with refusing(path, "not a readable tensor file as torch.save writes it"):
+    with refusing(path, "not a readable tensor file as torch.save writes it",
+                  most=path.stat().st_size):
         zipped = checks.is_zip(path)
         sizes = checks.check_torch(path) if zipped else checks.check_legacy_torch(path)
 
@@ -76,7 +89,7 @@ def load_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
     The library itself refuses a header that claims other than what the file holds.
     """
     with refusing(path, "not a readable .safetensors file"), \
-            safe_open(path, framework="pt") as file:
+            safetensors.safe_open(path, framework="pt") as file:
         return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
 
 
@@ -91,7 +104,7 @@ def load_json(path: Path) -> Any:
 
 
 def recorded(sidecar: Path) -> dict[str, Any]:
-    """What a sidecar says; nothing where it is missing or is not one: then it matches nothing."""
+    """The content of a sidecar; empty, so that it matches nothing, if it is missing or damaged."""
     try:
         content = load_json(sidecar)
     except InputError:

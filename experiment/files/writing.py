@@ -1,4 +1,4 @@
-"""Writing files: each appears whole or not at all, and those that belong together in turn."""
+"""Writing files: each appears whole or not at all; and caches, with a note of their origin."""
 
 import contextlib
 import fcntl
@@ -19,16 +19,16 @@ from experiment.files.reading import load, recorded
 
 
 def save(value: Any, path: Path) -> None:
-    """torch.save, whole or not at all. A view is cloned first: torch would store all behind it.
+    """torch.save, whole or not at all. A view is cloned first, or torch would store its whole base.
 
-    The same value gives the same bytes: torch would write the name of a path into the file, but of
-    an open file it knows none.
+    The same value gives the same bytes: given a path, torch would write its name into the file, so
+    it is given an open file.
     """
     with replacing(path) as temporary:
         try:
             with open(temporary, "wb") as file:
                 torch.save(_detached(value), file)
-        except RuntimeError as error:  # torch's, where it closes what could not be written
+        except RuntimeError as error:  # raised by torch when it closes a file after a failed write
             if not isinstance(error.__context__, OSError):
                 raise
             raise error.__context__ from None
@@ -45,7 +45,7 @@ def remembered(path: Path, origin: dict[str, Any], make: Callable[[], Any], *,
         with alone(path.parent):
             if not is_from(path, origin, published=published):  # made by another process meanwhile
                 value = make()
-                # In this order a crash leaves no file, never one that seems to be of this origin.
+                # In this order a crash leaves no file, never one with a wrong origin.
                 path.unlink(missing_ok=True)
                 save_json(origin, path.with_suffix(".json"))
                 save(value, path)
@@ -80,10 +80,10 @@ def save_json(value: Any, path: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of `path` that takes its place if the block succeeds.
+    """A temporary path in the folder of `path`, renamed to it if the block succeeds.
 
-    Flushed to disk before the rename; removed if the block fails, and the old file stays. What a
-    killed process left of an earlier attempt is removed, too.
+    Flushed to disk before the rename. If the block fails it is removed and the old file stays.
+    Leftovers of killed processes are removed, too.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
-    """An empty file that is locked as long as its writer lives, and removed at the end."""
+    """An empty file, locked as long as its writer lives, removed at the end."""
     stem = f".{path.name[:100]}."
     for left in path.parent.glob(f"{glob.escape(stem)}*.part"):
         _remove_if_left(left)
@@ -106,7 +106,7 @@ def _temporary(path: Path) -> Iterator[Path]:
         temporary = path.parent / f"{stem}{secrets.token_hex(4)}.part"
         with open(temporary, "xb") as file:
             try:
-                if try_lock(file) and temporary.exists():  # else a sweep took it for a left one
+                if try_lock(file) and temporary.exists():  # else swept as a leftover
                     yield temporary
                     return
             finally:
@@ -154,9 +154,9 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """Create the folder and try it, so that a run does not fail when its hours are spent.
+    """Create the folder and a file in it, so that a run fails before hours of work, not after.
 
-    Raises InputError where a file cannot be created.
+    Raises InputError if that fails.
     """
     probe = folder / f".{secrets.token_hex(4)}.part"
     try:

@@ -1,8 +1,8 @@
-"""What one sample looks, reads or sounds like, small enough for a page with hundreds of them.
+"""Thumbnails, excerpts and short clips for the report.
 
-A domain hands over `Samples.media`, a function of the row number; the report calls it for the rows
-that it shows and for nothing else. Every constructor raises InputError where there is nothing that
-could be shown, and the report says so in place of that one sample.
+A domain provides `Samples.media`, a function of the row number, which the report calls for the rows
+that it shows. Each function here raises InputError if there is nothing to show; the report then
+prints the message in place of that sample.
 """
 
 import io
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SIDE = 192  # pixels of a picture's longer side: 5 to 10 kB as JPEG
-PIXEL_ART = 64  # smaller pictures are kept as they are, every pixel exact
+PIXEL_ART = 64  # pictures of at most so many pixels a side are stored without loss
 CHARACTERS = 2000  # of a text
-RATE = 16_000  # Hz, what the sound models hear
+RATE = 16_000  # Hz, the rate of the sound models
 SECONDS = 10  # of a sound: 40 kB as MP3
 SILENCE = 2 ** -15  # less than the smallest step of 16 bits
 # What Pillow raises for broken files of various formats, beside DecompressionBombError for a file
@@ -37,7 +37,7 @@ class Media(NamedTuple):
 
 
 def image(picture: "Image") -> Media:
-    """A thumbnail, upright as its EXIF data says; what is transparent is shown on white."""
+    """A thumbnail, rotated as its EXIF data says, transparent pixels on white."""
     from PIL import Image, ImageOps
 
     try:

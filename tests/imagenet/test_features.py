@@ -198,7 +198,7 @@ def test_goes_on_with_another_batch_size_but_not_with_other_weights(world, tmp_p
     assert "begun with another model or other images; starting over" in capsys.readouterr().out
     patched.undo()
     features.extract(other, images, path, replace(extraction, batch_size=4))
-    assert "going on after 9 images" in capsys.readouterr().out
+    assert "resuming after 9 images" in capsys.readouterr().out
     torch.testing.assert_close(torch.load(path), plain(other, images)[0], atol=1e-5, rtol=1e-5)
 
 

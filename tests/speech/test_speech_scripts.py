@@ -111,7 +111,7 @@ def test_train_then_detect(script, tmp_path, clips, ast_folder):
            clip_folder)
     rows, _ = report(tmp_path / "mine/report")
     assert [row["is_noisy"] for row in rows].count("True") == 1
-    assert "going on after epoch 3, step 9" in script(*words).stdout
+    assert "resuming after epoch 3, step 9" in script(*words).stdout
 
 
 def test_train_on_labels_as_given(script, refused, tmp_path, clips, ast_folder):

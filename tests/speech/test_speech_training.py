@@ -128,7 +128,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, clips, monkeypatch,
             fit(tmp_path / "cut", clip_folder)  # in epoch 2, whose state is not written yet
     assert reading.load(tmp_path / "cut/training.pt")["epoch"] == 1
     resumed = fit(tmp_path / "cut", clip_folder)
-    assert "training.pt: going on after epoch 1, step 3" in capsys.readouterr().out
+    assert "training.pt: resuming after epoch 1, step 3" in capsys.readouterr().out
     assert (resumed["epoch"], resumed["steps"]) == (whole["epoch"], whole["steps"]) == (4, 12)
     assert same(resumed["model"], whole["model"])
     assert same(reading.load(tmp_path / "cut/feat_train_4.pt"),
