@@ -1,6 +1,6 @@
 """Samples of a digits experiment from the files that `build` wrote.
 
-There is nothing to extract here: `extraction` is taken as every domain's loader takes it.
+Nothing is extracted here: `extraction` is ignored, but every domain's loader has it.
 """
 
 import functools

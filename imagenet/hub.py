@@ -1,8 +1,8 @@
 """Image networks in a local folder, as timm or Hugging Face's transformers save them.
 
-All of them get the three methods of timm that features are taken by: `forward_features`,
-`forward_head` and `get_classifier`. The feature is what enters the final linear layer. A folder
-without weights for that layer is a backbone without a head; its feature is the same.
+All of them get the three methods of timm that extraction uses: `forward_features`, `forward_head`
+and `get_classifier`. The feature is the input of the final linear layer. A folder without weights
+for that layer is a backbone without a head; its feature is the same.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class HubModel(nn.Module):
         self.head_hidden_size = final.in_features
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """images (N, 3, H, W) -> (N, D), what enters the final layer."""
+        """images (N, 3, H, W) -> (N, D), the input of the final layer."""
         entered = []
         handle = self.final.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
         try:
@@ -47,7 +47,7 @@ class HubModel(nn.Module):
 
 
 def load(folder: Path) -> nn.Module:
-    """The network of a folder, for inference, on the CPU. InputError where there is none."""
+    """The network of a folder, in eval mode, on the CPU. InputError if there is none."""
     with reading.refusing(folder, "not an image network that timm or transformers can load"):
         if _is_timms(folder):
             return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
@@ -55,14 +55,14 @@ def load(folder: Path) -> nn.Module:
 
 
 def class_names(folder: Path) -> tuple[str, ...] | None:
-    """The names of the head's classes in their order, where the folder says more than LABEL_0."""
+    """The names of the head's classes in order, unless they are LABEL_0, LABEL_1, …"""
     config = _config(folder)
     names = config.get("label_names") or config.get("id2label") or {}
     return class_names_of(names if isinstance(names, dict) else dict(enumerate(names)))
 
 
 def transform_of(folder: Path) -> Callable:
-    """Image to tensor (3, H, W) as a folder of transformers asks for."""
+    """Image to tensor (3, H, W), by the image processor of a transformers folder."""
     from transformers import AutoImageProcessor  # takes seconds
 
     with reading.refusing(folder, "no image processor that transformers can load"):
@@ -92,7 +92,7 @@ def _from_transformers(folder: Path) -> HubModel:
     from transformers import AutoModelForImageClassification  # takes seconds
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # what matters of its messages is checked here
+    logging.disable_progress_bar()  # missing weights are checked below
     logging.set_verbosity_error()
     model, report = AutoModelForImageClassification.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32,

@@ -1,8 +1,8 @@
-"""Features and logits of texts, and the files that keep them.
+"""Features and logits of texts, and the files that cache them.
 
 feat_<split>.pt is a dict: feat_cls (N, D) the last hidden state at the first token, logit (N, C).
-A file that was written here has feat_<split>.json beside it, which says what it came from; one
-without (the published files) is taken as it is.
+A file written here has feat_<split>.json beside it, which records its origin; one without (the
+published files) is used as it is.
 """
 
 import hashlib
@@ -26,15 +26,15 @@ from language.layout import Place
 if TYPE_CHECKING:
     from language.models import Classifier
 
-MAX_LENGTH = 128  # tokens of a text or pair, as is usual for GLUE; what is longer is cut
+MAX_LENGTH = 128  # tokens of a text or pair, as is usual for GLUE; longer ones are cut
 
 
 def obtain(place: Place, split: str, texts: Texts | None, extraction: Extraction, *,
            max_length: int = MAX_LENGTH) -> dict[str, Tensor]:
-    """feat_cls and logit of a split: from the file, or extracted where it is missing or outdated.
+    """feat_cls and logit of a split: from the file, or extracted if it is missing or outdated.
 
-    texts may be None where a file exists. Raises InputError for an unusable file or model, and for
-    a file that is outdated while there are no texts.
+    texts may be None if a file exists. Raises InputError for an unusable file or model, and for an
+    outdated file without texts.
     """
     path = place.features / f"feat_{split}.pt"
     origin = {"weights": fingerprint(place.weights)}
@@ -42,7 +42,7 @@ def obtain(place: Place, split: str, texts: Texts | None, extraction: Extraction
         origin |= {"texts": texts.fingerprint(), "max_length": max_length}
     elif not writing.is_from(path, origin, published=True):
         raise InputError(f"{path}: extracted from other weights than {place.weights} holds now; "
-                         f"give the texts with --data_dir, so that it can be made anew")
+                         f"give the texts with --data_dir, to recompute it")
     # Memory-mapped: MNLI's features are 1.2 GB.
     return writing.remembered(path, origin, partial(_extract, place, texts, extraction, max_length),
                               read=read, published=True)
@@ -69,10 +69,9 @@ def extract(classifier: "Classifier", texts: Texts, *, device: torch.device, bat
     """feat_cls (N, D) and logit (N, C), float32 on the CPU, in the order of the texts; with `mean`
     also feat_mean (N, D), the mean of the last hidden states over a text's tokens.
 
-    The first token is the one that encoders put there for the whole text; where it cannot see the
-    others (GPT-like models), the feature is taken at the last token, which the head reads. Texts
-    are batched by length, so that little is spent on padding. Held in memory: the model, one batch
-    and the result.
+    Encoders put a token for the whole text first; if it cannot see the others (GPT-like models),
+    the feature is taken at the last token, which the head reads. Texts are batched by length to
+    save padding. In memory: the model, one batch and the result.
     """
     from language import models
 
@@ -111,7 +110,7 @@ def _forward(classifier: "Classifier", columns: Sequence[list[str]], max_length:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """feat_cls and logit of a feature file. Raises InputError where one is missing."""
+    """feat_cls and logit of a feature file. Raises InputError if one is missing."""
     content = reading.load(path)
     names = ("feat_cls", "logit")
     if not isinstance(content, dict) or not all(isinstance(content.get(name), Tensor)
@@ -126,7 +125,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def fingerprint(weights: Path) -> str | None:
-    """SHA-256 over the files of weights in a folder; None where there are none."""
+    """SHA-256 over the files of weights in a folder; None if there are none."""
     files = sorted([*weights.glob("*.safetensors"), *weights.glob("pytorch_model*.bin")])
     digest = hashlib.sha256()
     for path in files:

@@ -40,9 +40,9 @@ class Classifier(NamedTuple):
 def load(weights: Path, homes: Sequence[Path]) -> Classifier:
     """The classifier whose weights lie in `weights`, config and tokenizer in one of `homes`.
 
-    Weights become float32 whatever they are stored in. Raises InputError for anything missing:
-    transformers itself would fill in random weights for a missing head, and hand out a tokenizer
-    of five words for a missing vocabulary.
+    Weights become float32. Raises InputError for anything missing: transformers itself would fill
+    in random weights for a missing head, and return a tokenizer of five words for a missing
+    vocabulary.
     """
     quieten()
     local = dict(local_files_only=True, trust_remote_code=False)
@@ -67,8 +67,8 @@ def load(weights: Path, homes: Sequence[Path]) -> Classifier:
 def start_from(source: str, *, classes: int, class_names: Sequence[str] | None) -> Classifier:
     """A pretrained model to fine-tune, from a folder or by its name on the hub.
 
-    Where it has no head for so many classes it gets one, drawn from torch's global generator.
-    Raises InputError for a source that cannot be had, or whose weights do not fill the body.
+    If it has no head for so many classes it gets a random one, from torch's global generator.
+    Raises InputError for a source that cannot be loaded, or that lacks weights of the body.
     """
     quieten()
     named = dict(num_labels=classes) if class_names is None else dict(
@@ -80,7 +80,7 @@ def start_from(source: str, *, classes: int, class_names: Sequence[str] | None) 
             source, dtype=torch.float32, trust_remote_code=False, ignore_mismatched_sizes=True,
             output_loading_info=True, **named)
     keys = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
-    # BERT's pooler is new too: models of language alone have none.
+    # BERT's pooler may be new too: language models have none.
     lost = sorted(key for key in keys if key.startswith(f"{model.base_model_prefix}.")
                   and ".pooler." not in key)
     if lost:
@@ -93,7 +93,7 @@ def start_from(source: str, *, classes: int, class_names: Sequence[str] | None) 
 def load_backbone(source: str) -> tuple[Classifier, bool]:
     """Any text model, from a folder or by its name on the hub, and whether it has a trained head.
 
-    Raises InputError for a folder that holds none; Unavailable where the hub gives nothing.
+    Raises InputError for a folder without one, Unavailable if the hub does not provide it.
     """
     quieten()
     local = Path(source).is_dir()
@@ -122,14 +122,14 @@ def load_backbone(source: str) -> tuple[Classifier, bool]:
 
 
 def quieten() -> None:
-    """No progress bars and reports of transformers: what matters of them is checked here."""
+    """Switch off the progress bars and reports of transformers; missing weights are checked here."""
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 
 
 def reads_forward_only(model: PreTrainedModel) -> bool:
-    """Whether the first token is blind to those after it, as in GPT-like models."""
-    # Two texts that differ in their last token; the ids themselves mean nothing.
+    """Whether the first token does not attend to later ones, as in GPT-like models."""
+    # Two texts that differ in their last token only, of arbitrary ids.
     probe = torch.tensor([[2, 3, 4], [2, 3, 5]], device=model.device) % model.config.vocab_size
     with torch.inference_mode():
         first = model(input_ids=probe, output_hidden_states=True).hidden_states[-1][:, 0]
@@ -147,7 +147,7 @@ def _tokenizer(homes: Sequence[Path | str], vocab_size: int, *, local: bool
         except BROKEN as error:
             found.append(f"{home}: {reason_of(error)}")
             continue
-        # Models often have a few rows more than words, never twice as many.
+        # Models often have a few more rows than words, never twice as many.
         if vocab_size // 2 < len(tokenizer) <= vocab_size:
             tokenizer.padding_side = "right"
             return tokenizer
@@ -158,7 +158,7 @@ def _tokenizer(homes: Sequence[Path | str], vocab_size: int, *, local: bool
 
 
 def _positions(model: PreTrainedModel) -> int:
-    """How many tokens the position embeddings allow; RoBERTa's begin after the padding index."""
+    """The number of tokens that the positions allow; RoBERTa's begin after the padding index."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding) and name.endswith(("position_embeddings", "wpe")):
             return module.num_embeddings - (0 if module.padding_idx is None

@@ -1,8 +1,8 @@
-"""Your own texts: a table with a column of texts and one of labels, and any text model.
+"""The user's own texts: a table with a column of texts and one of labels, and any text model.
 
-The model need not know these classes: its feature is then the mean of the last hidden states over a
-text's tokens. Where its head does know them, the feature is the published one, the last hidden
-state at the first token. Features are kept, and made anew once texts or weights are others.
+If the model's head fits the classes, the feature is the published one, the last hidden state at the
+first token; else it is the mean of the last hidden states over a text's tokens. Features are cached
+and recomputed when texts or weights change.
 """
 
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ from experiment.inputs.samples import Samples
 from language import data, features
 from language.data import Texts
 
-MODEL = "roberta-base"  # without -n
-NAME_LENGTH = 80  # characters of a text that stand for it on screen
+MODEL = "roberta-base"  # the default
+NAME_LENGTH = 80  # characters of a text shown on screen
 
 
 def read(path: Path, text_columns: Sequence[str] | None, label_column: str | None
          ) -> tuple[list[tuple[str, ...]], Rows]:
     """Texts (N,) of all rows, each of one column or two, and the rows that can be used.
 
-    Raises InputError for a file or a column that is not there, and where no row can be used.
+    Raises InputError for a missing file or column, and if no row can be used.
     """
     if text_columns and len(text_columns) > 2:
         raise InputError(f"--text_columns: expected one column, or two for pairs, got "
@@ -53,7 +53,7 @@ def read(path: Path, text_columns: Sequence[str] | None, label_column: str | Non
 
 def load(texts: list[tuple[str, ...]], rows: Rows, folder: Path, name: str | None,
          extraction: Extraction, *, max_length: int) -> Samples:
-    """Samples of labelled texts as model `name` sees them; features are kept in `folder`."""
+    """Samples of labelled texts, by model `name`; features are cached in `folder`."""
     source = name or MODEL
     weights = Path(source).resolve() if Path(source).is_dir() else None
     kept = Texts(rows.source, tuple(map(list, zip(*(texts[row] for row in rows.index)))), None,
@@ -85,12 +85,12 @@ def _extract(source: str, texts: Texts, extraction: Extraction, max_length: int)
 
 
 def _strings(values: pandas.Series) -> list[str]:
-    """Texts, empty where there is none."""
+    """Texts, empty for missing values."""
     texts = []
     for value, missing in zip(values, values.isna()):
-        if isinstance(value, float) and value.is_integer():  # of whole numbers with gaps
+        if isinstance(value, float) and value.is_integer():  # a column of integers with gaps
             value = int(value)
-        # JSON can hold half a character, which no file can.
+        # JSON can hold half a surrogate pair, which UTF-8 cannot.
         texts.append("" if missing else str(value).encode("utf-8", "replace").decode())
     return texts
 

@@ -17,19 +17,19 @@ def load_train(folder: Path, epoch: int | None = None, extraction: Extraction | 
                clean: bool = False, model_name: str | None = None, data_dir: Path | None = None,
                text_columns: Sequence[str] | None = None, label_column: str | None = None,
                max_length: int = features.MAX_LENGTH) -> Samples:
-    """The training set of the task `folder.name`, as a model sees it.
+    """The training set of the task `folder.name`, with features of a model.
 
     Labels are those of target0.1_large_4.pt in the folder, which also says which are wrong. With
-    `clean`, or for a task other than sst2 and mnli without that file (notes then say so), they are
-    the data's own, and no truth is known. Texts are read where they are at hand (they are the
-    identifiers then), and fetched only if features or labels are missing.
+    `clean`, or for a task other than sst2 and mnli without that file (a note then says so), they
+    are the data's own, and it is not known which are wrong. Texts, which serve as identifiers, are
+    read if they are in a folder, and downloaded only if features or labels are missing.
 
     Raises InputError for a missing or unusable file, and for files that do not fit together.
     """
     place = layout.locate(folder, model_name, layout.EPOCH if epoch is None else epoch)
     path, target = place.features / "feat_train.pt", folder / TARGET
     missing = not clean and not target.is_file()
-    if missing and folder.name in data.CLASS_NAMES:  # its own labels would pass for the noisy ones
+    if missing and folder.name in data.CLASS_NAMES:  # else mistaken for noisy labels
         raise InputError(f"{target}: no such file; python language/download.py -t {folder.name} "
                          f"fetches it, language/make_noise.py makes one (to use your own labels, "
                          f"choose another --task_name)")

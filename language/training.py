@@ -30,7 +30,7 @@ WARMUP_SHARE = 0.06  # of all steps, for other tasks: what the published numbers
 
 @dataclass(frozen=True)
 class Schedule:
-    """What decides the weights that come out, beside texts, labels and the model to start from."""
+    """What determines the weights, besides texts, labels and the model to start from."""
 
     epochs: int = 10
     batch_size: int = 32
@@ -48,8 +48,8 @@ def train(start: Classifier, texts: Texts, labels: Tensor, folder: Path, *, sche
     AdamW, no weight decay on biases and norms, linear (polynomial of power 1) decay after the
     warm-up (to 1e-7, or a tenth of a rate below 1e-6), fp16 autocast on a GPU. The folder gets the
     config and tokenizer, each epoch_<k>/ the weights (float32) and training.json; the newest also
-    holds training.pt, from which a run that was ended in any way goes on at the next epoch, with
-    the same steps as one that was not.
+    holds training.pt, from which a run that was stopped in any way resumes at the next epoch, with
+    the same steps as an uninterrupted run.
 
     Prints a line for each epoch. Raises InputError where labels do not fit the model, the folder
     holds the epochs of another training, or a record of one that is not readable, or cannot be
@@ -66,14 +66,14 @@ def train(start: Classifier, texts: Texts, labels: Tensor, folder: Path, *, sche
         "steps": steps_per_epoch * schedule.epochs}
     writing.check_writable(folder)
     with writing.alone(folder):
-        _go_on(start, texts, labels, folder, settings, schedule=schedule, device=device,
+        _resume(start, texts, labels, folder, settings, schedule=schedule, device=device,
                validation=validation, progress=progress)
 
 
-def _go_on(start: Classifier, texts: Texts, labels: Tensor, folder: Path, settings: dict, *,
+def _resume(start: Classifier, texts: Texts, labels: Tensor, folder: Path, settings: dict, *,
            schedule: Schedule, device: torch.device, validation: Texts | None, progress: bool
            ) -> None:
-    """`train` behind the epochs that the folder holds."""
+    """`train` after the epochs that are in the folder."""
     done = _epochs_done(folder, settings)
     _drop_states_before(done, folder)
     if done == schedule.epochs:
@@ -91,13 +91,13 @@ def _go_on(start: Classifier, texts: Texts, labels: Tensor, folder: Path, settin
         if not loss < float("inf"):
             raise InputError(f"epoch {epoch}: the loss is no longer finite; try a smaller --lr")
         step = epoch * settings["steps"] // schedule.epochs
-        said = {"epoch": epoch, "step": step, "loss": round(loss, 4)}
+        result = {"epoch": epoch, "step": step, "loss": round(loss, 4)}
         if validation is not None:
-            said["validation_accuracy"] = _accuracy(classifier, validation, schedule)
+            result["validation_accuracy"] = _accuracy(classifier, validation, schedule)
         state = {name: part.state_dict() for name, part in parts.items()}
         _save_epoch(folder, epoch, classifier.model, state if epoch < schedule.epochs else None,
-                    said | {"settings": settings})
-        print(", ".join(f"{name} {value}" for name, value in said.items()), flush=True)
+                    result | {"settings": settings})
+        print(", ".join(f"{name} {value}" for name, value in result.items()), flush=True)
 
 
 def _run_epoch(classifier: Classifier, texts: Texts, labels: Tensor, epoch: int,
@@ -122,7 +122,7 @@ def _run_epoch(classifier: Classifier, texts: Texts, labels: Tensor, epoch: int,
 
 
 def _parts(model: PreTrainedModel, schedule: Schedule, steps: int) -> dict:
-    """What has a state beside the weights: the optimizer, its decay, the scaler of fp16."""
+    """What has a state besides the weights: the optimizer, its decay, the scaler of fp16."""
     optimizer = optimizer_of(model, schedule)
     warmup = round(WARMUP_SHARE * steps) if schedule.warmup is None else schedule.warmup
     return {"optimizer": optimizer,
@@ -177,7 +177,7 @@ def _resumed(model: PreTrainedModel, folder: Path, done: int) -> PreTrainedModel
     written = reading.recorded(weights / "training.json").get("weights")
     if written not in (None, features.fingerprint(weights)):
         raise InputError(f"{weights}: its weights are not as they were written; remove {folder} "
-                         f"to train anew")
+                         f"to train again")
     return type(model).from_pretrained(weights, dtype=torch.float32,
                                        local_files_only=True)
 
@@ -225,9 +225,9 @@ def _save_epoch(folder: Path, epoch: int, model: PreTrainedModel, state: dict | 
 
 
 def _drop_states_before(epoch: int, folder: Path) -> None:
-    """Remove training.pt of all earlier epochs, those included that a killed run left.
+    """Remove training.pt of all earlier epochs, including leftovers of killed runs.
 
-    Each is twice the weights in size, and nothing goes on from it any more.
+    Each is twice the size of the weights and no longer needed.
     """
     for earlier in layout.epochs_in(folder):
         if earlier < epoch:

@@ -1,8 +1,8 @@
 """Clips and labels: the layout of ESC-50, and one waveform.
 
-A data folder holds `meta/esc50.csv` and the files it names under `audio/`. Of the table's columns
-`filename` and `target` (whole numbers from 0) are needed; `fold` says which rows are held out (1),
-and without it none is; `category` names the classes.
+A data folder holds `meta/esc50.csv` and its files under `audio/`. The table needs the columns
+`filename` and `target` (whole numbers from 0); rows with `fold` 1 are held out, none without that
+column; `category` names the classes.
 """
 
 import csv
@@ -19,20 +19,20 @@ from torch import Tensor
 from experiment.command.errors import InputError
 
 HELD_OUT = 1  # the fold that the published experiment does not train on
-CLASSES = 10_000  # more are a mistake: every number below the largest target is a class
+CLASSES = 10_000  # at most, as every number below the largest target is a class
 LARGEST = 2**28  # samples of a file in all channels: 1 GiB, an hour and a half of 48 kHz
-UNKNOWN_LENGTH = 0x7ffff000  # what those write who do not know the length yet, or more
+UNKNOWN_LENGTH = 0x7ffff000  # or more: written by programs that do not know the length yet
 WINDOW = 0.025  # seconds; the filter bank has no frame for a shorter clip
 
 
 @dataclass(frozen=True)
 class Clips:
-    """N sound files and their labels as the table gives them, in its order."""
+    """N sound files and their labels, in the order of the table."""
 
     folder: Path
     files: tuple[Path, ...]
     labels: Tensor  # (N,) int64
-    class_names: tuple[str, ...]  # (C,), of the whole table, whichever rows are kept
+    class_names: tuple[str, ...]  # (C,) of the whole table
 
     def __len__(self) -> int:
         return len(self.files)
@@ -70,8 +70,8 @@ def read_clips(folder: Path, *, held_out: bool = False) -> Clips:
 def read_wave(path: Path, rate: int) -> np.ndarray:
     """A sound file as mono float32 samples (S,) at `rate` Hz; channels are averaged.
 
-    Reads what libsndfile does: WAV of any width, FLAC, Ogg, MP3.
-    Raises InputError, with the file's name, for anything else and for a clip without sound.
+    Formats are those of libsndfile: WAV of any width, FLAC, Ogg, MP3. Raises InputError for
+    anything else and for a clip without sound.
     """
     try:
         with soundfile.SoundFile(path) as file:
@@ -97,17 +97,17 @@ def read_wave(path: Path, rate: int) -> np.ndarray:
 
 
 def _is_cut_wave(path: Path) -> bool:
-    """Whether a WAV file is shorter than its header says: libsndfile takes what is there."""
+    """Whether a WAV file is shorter than its header says, which libsndfile does not check."""
     with open(path, "rb") as file:
         head = file.read(12)
     announced = int.from_bytes(head[4:8], "little")
-    # One byte may be missing: that which pads an odd length.
+    # The padding byte of an odd length may be missing.
     return head[:4] == b"RIFF" and announced < UNKNOWN_LENGTH \
         and announced + 7 > path.stat().st_size
 
 
 def mixing_notes(files: Sequence[Path]) -> tuple[str, ...]:
-    """A line for the screen where readable sound files have more than one channel."""
+    """A note if sound files have more than one channel."""
     mixed = [path for path in files if soundfile.info(path).channels > 1]
     return (f"{len(mixed)} of {len(files)} clips have more than one channel, mixed down to one; "
             f"the first is {mixed[0]}",) if mixed else ()

@@ -1,7 +1,7 @@
-"""What a network gives for each clip: filter banks in, features and logits out, and their files.
+"""Features and logits of clips, from filter banks, and the files that cache them.
 
-feat_train*.pt is a dict: feat (N, D), logit (N, C). A file that was extracted here has a .json
-beside it, which says of what; one without, published or written by a training, is taken as it is.
+feat_train*.pt is a dict: feat (N, D), logit (N, C). A file extracted here has a .json beside it,
+which records its origin; one without, published or written by a training, is used as it is.
 N clips, T frames, B bins, D feature width, C classes.
 """
 
@@ -45,7 +45,7 @@ def filter_bank(wave: np.ndarray, front_end: "ASTFeatureExtractor") -> Tensor:
 
 def filter_banks(files: Sequence[Path], front_end: "ASTFeatureExtractor", *, batch_size: int,
                  progress: bool) -> Iterator[Tensor]:
-    """Model inputs (batch_size, T, B) of sound files, read as they are asked for."""
+    """Model inputs (batch_size, T, B) of sound files, read batch by batch."""
     with tqdm(total=len(files), desc="clips", delay=1, disable=not progress, leave=False) as bar:
         for start in range(0, len(files), batch_size):
             waves = [data.read_wave(path, front_end.sampling_rate)
@@ -57,7 +57,7 @@ def filter_banks(files: Sequence[Path], front_end: "ASTFeatureExtractor", *, bat
 @torch.inference_mode()
 def extract(network: "Network", batches: Iterable[Tensor], *, device: torch.device | str
             ) -> dict[str, Tensor]:
-    """`feat` (N, D) and `logit` (N, C) of model inputs, as the published feature files hold them.
+    """`feat` (N, D) and `logit` (N, C) of model inputs, as in the published feature files.
 
     In memory: the network, one batch's activations, and what is returned.
     """
@@ -76,7 +76,7 @@ def extract(network: "Network", batches: Iterable[Tensor], *, device: torch.devi
 def of_epoch(folder: Path, epoch: int, clips: Clips | None, extraction: Extraction) -> Found:
     """feat_train_<epoch>.pt, extracted by audio_model_epoch<epoch>.pth if missing or outdated.
 
-    Raises InputError where neither is there, or the clips are needed and not known.
+    Raises InputError if both are missing, or for extraction without clips.
     """
     path, checkpoint = folder / f"feat_train_{epoch}.pt", folder / f"audio_model_epoch{epoch}.pth"
     if not path.is_file() and not checkpoint.is_file():
@@ -118,7 +118,8 @@ def _obtain(path: Path, origin: dict[str, str], model: Path, clips: Clips,
 
 
 def _origin(model: Iterable[Path], clips: Clips) -> dict[str, str]:
-    """What features come from: contents are told by names, sizes and times, as make does."""
+    """The origin of features: names, sizes and modification times stand for contents, as in make.
+    """
     def digest(paths: Iterable[Path]) -> str:
         facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
@@ -138,7 +139,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _epochs(folder: Path) -> list[int]:
-    """Epochs of which the folder holds features or a checkpoint."""
+    """Epochs with features or a checkpoint in the folder."""
     found = (re.fullmatch(r"(?:feat_train_|audio_model_epoch)(\d+)\.(?:pt|pth)", path.name)
              for path in folder.glob("*"))
     return sorted({int(match[1]) for match in found if match})

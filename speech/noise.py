@@ -1,4 +1,4 @@
-"""Wrong labels for the training clips, drawn once and kept. N clips, C classes."""
+"""Wrong labels for the training clips, drawn once and saved. N clips, C classes."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def noisy_labels(labels: Tensor, classes: int, *, seed: int, rate: float = NOISE
                  ) -> dict[str, Tensor]:
     """`targets` (N,), of which round(rate * N) rows, `idx_chg`, are changed to another class.
 
-    Rows are drawn without repetition and new classes evenly among the others, from the seed alone.
+    Rows are drawn without replacement, new classes uniformly among the others, from `seed` alone.
     """
     generator = torch.Generator().manual_seed(seed)
     changed = torch.randperm(len(labels), generator=generator)[:round(rate * len(labels))]
@@ -30,14 +30,14 @@ def noisy_labels(labels: Tensor, classes: int, *, seed: int, rate: float = NOISE
 
 
 def planted_labels(folder: Path, clips: Clips, *, seed: int) -> Tensor:
-    """The labels (N,) of the folder's file of targets, which is drawn first if it is not there.
+    """The labels (N,) of the folder's target file, which is drawn first if it is missing.
 
-    Raises InputError where the file is of other clips.
+    Raises InputError if the file does not fit the clips.
     """
     path = folder / TARGETS
     if len(clips.class_names) < 2:
         raise InputError(f"{clips.folder}: expected at least two classes")
-    with writing.alone(folder):  # another training may be about to draw them
+    with writing.alone(folder):  # another training may be drawing them
         if not path.is_file():
             writing.save(noisy_labels(clips.labels, len(clips.class_names), seed=seed), path)
     labels = read_targets(path).labels
@@ -46,7 +46,7 @@ def planted_labels(folder: Path, clips: Clips, *, seed: int) -> Tensor:
 
 
 def check_count(path: Path, labels: Tensor, clips: Clips) -> None:
-    """Refuse a file of targets that has not one label per training clip."""
+    """Raise InputError unless a target file has one label for each training clip."""
     if len(labels) != len(clips):
         raise InputError(f"{path}: expected a label for each of the {len(clips)} training clips "
                          f"of {clips.folder}, got {len(labels)}")

@@ -1,7 +1,7 @@
-"""Your own sounds: a table of paths and labels, and any AST.
+"""The user's own sounds: a table of paths and labels, and any AST.
 
-Features are what enters the network's last layer, whatever classes that was trained for. They are
-kept, and made anew once files or weights are others.
+Features are the inputs of the network's last layer, whatever classes it was trained for. They are
+cached and recomputed when files or weights change.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,13 +24,13 @@ from experiment.inputs.own_data import Own, Rows, labelled_samples, stamps_of
 from experiment.inputs.samples import Samples
 from speech import data
 
-MODEL = "MIT/ast-finetuned-audioset-10-10-0.4593"  # without -n: AST after AudioSet
-SILENCE = 1e-4  # of full scale, -80 dB: below it there is nothing that a label could be about
+MODEL = "MIT/ast-finetuned-audioset-10-10-0.4593"  # the default: AST after AudioSet
+SILENCE = 1e-4  # of full scale, -80 dB: below it there is nothing to label
 
 
 def load(files: Sequence[Path], rows: Rows, folder: Path, name: str | None, extraction: Extraction
          ) -> Samples:
-    """Samples of labelled clips as the AST `name` hears them; features are kept in `folder`."""
+    """Samples of labelled clips, by the AST `name`; features are cached in `folder`."""
     source = name or MODEL
     kept = [files[row] for row in rows.index]
     weights = Path(source).resolve() if Path(source).exists() else None
@@ -49,8 +49,8 @@ def load(files: Sequence[Path], rows: Rows, folder: Path, name: str | None, extr
 
 
 def _extract(source: str, files: Sequence[Path], rows: Rows, extraction: Extraction) -> dict:
-    """feat (n, D) of the clips that can be heard, why the others cannot by their row numbers, and
-    logit (n, C) of a trained head with the names of its classes."""
+    """feat (n, D) of the usable clips, the problems of the others by row number, and, for a trained
+    head, logit (n, C) and class_names."""
     from speech import features, models  # transformers, needed only to extract
 
     device = find_device(extraction.device)
@@ -59,7 +59,7 @@ def _extract(source: str, files: Sequence[Path], rows: Rows, extraction: Extract
     banks = _banks(files, rows, network.front_end, extraction, problems)
     first = next(banks, None)
     if first is None:
-        rows.drop(problems)  # refuses, as none is left
+        rows.drop(problems)  # raises InputError, as none is left
     found = features.extract(network, chain([first], banks), device=device)
     head = {"logit": found["logit"], "class_names": models.class_names(network)} if has_head else {}
     return {"feat": found["feat"], "problems": problems} | head
@@ -67,8 +67,7 @@ def _extract(source: str, files: Sequence[Path], rows: Rows, extraction: Extract
 
 def _banks(files: Sequence[Path], rows: Rows, front_end, extraction: Extraction,
            problems: dict[int, str]) -> Iterator[Tensor]:
-    """Model inputs (B, T, bins) of the clips in turn; those that cannot be heard go to
-    `problems`."""
+    """Model inputs (B, T, bins) of the clips in turn; unusable clips are added to `problems`."""
     from speech.features import filter_bank
 
     batch = []
@@ -85,7 +84,7 @@ def _banks(files: Sequence[Path], rows: Rows, front_end, extraction: Extraction,
 
 
 def _wave(path: Path, rate: int) -> np.ndarray:
-    """`data.read_wave`, but silence is refused too."""
+    """`data.read_wave`, with InputError for silence, too."""
     wave = data.read_wave(path, rate)
     if np.abs(wave - wave.mean()).max() < SILENCE:
         raise InputError(f"{path}: {len(wave) / rate:.3g} s of silence")

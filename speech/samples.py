@@ -1,4 +1,4 @@
-"""The sound experiment as Samples, from the published files or from what is made in their place."""
+"""The files of the sound experiment, published or made here, as Samples."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -10,25 +10,25 @@ from experiment.inputs.samples import Samples, probs_of
 from experiment.inputs.targets import read_targets
 from speech import data, features, noise
 
-PUBLISHED_TASK = "esc50"  # its files lie in the cache folder itself
+PUBLISHED_TASK = "esc50"  # its files are in the cache folder itself
 
 
 def task_folder(cache_dir: Path, task: str) -> Path:
-    """Where the files of a task lie: esc50 in `cache_dir` itself, others in a folder of theirs."""
+    """The folder of a task's files: for esc50 `cache_dir` itself, else a folder in it."""
     return cache_dir if task == PUBLISHED_TASK else cache_dir / task
 
 
 def load_train(folder: Path, epoch: int, extraction: Extraction | None = None, *,
                data_dir: Path | None = None, model_folder: Path | None = None) -> Samples:
-    """The training clips with their given labels, and which are wrong where that is known.
+    """The training clips with their given labels, and which are wrong if that is known.
 
-    `folder` holds target_noisy0.1.pt and feat_train_<epoch>.pt; where the features are missing
-    they are extracted by audio_model_epoch<epoch>.pth from the clips of `data_dir` (default:
-    data/ in the folder) and kept. `model_folder`: features of that Hugging Face AST instead, kept
-    under its name. Without a file of targets the labels of an explicit `data_dir` are taken as
-    given, and nothing is known to be wrong.
+    `folder` holds target_noisy0.1.pt and feat_train_<epoch>.pt; missing features are extracted by
+    audio_model_epoch<epoch>.pth from the clips of `data_dir` (default: data/ in the folder) and
+    cached. `model_folder`: features of that Hugging Face AST instead, cached under its name.
+    Without a target file, the labels are those of an explicit `data_dir`, and none is known to be
+    wrong.
 
-    Raises InputError where files are missing or do not fit together.
+    Raises InputError for files that are missing or do not fit together.
     """
     extraction = extraction or Extraction()
     clips = None
