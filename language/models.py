@@ -122,7 +122,7 @@ def load_backbone(source: str) -> tuple[Classifier, bool]:
 
 
 def quieten() -> None:
-    """Switch off the progress bars and reports of transformers; missing weights are checked here."""
+    """Switch off progress bars and reports of transformers; missing weights are checked here."""
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 
