@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas
 import torch
@@ -25,6 +26,16 @@ LABEL_COLUMNS = ("label", "gold_label")
 # Label order of the GLUE tasks: the numbers that the published files use.
 CLASS_NAMES = {"sst2": ("negative", "positive"),
                "mnli": ("entailment", "neutral", "contradiction")}
+
+
+class Columns(NamedTuple):
+    """Names of columns in a table; None: the usual ones."""
+
+    text: Sequence[str] | None = None  # one, or two for pairs
+    label: str | None = None
+
+
+USUAL = Columns()
 
 
 @dataclass(frozen=True)

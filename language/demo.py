@@ -52,8 +52,9 @@ def make(folder: Path, extraction: Extraction) -> None:
 
     def fit(name: str, labels: Tensor) -> layout.Place:
         print(f"{folder / name}: fitting", flush=True)
-        train(tiny_roberta(texts), texts, labels, folder / name, schedule=SCHEDULE,
-              device=find_device(extraction.device), validation=validation,
+        start = tiny_roberta(texts)
+        start.model.to(find_device(extraction.device))
+        train(start, texts, labels, folder / name, schedule=SCHEDULE, validation=validation,
               progress=extraction.progress)
         return layout.locate(folder, name, layout.EPOCH)
 

@@ -47,14 +47,14 @@ def main(args: Namespace) -> None:
     extraction = Extraction.of(args)
     if args.csv is None:
         from language import layout
+        from language.data import Columns
         from language.samples import load_train
 
         folder = args.cache_dir / args.task_name
         own_report = layout.locate(folder, args.model_name, args.epoch).report
         samples = load_train(
             folder, args.epoch, extraction, model_name=args.model_name, data_dir=args.data_dir,
-            text_columns=args.text_columns, label_column=args.label_column,
-            max_length=args.max_length)
+            columns=Columns(args.text_columns, args.label_column))
         folder = own_report.parent
     else:
         from language import own
@@ -62,8 +62,7 @@ def main(args: Namespace) -> None:
         arguments.one_of(args, "csv", "data_dir")
         folder = args.cache_dir / published.folder_name_of(args.csv)
         texts, rows = own.read(args.csv, args.text_columns, args.label_column)
-        samples = own.load(texts, rows, folder, args.model_name, extraction,
-                           max_length=args.max_length)
+        samples = own.load(texts, rows, folder, args.model_name, extraction)
     detection.find_and_report(
         samples, folder, Settings.of(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,

@@ -38,8 +38,7 @@ def main(args: Namespace) -> None:
     place = layout.locate(folder, args.model_name, args.epoch)
     texts = data.load(args.task_name, args.split, data.find_folder(folder, args.data_dir),
                       need_labels=False, text_columns=args.text_columns)
-    content = features.obtain(place, args.split, texts, Extraction.of(args),
-                              max_length=args.max_length)
+    content = features.obtain(place, args.split, texts, Extraction.of(args))
     (n, dim), classes = content["feat_cls"].shape, content["logit"].shape[1]
     print(f"{place.features / f'feat_{args.split}.pt'}: {n:,} texts, {dim} features, "
           f"{classes} classes")

@@ -26,11 +26,9 @@ from language.layout import Place
 if TYPE_CHECKING:
     from language.models import Classifier
 
-MAX_LENGTH = 128  # tokens of a text or pair, as is usual for GLUE; longer ones are cut
 
-
-def obtain(place: Place, split: str, texts: Texts | None, extraction: Extraction, *,
-           max_length: int = MAX_LENGTH) -> dict[str, Tensor]:
+def obtain(place: Place, split: str, texts: Texts | None, extraction: Extraction
+           ) -> dict[str, Tensor]:
     """feat_cls and logit of a split: from the file, or extracted if it is missing or outdated.
 
     texts may be None if a file exists. Raises InputError for an unusable file or model, and for an
@@ -39,17 +37,16 @@ def obtain(place: Place, split: str, texts: Texts | None, extraction: Extraction
     path = place.features / f"feat_{split}.pt"
     origin = {"weights": fingerprint(place.weights)}
     if texts is not None:
-        origin |= {"texts": texts.fingerprint(), "max_length": max_length}
+        origin |= {"texts": texts.fingerprint(), "max_length": extraction.max_length}
     elif not writing.is_from(path, origin, published=True):
         raise InputError(f"{path}: extracted from other weights than {place.weights} holds now; "
                          f"give the texts with --data_dir, to recompute it")
     # Memory-mapped: MNLI's features are 1.2 GB.
-    return writing.remembered(path, origin, partial(_extract, place, texts, extraction, max_length),
+    return writing.remembered(path, origin, partial(_extract, place, texts, extraction),
                               read=read, published=True)
 
 
-def _extract(place: Place, texts: Texts, extraction: Extraction, max_length: int
-             ) -> dict[str, Tensor]:
+def _extract(place: Place, texts: Texts, extraction: Extraction) -> dict[str, Tensor]:
     from language import models  # transformers takes seconds to import
 
     device = find_device(extraction.device)
@@ -59,12 +56,12 @@ def _extract(place: Place, texts: Texts, extraction: Extraction, max_length: int
         raise InputError(f"{place.weights}: expected a model of {len(texts.class_names)} classes "
                          f"({', '.join(texts.class_names)}), got one of {classes}")
     return extract(classifier, texts, device=device, batch_size=extraction.batch_size,
-                   max_length=max_length, progress=extraction.progress)
+                   max_length=extraction.max_length, progress=extraction.progress)
 
 
 @torch.no_grad()
 def extract(classifier: "Classifier", texts: Texts, *, device: torch.device, batch_size: int,
-            max_length: int = MAX_LENGTH, progress: bool = False, mean: bool = False
+            max_length: int = Extraction.max_length, progress: bool = False, mean: bool = False
             ) -> dict[str, Tensor]:
     """feat_cls (N, D) and logit (N, C), float32 on the CPU, in the order of the texts; with `mean`
     also feat_mean (N, D), the mean of the last hidden states over a text's tokens.

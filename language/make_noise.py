@@ -36,6 +36,7 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment.command.errors import InputError
     from language import noise
+    from language.data import Columns
     from language.samples import load_train
 
     folder = args.cache_dir / args.task_name
@@ -44,8 +45,8 @@ def main(args: Namespace) -> None:
         raise InputError(f"{target}: exists already; remove it to make a new one")
     clean = load_train(
         folder, args.epoch, Extraction.of(args), clean=True,
-        model_name=args.model_name, data_dir=args.data_dir, text_columns=args.text_columns,
-        label_column=args.label_column, max_length=args.max_length)
+        model_name=args.model_name, data_dir=args.data_dir,
+        columns=Columns(args.text_columns, args.label_column))
     targets, changed = noise.noisy_labels(clean.probs, clean.labels)
     noise.save_targets(targets, changed, target)
     print(f"{target}: {len(changed):,} of {len(targets):,} labels changed")

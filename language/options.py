@@ -10,6 +10,7 @@ from experiment.command.option_types import (
     positive_integer,
     truth,
 )
+from experiment.inputs.extraction import Extraction
 
 
 def add_task_options(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +55,8 @@ def add_extraction_options(parser: argparse.ArgumentParser, *, batch_size: int =
     group = parser.add_argument_group("texts through the model")
     group.add_argument("--batch_size", type=positive_integer, default=batch_size,
                        metavar="B", help="texts at a time (default: %(default)s)")
-    group.add_argument("--max_length", type=positive_integer, default=128, metavar="L",
+    group.add_argument("--max_length", type=positive_integer,
+                       default=Extraction.max_length, metavar="L",
                        help="tokens of a text or pair; longer ones are cut (default: %(default)s)")
 
 

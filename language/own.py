@@ -52,18 +52,17 @@ def read(path: Path, text_columns: Sequence[str] | None, label_column: str | Non
 
 
 def load(texts: list[tuple[str, ...]], rows: Rows, folder: Path, name: str | None,
-         extraction: Extraction, *, max_length: int) -> Samples:
+         extraction: Extraction) -> Samples:
     """Samples of labelled texts, by model `name`; features are cached in `folder`."""
     source = name or MODEL
     weights = Path(source).resolve() if Path(source).is_dir() else None
     kept = Texts(rows.source, tuple(map(list, zip(*(texts[row] for row in rows.index)))), None,
                  None)
     origin = {"weights": source if weights is None else features.fingerprint(weights),
-              "texts": kept.fingerprint(), "max_length": max_length}
+              "texts": kept.fingerprint(), "max_length": extraction.max_length}
     name = writing.distinct((weights or Path(source)).name, Path(rows.source).absolute(), weights)
     path = folder / "features" / f"feat_{name}.pt"
-    content = writing.remembered(path, origin, partial(_extract, source, kept, extraction,
-                                                     max_length))
+    content = writing.remembered(path, origin, partial(_extract, source, kept, extraction))
     own = None if "logit" not in content else Own(
         content["logit"], content["class_names"], features=content["feat_cls"])
     joined = [" | ".join(texts[row]) for row in rows.index]
@@ -71,14 +70,14 @@ def load(texts: list[tuple[str, ...]], rows: Rows, folder: Path, name: str | Non
                             content={"text": joined}, media=partial(_text, texts))
 
 
-def _extract(source: str, texts: Texts, extraction: Extraction, max_length: int) -> dict:
+def _extract(source: str, texts: Texts, extraction: Extraction) -> dict:
     from language import models  # transformers takes seconds to import
 
     device = find_device(extraction.device)
     classifier, has_head = models.load_backbone(source)
     content = features.extract(classifier, texts, device=device, mean=True,
-                               batch_size=extraction.batch_size, max_length=max_length,
-                               progress=extraction.progress)
+                               batch_size=extraction.batch_size,
+                               max_length=extraction.max_length, progress=extraction.progress)
     if not has_head:
         return {"feat_mean": content["feat_mean"]}
     return content | {"class_names": class_names_of(classifier.model.config.id2label)}

@@ -1,6 +1,5 @@
 """The files of a language experiment as Samples."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +14,7 @@ from language.noise import TARGET
 
 def load_train(folder: Path, epoch: int | None = None, extraction: Extraction | None = None, *,
                clean: bool = False, model_name: str | None = None, data_dir: Path | None = None,
-               text_columns: Sequence[str] | None = None, label_column: str | None = None,
-               max_length: int = features.MAX_LENGTH) -> Samples:
+               columns: data.Columns = data.USUAL) -> Samples:
     """The training set of the task `folder.name`, with features of a model.
 
     Labels are those of target0.1_large_4.pt in the folder, which also says which are wrong. With
@@ -37,9 +35,8 @@ def load_train(folder: Path, epoch: int | None = None, extraction: Extraction | 
     where, texts = data.find_folder(folder, data_dir), None
     if where is not None or noisy is None or not path.is_file():
         texts = data.load(folder.name, "train", where, need_labels=noisy is None,
-                          text_columns=text_columns, label_column=label_column)
-    content = features.obtain(place, "train", texts, extraction or Extraction(),
-                              max_length=max_length)
+                          text_columns=columns.text, label_column=columns.label)
+    content = features.obtain(place, "train", texts, extraction or Extraction())
     labels, is_noisy = (texts.labels, None) if noisy is None else (noisy.labels, noisy.is_noisy)
     n = len(content["feat_cls"])
     for source, rows in ((texts and texts.source, texts), (target, labels)):

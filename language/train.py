@@ -76,9 +76,10 @@ def main(args: Namespace) -> None:
     validation = data.load(args.task_name, "validation", where, class_names=texts.class_names,
                            **columns) if data.has_split("validation", where) else None
     torch.manual_seed(args.seed)  # of the new head
+    start = models.start_from(args.init, classes=texts.classes, class_names=texts.class_names)
+    start.model.to(find_device(args.device))
     training.train(
-        models.start_from(args.init, classes=texts.classes, class_names=texts.class_names),
-        texts, labels, folder / args.model_name, device=find_device(args.device),
+        start, texts, labels, folder / args.model_name,
         schedule=training.Schedule(
             epochs=args.epochs, batch_size=args.batch_size, learning_rate=args.lr,
             weight_decay=args.weight_decay, max_length=args.max_length, seed=args.seed,

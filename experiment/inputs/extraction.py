@@ -24,6 +24,7 @@ class Extraction:
     val_list: Path | None = None  # text: a path relative to val/ on each line
     ood_groups: tuple[tuple[str, int], ...] | None = None  # (name, rows) in the order of the rows
     skip_corrupt: bool = False
+    max_length: int = 128  # tokens of a text or pair, as is usual for GLUE; longer ones are cut
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "Extraction":

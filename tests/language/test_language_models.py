@@ -205,7 +205,7 @@ def test_start_from_a_folder_gets_a_new_head(model_folder, classifier):
 
 
 def test_start_from_an_epoch_finds_the_tokenizer_one_folder_up(tmp_path, classifier, texts):
-    train(classifier, texts, texts.labels, tmp_path / "m", schedule=Schedule(epochs=1), device=CPU)
+    train(classifier, texts, texts.labels, tmp_path / "m", schedule=Schedule(epochs=1))
     start = models.start_from(str(tmp_path / "m/epoch_1"), classes=2, class_names=None)
     assert len(start.tokenizer) == len(classifier.tokenizer)
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,14 +10,16 @@ from experiment.files import reading, writing
 from experiment.inputs.extraction import Extraction
 from experiment.inputs.targets import read_targets
 from language import features, layout, models
+from language.data import Columns
 from language.noise import TARGET, save_targets
 from language.samples import load_train
 
 QUIET = Extraction(batch_size=16, device="cpu", progress=False)
 
 
-def mine(folder, data_dir, model_folder, **how):
-    return load_train(folder, None, QUIET, model_name=str(model_folder), data_dir=data_dir, **how)
+def mine(folder, data_dir, model_folder, max_length=128, **how):
+    return load_train(folder, None, replace(QUIET, max_length=max_length),
+                      model_name=str(model_folder), data_dir=data_dir, **how)
 
 
 def test_published_files_suffice(published):
@@ -95,7 +98,8 @@ def test_model_of_another_number_of_classes_is_refused_before_the_work(
     monkeypatch.setattr(features, "extract", None)
     with pytest.raises(InputError, match="expected a model of 3 classes .entailment, neutral, con"
                                          ".*, got one of 2"):
-        mine(tmp_path / "cache/mnli", data_dir, model_folder, text_columns=["sentence"], clean=True)
+        mine(tmp_path / "cache/mnli", data_dir, model_folder, columns=Columns(["sentence"]),
+             clean=True)
 
 
 def test_no_texts_anywhere(published):
