@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from digits.data import parse, parts
@@ -65,8 +66,6 @@ def _pictures(folder: Path, *names: str) -> Callable[[int], media.Media]:
         return torch.cat([found[name].images for name in names])
 
     def show(row: int) -> media.Media:
-        from PIL import Image  # only a report needs it
-
         return media.image(Image.fromarray((255 * (1 - images()[row, 0])).byte().numpy()))
     return show
 

@@ -131,7 +131,7 @@ class Images(Dataset):
         try:
             with Image.open(path) as image:
                 return self.transform(image.convert("RGB")), ""
-        except (*BROKEN, Image.DecompressionBombError) as error:
+        except BROKEN as error:
             return None, f"{path}: not a readable image ({error})"
 
 

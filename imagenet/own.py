@@ -23,7 +23,7 @@ from experiment.files import reading, writing
 from experiment.inputs import media, probe
 from experiment.inputs.extraction import Extraction
 from experiment.inputs.own_data import (
-    Own,
+    OwnHead,
     Rows,
     abbreviated,
     files_of_table,
@@ -169,12 +169,12 @@ def _features(images: Images, folder: Path, network: models.Network, extraction:
     return rows, found
 
 
-def _own(network: models.Network, found: Tensor) -> Own | None:
+def _own(network: models.Network, found: Tensor) -> OwnHead | None:
     head = own_head(network)
     if head is None:
         return None
     head = probe.Head(*head)
-    return Own(head(found), class_names(network), head)
+    return OwnHead(head(found), class_names(network), head)
 
 
 def _shown(images: Images, rows: Rows) -> dict:

@@ -8,3 +8,8 @@
 How they are made: `train.py` on clean labels, `make_noise.py`, `train.py` on the noisy ones, and
 `extract.py`. `samples.py` loads the files; `detect.py` finds the wrong labels.
 """
+
+PUBLISHED = "roberta-base_fp16_noise0.1"  # folder of the published model
+DEMO = "roberta-tiny_noise0.1"  # folder of the model that the demo trains
+EPOCH = 4  # of either
+HUB_MODEL = "roberta-base"  # to start from, and for the user's own texts

@@ -11,6 +11,7 @@ from experiment.command.option_types import (
     truth,
 )
 from experiment.inputs.extraction import Extraction
+from language import DEMO, EPOCH, HUB_MODEL, PUBLISHED
 
 
 def add_task_options(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,8 @@ def add_own_option(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--csv", type=Path, metavar="FILE",
                        help="a table (.csv, .tsv, .parquet, .json, .jsonl) of texts and labels, "
                             "instead of a task; -n is then any text model of the transformers "
-                            "library, a folder or a name on the hub (default: roberta-base)")
+                            "library, a folder or a name on the hub "
+                            f"(default: {HUB_MODEL})")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +46,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-n", "--model_name", metavar="NAME|PATH",
                        help="folder of the model under the task's, or the path of any folder that "
                             "transformers' save_pretrained wrote (default: "
-                            "roberta-base_fp16_noise0.1; of the demo roberta-tiny_noise0.1)")
-    group.add_argument("-e", "--epoch", type=positive_integer, default=4, metavar="E",
+                            f"{PUBLISHED}; of the demo {DEMO})")
+    group.add_argument("-e", "--epoch", type=positive_integer, default=EPOCH, metavar="E",
                        help="of the folders epoch_<E> in the model's, if it has any "
                             "(default: %(default)s)")
 

@@ -16,12 +16,11 @@ from experiment.command.errors import InputError
 from experiment.files import writing
 from experiment.inputs import media
 from experiment.inputs.extraction import Extraction
-from experiment.inputs.own_data import Own, Rows, class_names_of, labelled_samples
+from experiment.inputs.own_data import OwnHead, Rows, class_names_of, labelled_samples
 from experiment.inputs.samples import Samples
-from language import data, features
+from language import HUB_MODEL, data, features
 from language.data import Texts
 
-MODEL = "roberta-base"  # the default
 NAME_LENGTH = 80  # characters of a text shown on screen
 
 
@@ -54,7 +53,7 @@ def read(path: Path, text_columns: Sequence[str] | None, label_column: str | Non
 def load(texts: list[tuple[str, ...]], rows: Rows, folder: Path, name: str | None,
          extraction: Extraction) -> Samples:
     """Samples of labelled texts, by model `name`; features are cached in `folder`."""
-    source = name or MODEL
+    source = name or HUB_MODEL
     weights = Path(source).resolve() if Path(source).is_dir() else None
     kept = Texts(rows.source, tuple(map(list, zip(*(texts[row] for row in rows.index)))), None,
                  None)
@@ -63,7 +62,7 @@ def load(texts: list[tuple[str, ...]], rows: Rows, folder: Path, name: str | Non
     name = writing.distinct((weights or Path(source)).name, Path(rows.source).absolute(), weights)
     path = folder / "features" / f"feat_{name}.pt"
     content = writing.remembered(path, origin, partial(_extract, source, kept, extraction))
-    own = None if "logit" not in content else Own(
+    own = None if "logit" not in content else OwnHead(
         content["logit"], content["class_names"], features=content["feat_cls"])
     joined = [" | ".join(texts[row]) for row in rows.index]
     return labelled_samples(rows, content["feat_mean"], own, progress=extraction.progress,

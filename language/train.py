@@ -23,7 +23,7 @@ from experiment.command.option_types import (
     positive_integer,
     positive_number,
 )
-from language import options
+from language import HUB_MODEL, PUBLISHED, options
 
 
 def get_args_parser() -> arguments.Parser:
@@ -31,9 +31,9 @@ def get_args_parser() -> arguments.Parser:
     options.add_task_options(parser)
     group = parser.add_argument_group("training")
     group.add_argument("-n", "--model_name", type=folder_name,
-                       default="roberta-base_fp16_noise0.1", metavar="NAME",
+                       default=PUBLISHED, metavar="NAME",
                        help="folder of the model under the task's (default: %(default)s)")
-    group.add_argument("--init", default="roberta-base", metavar="MODEL",
+    group.add_argument("--init", default=HUB_MODEL, metavar="MODEL",
                        help="model to start from: a folder, or a name on the hub "
                             "(default: %(default)s)")
     group.add_argument("--clean", action="store_true",

@@ -4,3 +4,5 @@
 caches features, `samples` loads the experiment, `own` the user's sounds; `training` trains a
 network, `demo` makes synthetic clips. `download.py`, `train.py` and `detect.py` are the commands.
 """
+
+AUDIOSET_MODEL = "MIT/ast-finetuned-audioset-10-10-0.4593"  # on the hub, by the authors of AST

@@ -25,6 +25,7 @@ from experiment.command.launch import launch
 from experiment.command.option_types import folder_name, positive_integer
 from experiment.inputs.extraction import Extraction
 from experiment.run.settings import Settings
+from speech import AUDIOSET_MODEL
 
 
 def get_args_parser() -> arguments.Parser:
@@ -33,7 +34,7 @@ def get_args_parser() -> arguments.Parser:
     group.add_argument("--csv", type=Path, metavar="FILE",
                        help="your own sounds instead of a task: a table with the columns path "
                             "(relative to it) and label; -n is then any AST (default: "
-                            "MIT/ast-finetuned-audioset-10-10-0.4593 from the hub)")
+                            f"{AUDIOSET_MODEL} from the hub)")
     group.add_argument("-t", "--task_name", type=folder_name, default="esc50", metavar="TASK",
                        help="esc50, demo, or the name you gave your own (default: %(default)s)")
     group.add_argument("-n", "--model_name", default="ast", metavar="ast|PATH",

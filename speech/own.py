@@ -20,18 +20,17 @@ from experiment.command.errors import InputError
 from experiment.files import writing
 from experiment.inputs import media
 from experiment.inputs.extraction import Extraction
-from experiment.inputs.own_data import Own, Rows, labelled_samples, stamps_of
+from experiment.inputs.own_data import OwnHead, Rows, labelled_samples, stamps_of
 from experiment.inputs.samples import Samples
-from speech import data
+from speech import AUDIOSET_MODEL, data, features
 
-MODEL = "MIT/ast-finetuned-audioset-10-10-0.4593"  # the default: AST after AudioSet
 SILENCE = 1e-4  # of full scale, -80 dB: below it there is nothing to label
 
 
 def load(files: Sequence[Path], rows: Rows, folder: Path, name: str | None, extraction: Extraction
          ) -> Samples:
     """Samples of labelled clips, by the AST `name`; features are cached in `folder`."""
-    source = name or MODEL
+    source = name or AUDIOSET_MODEL
     kept = [files[row] for row in rows.index]
     weights = Path(source).resolve() if Path(source).exists() else None
     parts = [] if weights is None else [weights, *sorted(weights.glob("*"))]
@@ -41,7 +40,7 @@ def load(files: Sequence[Path], rows: Rows, folder: Path, name: str | None, extr
     content = writing.remembered(path, origin, partial(_extract, source, files, rows, extraction))
     rows = rows.drop(content["problems"])
     rows = replace(rows, notes=data.mixing_notes([files[row] for row in rows.index]))
-    own = None if "logit" not in content else Own(content["logit"], content["class_names"])
+    own = None if "logit" not in content else OwnHead(content["logit"], content["class_names"])
     return labelled_samples(
         rows, content["feat"], own, progress=extraction.progress,
         content={"filepath": [str(files[row]) for row in rows.index]},
@@ -51,7 +50,7 @@ def load(files: Sequence[Path], rows: Rows, folder: Path, name: str | None, extr
 def _extract(source: str, files: Sequence[Path], rows: Rows, extraction: Extraction) -> dict:
     """feat (n, D) of the usable clips, the problems of the others by row number, and, for a trained
     head, logit (n, C) and class_names."""
-    from speech import features, models  # transformers, needed only to extract
+    from speech import models  # transformers takes seconds to import
 
     device = find_device(extraction.device)
     network, has_head = models.load_backbone(source)
@@ -68,12 +67,11 @@ def _extract(source: str, files: Sequence[Path], rows: Rows, extraction: Extract
 def _banks(files: Sequence[Path], rows: Rows, front_end, extraction: Extraction,
            problems: dict[int, str]) -> Iterator[Tensor]:
     """Model inputs (B, T, bins) of the clips in turn; unusable clips are added to `problems`."""
-    from speech.features import filter_bank
-
     batch = []
     for row in tqdm(rows.index, "clips", delay=1, disable=not extraction.progress, leave=False):
         try:
-            batch.append(filter_bank(_wave(files[row], front_end.sampling_rate), front_end))
+            wave = _wave(files[row], front_end.sampling_rate)
+            batch.append(features.filter_bank(wave, front_end))
         except InputError as error:
             problems[row] = str(error).removeprefix(f"{files[row]}: ")
         if len(batch) == extraction.batch_size:

@@ -25,8 +25,7 @@ from experiment.command.option_types import (
     positive_number,
     truth,
 )
-
-HUB = "MIT/ast-finetuned-audioset-10-10-0.4593"  # AST after AudioSet, by its authors
+from speech import AUDIOSET_MODEL
 
 
 def get_args_parser() -> arguments.Parser:
@@ -35,8 +34,8 @@ def get_args_parser() -> arguments.Parser:
     group.add_argument("-t", "--task_name", type=folder_name, default="esc50", metavar="TASK",
                        help="esc50, or a name for your own clips (default: %(default)s)")
     group.add_argument("-n", "--model_name", default="ast", metavar="ast|PATH",
-                       help=f"weights to start from: ast is {HUB}, PATH a folder of an AST as "
-                            "Hugging Face saves it (default: %(default)s)")
+                       help=f"weights to start from: ast is {AUDIOSET_MODEL}, PATH a folder of "
+                            "an AST as Hugging Face saves it (default: %(default)s)")
     group.add_argument("--data_dir", type=Path, required=True, metavar="DIR",
                        help="folder with meta/esc50.csv and audio/")
     group.add_argument("--as_given", action="store_true",
@@ -79,7 +78,7 @@ def main(args: Namespace) -> None:
     folder = task_folder(args.cache_dir, args.task_name)
     clips = data.read_clips(args.data_dir)
     torch.manual_seed(args.seed)  # the fresh head
-    source = HUB if args.model_name == "ast" else Path(args.model_name)
+    source = AUDIOSET_MODEL if args.model_name == "ast" else Path(args.model_name)
     network = models.pretrained(source, len(clips.class_names))
     if not args.as_given:
         labels = noise.planted_labels(folder, clips, seed=args.seed)

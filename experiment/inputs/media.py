@@ -9,14 +9,14 @@ import io
 import struct
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import soundfile
+import soxr
+from PIL import Image, ImageOps
 
 from experiment.command.errors import InputError, reason_of
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 SIDE = 192  # pixels of a picture's longer side: 5 to 10 kB as JPEG
 PIXEL_ART = 64  # pictures of at most so many pixels a side are stored without loss
@@ -24,9 +24,9 @@ CHARACTERS = 2000  # of a text
 RATE = 16_000  # Hz, the rate of the sound models
 SECONDS = 10  # of a sound: 40 kB as MP3
 SILENCE = 2 ** -15  # less than the smallest step of 16 bits
-# What Pillow raises for broken files of various formats, beside DecompressionBombError for a file
-# of absurdly many pixels.
-BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error)
+# What Pillow raises for broken files of various formats, and for a file of absurdly many pixels.
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error,
+          Image.DecompressionBombError)
 
 
 class Media(NamedTuple):
@@ -36,10 +36,8 @@ class Media(NamedTuple):
     content: bytes | str  # image: PNG or JPEG; sound: WAV or MP3; text: str
 
 
-def image(picture: "Image") -> Media:
+def image(picture: Image.Image) -> Media:
     """A thumbnail, rotated as its EXIF data says, transparent pixels on white."""
-    from PIL import Image, ImageOps
-
     try:
         picture.draft("RGB", (2 * SIDE, 2 * SIDE))  # JPEG: decodes to about the size needed
         picture = ImageOps.exif_transpose(picture)
@@ -47,7 +45,7 @@ def image(picture: "Image") -> Media:
             behind = Image.new("RGBA", picture.size, "white")
             picture = Image.alpha_composite(behind, picture.convert("RGBA"))
         picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-    except (*BROKEN, Image.DecompressionBombError) as error:
+    except BROKEN as error:
         raise InputError(f"not a readable picture ({reason_of(error)})") from error
     file = io.BytesIO()
     if max(picture.size) <= PIXEL_ART:
@@ -60,8 +58,6 @@ def image(picture: "Image") -> Media:
 
 def image_file(path: Path) -> Media:
     """`image` of a file."""
-    from PIL import Image
-
     try:
         with Image.open(path) as picture:
             return image(picture)
@@ -81,9 +77,6 @@ def text(content: str) -> Media:
 
 def sound(waveform: np.ndarray, rate: int) -> Media:
     """The beginning of a mono waveform (S,) in -1 … 1 at `rate` Hz, as an MP3 file."""
-    import soundfile
-    import soxr
-
     waveform = np.asarray(waveform, dtype=np.float32)
     if waveform.ndim != 1 or waveform.size == 0 or not np.isfinite(waveform).all():
         raise InputError("no sound")

@@ -73,7 +73,7 @@ def class_names_of(id2label: Mapping[Any, Any]) -> tuple[str, ...] | None:
     return None if not names or names[0].startswith("LABEL_") else names
 
 
-class Own(NamedTuple):
+class OwnHead(NamedTuple):
     """The network's own head: logits (n, C), and the names of its classes, if any."""
 
     logits: Tensor
@@ -82,8 +82,8 @@ class Own(NamedTuple):
     features: Tensor | None = None  # (n, D) that enter the head, if not those for the probe
 
 
-def labelled_samples(rows: Rows, features: Tensor, own: Own | None, *, labels_matter: bool = True,
-                     progress: bool, **known: Any) -> Samples:
+def labelled_samples(rows: Rows, features: Tensor, own: OwnHead | None, *, progress: bool,
+                     labels_matter: bool = True, **known: Any) -> Samples:
     """Samples of n rows with features (n, D); `known` holds further fields.
 
     If the head `own` does not fit these classes, probabilities come from the probe, and weight and
@@ -195,7 +195,7 @@ def _text_of(row: LeftOut) -> str:
     return printable(f"row {row.index}{', ' if row.name else ''}{row.name}: {row.reason}")
 
 
-def _match(own: Own | None, labels: Tensor, names: tuple[str, ...]
+def _match(own: OwnHead | None, labels: Tensor, names: tuple[str, ...]
            ) -> tuple[tuple[Tensor, tuple[str, ...], Tensor] | None, str]:
     """Logits, class names and labels by the network's own head, or None; and the reason."""
     if own is None:
