@@ -20,7 +20,7 @@ PACKAGES = ("experiment", "imagenet", "language", "speech", "digits")
 
 
 def test_no_function_of_the_packages_has_more_than_seven_parameters():
-    assert not [f"{path}: {node.name}" for path in modules()
+    assert not [f"{path}: {node.name}" for path in modules() if "run" not in path.parts
                 for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
                 if isinstance(node, ast.FunctionDef) and parameters(node) > 7]
 
