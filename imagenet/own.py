@@ -27,12 +27,12 @@ from experiment.inputs.own_data import (
     Rows,
     abbreviated,
     files_of_table,
+    folder_name_of,
     labelled_samples,
     notes_of,
     stamps_of,
 )
 from experiment.inputs.samples import Samples, probs_of
-from experiment.published import folder_name_of
 from imagenet import features, hub, models
 from imagenet.data import ImageSet
 
@@ -90,26 +90,26 @@ def list_any(folder: Path) -> Images:
                                  notes=_note(_names(other, folder), OTHER)))
 
 
-def load_source(kind: str, path: Path, cache_dir: Path, name: str | None, extraction: Extraction
-                ) -> tuple[Samples, Path]:
-    """Samples of "image_dir" or "image_csv", by network `name`, and the folder of their results,
-    which caches the features. Of several processes the first one extracts them."""
+def load_source(kind: str, path: Path, cache_dir: Path, name: str | None,
+                extraction: Extraction) -> tuple[Samples, Path]:
+    """Samples of an "image_dir" or an "image_csv", and the folder of their results."""
     folder = cache_dir / folder_name_of(path)
+    images = _images(kind, path)
     with processes.first_alone():
-        return load(_list(kind, path), folder, name, extraction), folder
+        return load(images, folder, name, extraction), folder
 
 
-def load_pair(kind: str, paths: tuple[Path, Path], cache_dir: Path, name: str | None,
-              extraction: Extraction) -> tuple[Samples, Samples, Path]:
-    """Training rows as in `load_source`, test rows of any folder of images, and the folder of the
-    test rows' results."""
-    folders = tuple(cache_dir / folder_name_of(path) for path in paths)
+def load_source_pair(kind: str, paths: tuple[Path, Path], cache_dir: Path, name: str | None,
+                     extraction: Extraction) -> tuple[Samples, Samples, Path]:
+    """Training rows as in `load_source`, rows of any folder of test images, and the latter's
+    folder of results."""
+    folders = cache_dir / folder_name_of(paths[0]), cache_dir / folder_name_of(paths[1])
+    images = _images(kind, paths[0])
     with processes.first_alone():
-        return (*load_ood(_list(kind, paths[0]), list_any(paths[1]), folders, name, extraction),
-                folders[1])
+        return (*load_ood(images, list_any(paths[1]), folders, name, extraction), folders[1])
 
 
-def _list(kind: str, path: Path) -> Images:
+def _images(kind: str, path: Path) -> Images:
     return list_folder(path) if kind == "image_dir" else list_table(path)
 
 
