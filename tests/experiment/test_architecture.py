@@ -17,6 +17,7 @@ FLOORS = {
     "experiment.run": {"experiment.command", "experiment.files", "experiment.inputs", "relation"},
     "experiment.report": {"experiment.command", "experiment.files", "experiment.inputs",
                           "experiment.run", "relation"},
+    "experiment.cleaning": {"experiment.command", "experiment.files", "experiment.inputs"},
     "experiment.published": {"experiment.command", "experiment.files"},
     "experiment.sources": {"experiment.command", "experiment.inputs", "experiment.published",
                            "experiment.run"},
