@@ -12,9 +12,8 @@ from typing import Any
 from torch import Tensor
 
 import relation
-from experiment.command import processes
+from experiment.command import out_of_memory, processes
 from experiment.inputs.samples import Samples
-from experiment.run import memory
 from experiment.run.kept import PartialSums
 from experiment.run.ood_baselines import Detector, Inputs
 from experiment.run.result import Result
@@ -85,7 +84,7 @@ def related_to(target_features: Tensor, target_probs: Tensor, settings: Settings
                ) -> Callable[[Tensor, Tensor], Tensor]:
     """A function from features and probabilities to relation scores (N,) on the CPU."""
     def scores(features: Tensor, probs: Tensor) -> Tensor:
-        return memory.halving(lambda chunk: relation.detect_ood(
+        return out_of_memory.halving(lambda chunk: relation.detect_ood(
             features, probs, target_features, target_probs, kernel=settings.kernel,
             temperature=settings.temperature, threshold=settings.threshold, chunk=chunk,
             engine=settings.engine, progress=progress,
@@ -121,7 +120,7 @@ def _baselines(detectors: Mapping[str, Detector], inputs: Inputs, clock: Clock
     for name, detector in detectors.items():
         reason = inputs.lacks(detector.need)
         if reason is None:
-            values = memory.halving(partial(_scores, detector, inputs), inputs.chunk)
+            values = out_of_memory.halving(partial(_scores, detector, inputs), inputs.chunk)
             clock.lap(name)
             if values.isfinite().all():
                 scores[name] = values
