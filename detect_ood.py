@@ -2,6 +2,7 @@
 
     python detect_ood.py --image_dir TRAIN --test_dir TEST                # your own images
     python detect_ood.py --features train.npz --test_features test.npz    # your own features
+    python detect_ood.py --features train.npz --test_features new.npz --threshold_from REPORT
     python detect_ood.py -n digits_60 --pow 1               # after download.py of the same name
     python detect_ood.py -n mae_large_49 --pow 1
     python detect_ood.py -n resnet50 --pow 1
@@ -9,14 +10,17 @@
 Prints AUROC, AP, TNR95 and FPR95 of every score where the outliers are known, for all of them and
 for each OOD set, and the most outlying rows; writes scores.csv, suspects.csv, metrics.json,
 scores.png and report.html to the report folder. metrics.json holds the threshold that keeps 95 % of
-the in-distribution rows; experiment/ood_threshold.py applies it to new samples.
+the in-distribution rows; with --threshold_from and the report of such a run, the test rows are
+judged by it, and judged.csv says which are outliers.
 """
 
 from argparse import Namespace
 
-from experiment import arguments
-from experiment.errors import InputError
-from experiment.launch import launch
+from experiment.command import arguments
+from experiment.command.errors import InputError
+from experiment.command.launch import launch
+from experiment.inputs.extraction import Extraction
+from experiment.run.settings import Settings
 
 EXPERIMENT = "mae_large_49"  # without -n, and without data of one's own
 TEST_OF = {"features": "test_features", "image_dir": "test_dir", "image_csv": "test_dir"}
@@ -40,38 +44,25 @@ def main(args: Namespace) -> None:
         raise InputError("expected both --features (training rows) and --test_features, or both "
                          "--image_dir (or --image_csv) and --test_dir, or none of them")
     # Imported here, so that --help does not wait for torch.
-    from experiment import (
-        memory,
-        ood_detectors,
-        ood_pipeline,
-        processes,
-        report,
-        sources,
-        store,
-    )
-    from experiment.device import find_device
+    from experiment import detection, sources
+    from experiment.command.device import find_device
+    from imagenet import own as images
 
     find_device(args.device)  # refused before hours of loading
-    detectors = ood_detectors.find(args.baselines)
-    extraction = arguments.extraction_settings(args)
+    extraction = Extraction.of(args)
     name = args.name or (None if own else EXPERIMENT)
     if own is None:
-        train, test, folder = sources.experiment_pair(name, args.dataset, args.cache_dir,
-                                                      args.epoch, extraction)
+        pair = sources.experiment_pair(name, args.dataset, args.cache_dir, args.epoch, extraction)
+    elif own == "features":
+        pair = sources.features_pair(args.features, args.test_features, args.cache_dir)
     else:
-        paths = getattr(args, own), getattr(args, test_option)
-        train, test, folder = sources.own_pair(own, paths, args.cache_dir, name, extraction)
-    output = args.output or folder / "report"
-    store.check_writable(output)
-    settings = memory.fit(test, arguments.relation_settings(args), auto=False, target=train,
-                          progress=args.verbose)
-    result = ood_pipeline.find_ood(train, test, settings, detectors=detectors,
-                                   progress=args.verbose, unfinished=folder)
-    if processes.is_first():
-        with processes.by_itself(), store.alone(output):
-            files = report.write(result, output, settings=vars(args) | {"name": name},
-                                 show=args.show)
-        report.show(result, output, files, verbose=args.verbose)
+        pair = sources.Pair(*images.load_source_pair(
+            own, (getattr(args, own), args.test_dir), args.cache_dir, name, extraction))
+    output = detection.Output.of(args, name=name)
+    if args.threshold_from is not None:
+        detection.report_judgement(pair, args.threshold_from, args.device, output)
+    else:
+        detection.report_outliers(pair, Settings.of(args), output, args.baselines)
 
 
 if __name__ == "__main__":

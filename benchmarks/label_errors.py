@@ -26,16 +26,16 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
 
 from digits import samples as digits
 from digits.build import build
-from experiment import arguments
-from experiment.launch import launch
-from experiment.option_types import integer_from_zero, positive_integer
-from experiment.pipeline import find_label_errors
+from experiment.command import arguments
+from experiment.command.launch import launch
+from experiment.command.option_types import integer_from_zero, positive_integer
+from experiment.run.label_errors import find_label_errors
+from experiment.run.settings import Settings
 
 matplotlib.use("Agg")  # a file, never a window
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
-SETTINGS = arguments.RelationSettings(kernel="cos_p", temperature=4, threshold=0.03, hop=1,
-                                      chunk=250, dtype="float32", device="auto")
+SETTINGS = Settings()
 SHOWN = ("loss", "relation", "loss (loo)", "relation (loo)", "loss (refit)", "neighbours", "auto")
 ABOUT = ("noise", "kind", "seed", "epoch", "n_wrong", "estimated_wrong", "right_suggestions",
          "weight", "seconds")
@@ -56,7 +56,7 @@ def cells(out: Path, noises: list[str], seeds: list[int], epochs: list[int]) -> 
 def measure(folder: Path, epoch: int) -> dict:
     """Average precision of every score in one cell, and how good the estimates are."""
     samples = digits.load_train(folder, epoch)
-    result = find_label_errors(samples, SETTINGS, noise_threshold=0.05, n_iter=2, progress=False)
+    result = find_label_errors(samples, SETTINGS, progress=False)
     wrong, beyond = samples.is_noisy, result.beyond
     right = beyond.suggested_labels == torch.from_numpy(load_digits().target)
     return {"n_wrong": int(wrong.sum()), "estimated_wrong": beyond.facts["estimated_wrong"],

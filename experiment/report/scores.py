@@ -1,0 +1,64 @@
+"""scores.csv, the scores of every row, and metrics.json, how good they are and what made them."""
+
+import importlib.metadata
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import relation
+from experiment.files import writing
+from experiment.report.columns import Column, identity, ranks, write_csv
+from experiment.run.memory import peak_memory_mib
+from experiment.run.result import Result
+
+LIBRARIES = ("torch", "numpy", "scikit-learn")
+# Scores of label errors that stand before the truth; further ones stand behind it.
+PUBLISHED = (*relation.LABEL_BASELINES, "relation (initial)")
+
+
+def write(result: Result, folder: Path, *, options: dict[str, Any]) -> None:
+    """Write both files; `options`: the command line."""
+    write_csv(folder / "scores.csv", columns_of(result))
+    samples = result.samples
+    writing.save_json({
+        "rows": result.metrics,
+        "settings": options,
+        "method": asdict(result.settings),
+        "versions": {"python": platform.python_version(),
+                     **{name: importlib.metadata.version(name) for name in LIBRARIES}},
+        "data": {"source": samples.source, "n": len(samples),
+                 "dim": samples.features.shape[1], "classes": samples.probs.shape[1],
+                 "fingerprint": result.fingerprint},
+        **result.further,
+        "seconds": result.seconds,
+        "peak_memory_mib": peak_memory_mib(),
+    }, folder / "metrics.json")
+
+
+def columns_of(result: Result) -> dict[str, Column]:
+    """The columns of scores.csv, in order; rows as in the data."""
+    samples, score = result.samples, result.relation_score.numpy()
+    columns = identity(samples)
+    predicted = samples.probs.argmax(1).numpy()
+    if result.finds_outliers:
+        columns["predicted_label"] = predicted
+    else:
+        given = samples.labels
+        columns |= {"given_label": given.numpy(), "predicted_label": predicted,
+                    "given_label_prob": samples.probs.gather(1, given[:, None])[:, 0]
+                    .float().numpy()}
+    columns |= {"relation_score": score, "rank": ranks(score)}
+    others = {name: values.numpy() for name, values in result.scores.items()
+              if name not in (result.relation_name, "auto")}
+    before = [name for name in others if result.finds_outliers or name in PUBLISHED]
+    columns |= {name: others.pop(name) for name in before}
+    if result.is_positive is not None:
+        columns[result.truth_name] = result.is_positive.numpy()
+    columns |= {**samples.extra, **others}
+    if "auto" in result.scores:
+        auto = result.scores["auto"].numpy()
+        columns |= {"auto_score": auto, "auto_rank": ranks(auto)}
+    if result.beyond is not None:
+        columns["suggested_label"] = result.beyond.suggested_labels.numpy()
+    return columns

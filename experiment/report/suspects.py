@@ -1,0 +1,76 @@
+"""suspects.csv, and suspects.parquet with pyarrow: the rows as other tools for data load them.
+
+One line for each row, the most suspect first; `columns` says what the columns mean. A CSV file is
+opened in spreadsheets, which run what looks like a formula: such text gets an apostrophe in front
+there (and only there; numbers stay as they are).
+"""
+
+import csv
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pandas
+
+from experiment.command.escaping import cell
+from experiment.files import writing
+from experiment.report.columns import identity, labelled, texts
+from experiment.run.result import Result
+
+CSV, PARQUET = "suspects.csv", "suspects.parquet"
+
+
+def write(result: Result, folder: Path) -> list[str]:
+    """Write the files to `folder`; returns their names."""
+    frame = table(result)
+    with writing.replacing(folder / CSV) as temporary:
+        strings = frame.select_dtypes(exclude=["number", "bool"])
+        safe = frame.assign(**{name: strings[name].map(cell) for name in strings})
+        # All text in quotes: pandas leaves them out around a lone carriage return.
+        safe.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n",
+                    quoting=csv.QUOTE_NONNUMERIC)
+    if importlib.util.find_spec("pyarrow") is None:
+        (folder / PARQUET).unlink(missing_ok=True)  # of an earlier run: other numbers
+        return [CSV]
+    # An open file: pyarrow takes no path that is not UTF-8.
+    with writing.replacing(folder / PARQUET) as temporary, open(temporary, "wb") as file:
+        frame.to_parquet(file, engine="pyarrow", index=False)
+    return [CSV, PARQUET]
+
+
+def table(result: Result) -> pandas.DataFrame:
+    """The rows by falling suspicion, as the screen and report.html list them."""
+    samples, scores = result.samples, result.listed_score
+    order = result.most_suspect(len(samples)).numpy()
+    columns = identity(samples)
+    columns["id"] = texts(map(str, columns["id"]))
+    columns |= {name: texts(values) for name, values in samples.content.items()}
+    predicted = samples.probs.argmax(1)
+    if result.finds_outliers:
+        columns |= labelled(samples, "predicted", predicted)
+        columns["outlier_score"] = scores.numpy()
+    else:
+        columns |= labelled(samples, "given", samples.labels)
+        columns |= labelled(samples, "predicted", predicted) if result.beyond is None else \
+            labelled(samples, "suggested", result.beyond.suggested_labels)
+        columns["is_label_issue"] = label_issues(result, order)
+        # As cleanlab has it: from 0, surely wrong, to 1.
+        columns["label_score"] = (1 - scores if result.listed_by == "auto" else (1 - scores) / 2) \
+            .clamp(0, 1).double().numpy()
+    frame = pandas.DataFrame(columns).iloc[order]
+    frame.insert(1, "suspect_rank", np.arange(1, len(order) + 1))
+    return frame
+
+
+def label_issues(result: Result, order: np.ndarray) -> np.ndarray:
+    """Which rows are estimated to be wrong (N,) bool; `order` (N,): rows by falling suspicion.
+
+    As many as are estimated to be wrong, of those for which another label is suggested; without
+    that estimate the noisy set of the relation.
+    """
+    if result.beyond is None:
+        return result.relation_score.numpy() > result.settings.noise_threshold
+    replaced = order[(result.beyond.suggested_labels != result.samples.labels).numpy()[order]]
+    is_issue = np.zeros(len(order), dtype=bool)
+    is_issue[replaced[:result.further["estimated_wrong"]]] = True
+    return is_issue

@@ -1,0 +1,180 @@
+"""From Samples to scores and metrics: the label-error pipeline, written once for every domain."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import relation
+from experiment.command import processes
+from experiment.command.errors import InputError
+from experiment.inputs.samples import Samples
+from experiment.run import memory, out_of_sample
+from experiment.run.kept import Cache
+from experiment.run.result import Result
+from experiment.run.settings import Settings
+from experiment.run.steps import Clock, evaluate_all, fingerprint_of, on_device
+
+NAME_LENGTH = 80  # characters of a row's name in a note
+
+
+def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | None = None,
+                      epochs: dict[str, Samples] | None = None, progress: bool) -> Result:
+    """Baselines on the features as they come, then relation before and after refinement; all of it
+    on leave-one-out probabilities too; and `auto`, averaged over `epochs` (name -> samples).
+
+    `folder`: where scores before refinement are cached as `settings.graph` says, and where a killed
+    run has left partial sums; None: nothing is cached.
+    Metrics where the truth is known and holds both classes; a note says why there are none.
+    """
+    clock = Clock()
+    fingerprint = fingerprint_of(samples)
+    processes.check_same(fingerprint)
+    clock.lap("fingerprint")
+    baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels)
+    kept = samples.every(settings.hop)
+    scores = {name: values[::settings.hop] for name, values in baselines.items()
+              if values.isfinite().all()}
+    clock.lap("baselines")
+
+    features, probs, notes = on_device(kept, settings)
+    notes += [*(f"{name} is left out: it overflows on these features"
+                for name in baselines if name not in scores), *_lonely(kept)]
+    related = partial(_relation_scores, features, labels=kept.labels.to(features.device),
+                      settings=settings, progress=progress)
+    initial, said = _initial(features, probs, kept.labels, settings,
+                             Cache.of(folder, settings, fingerprint), progress=progress)
+    scores |= related(probs, initial=initial)
+    clock.lap("relation")
+    notes += [*said, *_relation_notes(scores, settings)]
+
+    found = beyond = None
+    if settings.wants_auto(len(kept)):
+        found = relation.auto_scores(features, probs, kept.labels.to(features.device),
+                                     progress=progress)
+        others = {name: _auto(other, samples, settings, progress=progress)
+                  for name, other in (epochs or {}).items()}
+        clock.lap("auto")
+        on_loo = _on_loo(features, found.probs, kept.labels, scores, related)
+        more, beyond = out_of_sample.describe(kept, found, on_loo, others)
+        scores |= more
+        clock.lap("leave-one-out scores")
+    else:
+        notes.append("out-of-sample scores and auto are left out (--auto True computes them)")
+    metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy")
+    clock.lap("metrics")
+    facts = {} if beyond is None else beyond.facts
+    result = Result(kept, settings, scores, kept.is_noisy, metrics, fingerprint, clock.laps,
+                    [*kept.notes, *notes, *why_not], _provenance(kept) | facts, beyond)
+    return result if settings.probs == "model" else _by_leave_one_out(result, found.probs)
+
+
+def _on_loo(features: Tensor, loo: Tensor, labels: Tensor, scores: dict[str, Tensor],
+            related: partial) -> dict[str, Tensor]:
+    """The `scores` on leave-one-out probabilities, under the same names."""
+    baselines = relation.label_baseline_scores(features, loo, labels.to(features.device))
+    on_loo = {name: values for name, values in baselines.items() if name in scores}
+    # The other kernel does not look at probabilities.
+    return on_loo | related(loo) if related.keywords["settings"].kernel == "cos_p" else on_loo
+
+
+def _provenance(samples: Samples) -> dict[str, Any]:
+    """Of the user's data: where probabilities come from, and which rows were left out."""
+    if not samples.own_data:
+        return {}
+    return {"probabilities": samples.out_of_sample or "the model's own",
+            "left_out": [row._asdict() for row in samples.left_out]}
+
+
+def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: Settings,
+             cache: Cache, *, progress: bool) -> tuple[Tensor, list[str]]:
+    """s0 (N,), cached or computed and cached; and what to say of that."""
+    cached = cache.load(len(labels))
+    if processes.all_have(cached):
+        cache.remove_partial_sums()  # of a run that was killed between saving s0 and removing them
+        return cached.to(features.device), [
+            f"relation scores before refinement are taken from {cache.graph.path}"]
+    initial = memory.halving(lambda chunk: relation.relation_scores(
+        features, probs, labels.to(features.device), **_how(settings, progress) | {"chunk": chunk},
+        checkpoint=cache.sums if chunk == settings.chunk else None), settings.chunk)
+    problem = cache.save(initial) if processes.is_first() else None
+    cache.remove_partial_sums()
+    return initial, [problem] if problem else []
+
+
+def _lonely(kept: Samples) -> list[str]:
+    """A note on classes with one row: nothing else of their class can speak for it."""
+    counts = torch.bincount(kept.labels, minlength=kept.probs.shape[1])
+    alone = (counts == 1).nonzero()[:, 0].tolist()
+    named = []
+    for label in alone[:5]:
+        row = int((kept.labels == label).nonzero()[0])
+        name = "" if kept.ids is None else f", {kept.ids[row][:NAME_LENGTH]}"
+        named.append(f"{kept.class_name(label)} (row {int(kept.index[row])}{name})")
+    more = ", …" if len(alone) > 5 else ""
+    return [f"{len(alone)} of {len(counts)} classes have a single row, which nothing of its class "
+            f"can support, so that it ranks as suspect: {', '.join(named)}{more}"] if alone else []
+
+
+def _relation_notes(scores: dict[str, Tensor], settings: Settings) -> list[str]:
+    """What to say of relation scores that are not what they should be."""
+    notes, initial = [], scores["relation (initial)"]
+    refined = settings.n_iter > 1
+    if refined and torch.equal(scores["relation"], initial):
+        notes.append("refinement changed nothing: both relation rows are the same")
+    taken = int((initial > settings.noise_threshold).sum())
+    if refined and 2 * taken > len(initial):
+        notes.append(f"refinement took the labels of {taken:,} of {len(initial):,} rows to be "
+                     f"wrong, and turned against the rest: use relation (initial), or another "
+                     f"--kernel, --pow or --reg")
+    if not scores["relation"].any():
+        notes.append(f"no relation is above the threshold {settings.threshold}: every relation "
+                     f"score is 0; try a smaller --thres")
+    return notes
+
+
+def _how(settings: Settings, progress: bool) -> dict[str, Any]:
+    """The settings as `relation`'s functions take them."""
+    return dict(kernel=settings.kernel, temperature=settings.temperature,
+                threshold=settings.threshold, chunk=settings.chunk, engine=settings.engine,
+                progress=progress)
+
+
+def _relation_scores(features: Tensor, probs: Tensor, *, labels: Tensor, settings: Settings,
+                     progress: bool, initial: Tensor | None = None) -> dict[str, Tensor]:
+    """relation before and after refinement, (N,) on the CPU under their printed names."""
+    how = _how(settings, progress)
+    if initial is None:
+        initial = memory.halving(lambda chunk: relation.relation_scores(
+            features, probs, labels, **how | {"chunk": chunk}), settings.chunk)
+    found = memory.halving(lambda chunk: relation.detect_label_noise(
+        features, probs, labels, noise_threshold=settings.noise_threshold, n_iter=settings.n_iter,
+        initial=initial, **how | {"chunk": chunk}), settings.chunk)
+    return {"relation (initial)": -relation.relative(initial).cpu(),
+            "relation": found.scores.cpu()}
+
+
+def _by_leave_one_out(result: Result, loo: Tensor) -> Result:
+    """The same result with leave-one-out's relation and predictions in front of the model's.
+
+    With kernel cos there is one relation, whatever the probabilities.
+    """
+    name = "relation (loo)" if "relation (loo)" in result.scores else "relation"
+    return replace(result, samples=replace(result.samples, probs=loo.cpu()), relation_name=name)
+
+
+def _auto(samples: Samples, like: Samples, settings: Settings, *, progress: bool
+          ) -> relation.Auto:
+    """auto_scores of another epoch. Raises InputError unless it holds the rows of `like`."""
+    if len(samples) != len(like) or not torch.equal(samples.labels, like.labels):
+        raise InputError(f"--epochs: {samples.source} does not hold the same rows and labels in "
+                         f"every epoch")
+    kept = samples.every(settings.hop)
+    features, probs, _ = on_device(kept, settings)
+    return relation.auto_scores(features, probs, kept.labels.to(features.device),
+                                progress=progress)
+
+

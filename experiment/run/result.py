@@ -1,0 +1,63 @@
+"""What was found: `run` makes it, and `report` reads it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from experiment.inputs.samples import Samples
+from experiment.run.out_of_sample import OutOfSample
+from experiment.run.relation_maps import Maps
+from experiment.run.settings import Settings
+
+
+@dataclass(frozen=True)
+class Result:
+    """All tensors on the CPU, over the kept rows."""
+
+    samples: Samples  # the kept rows
+    settings: Settings
+    scores: dict[str, Tensor]  # printed name -> (N,) higher = more suspicious, as printed
+    is_positive: Tensor | None  # (N,) bool: which are wrong, or outliers, where known
+    metrics: list[dict]  # name, group, auroc, ap, tnr95, fpr95
+    fingerprint: str
+    seconds: dict[str, float]
+    notes: list[str] = field(default_factory=list)  # lines for the screen
+    further: dict[str, Any] = field(default_factory=dict)  # more entries of metrics.json
+    beyond: OutOfSample | None = None  # label errors only
+    relation_name: str = "relation"  # of `scores`, the one that is reported as relation_score
+    train: Samples | None = None  # what the rows were related to; None: to each other
+    maps: Maps | None = None  # of the most suspect rows, where several epochs are known
+
+    @property
+    def relation_score(self) -> Tensor:
+        return self.scores[self.relation_name]
+
+    @property
+    def finds_outliers(self) -> bool:
+        """Outliers are looked for without labels, wrong labels with them."""
+        return self.samples.labels is None
+
+    @property
+    def truth_name(self) -> str:
+        """What the column of the known truth is called."""
+        return "is_ood" if self.finds_outliers else "is_noisy"
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """What to call a negative and a positive row."""
+        return ("ID", "OOD") if self.finds_outliers else ("clean", "wrong")
+
+    @property
+    def listed_by(self) -> str:
+        """The score by which suspects are listed: of the user's own data `auto`."""
+        own = self.samples.own_data and "auto" in self.scores
+        return "auto" if own else self.relation_name
+
+    @property
+    def listed_score(self) -> Tensor:
+        return self.scores[self.listed_by]
+
+    def most_suspect(self, count: int) -> Tensor:
+        """The first rows in the order of the listed score; equal ones in the order of the rows."""
+        return (-self.listed_score).argsort(stable=True)[:count]
