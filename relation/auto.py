@@ -25,7 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from relation.label_baselines import loss
+from relation.label_baselines import label_baseline_scores
 from relation.leave_one_out import LeaveOneOut, fit_leave_one_out, row_blocks
 from relation.neighbours import ask_neighbours
 from relation.parallel import from_first
@@ -85,7 +85,8 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *, progress: bo
     parts = {"loss (loo)": loo_loss.cpu(), "loss (refit)": refit_loss.cpu(),
              "neighbours": trusted_near.against.cpu()}
     replaced = (refit_label != labels) & (refit_label == trusted_near.winner)
-    return Auto(_combine(loss(features, probs, labels).cpu(), parts, regime.weight), parts,
+    model_loss = label_baseline_scores(features, probs, labels)["loss"].cpu()
+    return Auto(_combine(model_loss, parts, regime.weight), parts,
                 refit_label.cpu(), trusted_near.winner.cpu(), int(replaced.sum()),
                 int((loo_label != labels).sum()), regime, held_out)
 
