@@ -118,8 +118,10 @@ def _read(fitted: LeaveOneOut, labels: Tensor, probs: Tensor | None, *, progress
 
 def _predictions(probs: Tensor) -> Tensor:
     """Labels of largest probability (N,), in blocks, as probs may be memory-mapped."""
-    return torch.cat([probs[rows].argmax(1)
-                      for rows in row_blocks(len(probs), "", progress=False)])
+    labels = torch.empty(len(probs), dtype=torch.int64, device=probs.device)
+    for rows in row_blocks(len(probs), "", progress=False):
+        labels[rows] = probs[rows].argmax(1)
+    return labels
 
 
 def _regime(model: Tensor, loo: Tensor, near: Tensor, labels: Tensor) -> Regime:

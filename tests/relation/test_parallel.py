@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from relation.parallel import AHEAD, LARGEST_BATCH, in_order
-from tests.heap import growth_of
 
 CPU = torch.device("cpu")
 
@@ -45,16 +44,3 @@ def test_a_consumer_that_stops_leaves_nothing_running():
     assert there <= (2 * AHEAD + 1) * LARGEST_BATCH
     time.sleep(0.05)
     assert len(computed) == there and threading.active_count() == threads
-
-
-def test_memory_of_large_results_is_bounded_with_a_slow_consumer():
-    """A result of 1 MiB for each of 400 pieces, of which a few batches are there at any time."""
-    grown = growth_of("""
-        import time
-        from relation.parallel import in_order
-        for at, _ in enumerate(in_order(lambda piece: torch.ones(2**18), range(400),
-                                        torch.device("cpu"))):
-            if at % 50 == 0:
-                time.sleep(0.2)
-    """, threads=2)
-    assert grown < 150
