@@ -68,7 +68,7 @@ def main(args: Namespace) -> None:
     if processes.is_first():
         with processes.by_itself(), writing.alone(output):
             files = scores.write(result, output, settings=vars(args) | {"name": name},
-                                 show=args.show)
+                                 show=args.show, progress=args.verbose)
         screen.show(result, output, files, verbose=args.verbose)
 
 

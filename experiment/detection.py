@@ -47,7 +47,8 @@ def find_and_report(samples: Samples, folder: Path, settings: Settings, *,
     with processes.by_itself(), writing.alone(output):
         if history is not None and len(history) > 1:
             result = _with_maps(result, samples, history, progress=verbose)
-        files = scores.write(result, output, settings=options, show=show)
+        files = scores.write(result, output, settings=options, show=show,
+                             progress=verbose)
     screen.show(result, output, files, verbose=verbose)
 
 

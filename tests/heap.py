@@ -9,13 +9,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 BEFORE = """
 import torch
-from benchmarks.memory import Peak, anonymous_mib
+from experiment.command.watch import Watch
 torch.set_num_threads({threads})
 {given}
-start = anonymous_mib()
-with Peak() as peak:
+with Watch() as watch:
 {lines}
-print("grown by", peak.mib - start)
+print("grown by", watch.mib - watch.start)
 """
 
 

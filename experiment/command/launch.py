@@ -14,6 +14,7 @@ from collections.abc import Callable
 from experiment.command import processes, signals
 from experiment.command.errors import InputError, Unavailable, is_out_of_memory
 from experiment.command.escaping import printable
+from experiment.command.watch import Watch
 
 PIPE_CLOSED = 141  # exit status where nobody reads the output any more, as shells count it
 # What a file system refuses through nobody's mistake in the code.
@@ -39,7 +40,7 @@ def launch(main: Callable[[argparse.Namespace], None], parser: argparse.Argument
 
     received: list[int] = []
     try:
-        with signals.by_signal(received, say), processes.joined():
+        with Watch(), signals.by_signal(received, say), processes.joined():
             if not processes.is_first():
                 args.verbose = False
             main(args)

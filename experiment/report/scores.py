@@ -1,36 +1,40 @@
 """The one place that prints and writes results: table, suspects, scores.csv, metrics.json."""
 
-import csv
 import importlib.metadata
 import platform
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiment.command.escaping import cell
+from experiment.command.watch import peak_memory_mib
 from experiment.files import writing
-from experiment.report import pictures, suspects
+from experiment.report import csv_rows, pictures, suspects
 from experiment.report.page import html
-from experiment.run.memory import peak_memory_mib
 from experiment.run.result import Result
+from experiment.run.steps import Clock
 
 LIBRARIES = ("torch", "numpy", "scikit-learn")
 
 
-def write(result: Result, folder: Path, settings: dict[str, Any], *, show: int | None = None
-          ) -> list[str]:
+def write(result: Result, folder: Path, settings: dict[str, Any], *, show: int | None = None,
+          progress: bool = False) -> list[str]:
     """scores.csv, metrics.json, scores.png, report.html and the export under `folder`.
 
     Returns the names of the files. `show`: suspects that the page shows with media and evidence;
-    None: a handy number.
+    None: a sensible default. metrics.json comes last, as it holds the seconds of the others.
     """
-    with writing.replacing(folder / "scores.csv") as temporary, \
-            open(temporary, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(columns := _columns(result))
-        table.writerows(_rows(columns.values()))
+    clock = Clock(result.seconds)
+    with writing.replacing(folder / "scores.csv") as temporary:
+        csv_rows.write(temporary, _columns(result), quote_text=False, end="\r\n",
+                       progress=progress, called="scores.csv")
+    clock.lap("scores.csv")
+    pictures.draw_scores(result, folder / "scores.png")
+    clock.lap("scores.png")
+    exported = suspects.write(result, folder, progress=progress)
+    clock.lap("suspects")
+    html.write(result, folder / "report.html", settings=settings, show=show)
+    clock.lap("report.html")
     writing.save_json({
         "rows": result.metrics,
         "settings": settings,
@@ -43,9 +47,6 @@ def write(result: Result, folder: Path, settings: dict[str, Any], *, show: int |
         "seconds": result.seconds,
         "peak_memory_mib": peak_memory_mib(),
     }, folder / "metrics.json")
-    pictures.draw_scores(result, folder / "scores.png")
-    exported = suspects.write(result, folder)
-    html.write(result, folder / "report.html", settings=settings, show=show)
     return ["scores.csv", *exported, "metrics.json", "scores.png", "report.html"]
 
 
@@ -58,7 +59,7 @@ def ranks(scores: np.ndarray) -> np.ndarray:
 
 def _columns(result: Result) -> dict[str, list | np.ndarray]:
     samples, score = result.samples, result.relation_score.numpy()
-    predicted = samples.probs.argmax(1)
+    predicted = result.predicted
     columns: dict[str, list | np.ndarray] = {
         "index": samples.index.numpy(),
         "id": list(samples.ids) if samples.ids is not None else samples.index.numpy()}
@@ -80,18 +81,3 @@ def _columns(result: Result) -> dict[str, list | np.ndarray]:
         columns |= {"auto_score": beyond.auto.numpy(), "auto_rank": ranks(beyond.auto.numpy()),
                     "suggested_label": beyond.suggested_labels.numpy()}
     return columns
-
-
-def _rows(columns) -> Iterator[tuple[str, ...]]:
-    """Text of each row; a float32 is written with the digits that give it back exactly.
-
-    Lists are of the data's own text, arrays of numbers.
-    """
-    step = 65536
-    columns = list(columns)
-    for start in range(0, len(columns[0]), step):
-        parts = [column[start:start + step] for column in columns]
-        yield from zip(*(part.astype(str) if isinstance(part, np.ndarray) else map(cell, part)
-                         for part in parts))
-
-

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from experiment.command.escaping import printable
-from experiment.run.memory import peak_memory_mib
+from experiment.command.watch import peak_memory_mib
 from experiment.run.result import Result
 
 LISTED = 20  # suspects shown on screen
@@ -51,7 +51,7 @@ def _print_suspects(result: Result) -> None:
     samples, order, (name, score) = result.samples, result.most_suspect(LISTED), result.listed_by
     labels = {} if samples.labels is None else {"given": samples.labels}
     if result.beyond is None:
-        labels["predicted"] = samples.probs.argmax(1)
+        labels["predicted"] = result.predicted
     else:
         labels["suggested"] = result.beyond.suggested_labels
     texts = zip(*(_padded([word, *map(samples.class_name, numbers[order])])

@@ -5,7 +5,6 @@ is opened in spreadsheets, which run what looks like a formula: such text gets a
 front there (and only there; numbers stay as they are).
 """
 
-import csv
 import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,23 +14,20 @@ import pandas
 import torch
 from torch import Tensor
 
-from experiment.command.escaping import cell
 from experiment.files import writing
 from experiment.inputs.samples import Samples
+from experiment.report import csv_rows
 from experiment.run.result import Result
 
 CSV, PARQUET = "suspects.csv", "suspects.parquet"
 
 
-def write(result: Result, folder: Path) -> list[str]:
+def write(result: Result, folder: Path, *, progress: bool = False) -> list[str]:
     """Write the files to `folder`; returns their names."""
     frame = table(result)
     with writing.replacing(folder / CSV) as temporary:
-        texts = frame.select_dtypes(exclude=["number", "bool"])
-        safe = frame.assign(**{name: texts[name].map(cell) for name in texts})
-        # All text in quotes: pandas leaves them out around a lone carriage return.
-        safe.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n",
-                    quoting=csv.QUOTE_NONNUMERIC)
+        csv_rows.write(temporary, {name: frame[name].to_numpy() for name in frame},
+                       quote_text=True, end="\n", progress=progress, called=CSV)
     if importlib.util.find_spec("pyarrow") is None:
         (folder / PARQUET).unlink(missing_ok=True)  # of an earlier run: other numbers
         return [CSV]
@@ -50,7 +46,7 @@ def table(result: Result) -> pandas.DataFrame:
     columns = {"index": samples.index.numpy(), "name": _texts(names),
                **{name: _texts(texts) for name, texts in samples.content.items()}}
     if samples.labels is None:
-        columns |= {"predicted_label": _called(samples, samples.probs.argmax(1)),
+        columns |= {"predicted_label": _called(samples, result.predicted),
                     "outlier_score": scores.numpy()}
     else:
         columns |= _label_columns(result, order)
@@ -64,7 +60,7 @@ def table(result: Result) -> pandas.DataFrame:
 def _label_columns(result: Result, order: np.ndarray) -> dict[str, np.ndarray]:
     """In the words of cleanlab."""
     samples, beyond = result.samples, result.beyond
-    predicted = samples.probs.argmax(1) if beyond is None else beyond.suggested_labels
+    predicted = result.predicted if beyond is None else beyond.suggested_labels
     return {"given_label": _called(samples, samples.labels),
             "predicted_label": _called(samples, predicted),
             "is_label_issue": label_issues(result, order)}

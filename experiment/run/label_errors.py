@@ -34,10 +34,12 @@ def find_label_errors(samples: Samples, settings: Settings, *, noise_threshold: 
     Metrics where the truth is known and holds both classes; a note says why there are none.
     """
     clock = Clock()
-    fingerprint = fingerprint_of(samples)
+    clock.lap("loading")
+    fingerprint = fingerprint_of(samples, progress=progress)
     processes.check_same(fingerprint)
     clock.lap("fingerprint")
-    baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels)
+    baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels,
+                                               progress=progress)
     kept = samples.every(settings.hop)
     columns = {name: scores[::settings.hop] for name, scores in baselines.items()
                if scores.isfinite().all()}

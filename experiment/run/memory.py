@@ -7,7 +7,6 @@ of two. N rows, D features, C classes.
 
 import math
 import resource
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -109,12 +108,6 @@ def halving(compute: Callable[[int], T], chunk: int) -> T:
         # Outside of the handler, whose traceback keeps the failed attempt's tensors alive.
         chunk = math.ceil(chunk / 2)
         tqdm.write(f"out of memory: {chunk} rows at a time from here on")
-
-
-def peak_memory_mib() -> int:
-    """Largest resident memory of this process so far."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
 def _machine() -> int | None:
