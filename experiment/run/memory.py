@@ -67,9 +67,8 @@ def forecast(samples: Samples, settings: Settings, *, auto: bool,
     m = 0 if target is None else math.ceil(len(target) / settings.hop)
     device = find_device(settings.device)
     width = torch.empty(0, dtype=getattr(torch, settings.dtype)).element_size()
-    # Half precision is made piece by piece and then joined.
-    copies = 2 * dim + classes if settings.dtype != "float32" else \
-        (dim + classes) * (device.type != "cpu")
+    copied = settings.dtype != "float32" or device.type != "cpu"
+    copies = (dim + classes) * copied
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     rows = 4 * (settings.chunk + TILE_COLUMNS) * (dim + classes)
     tiles = 4 * TILE_ARRAYS * settings.chunk * TILE_COLUMNS
