@@ -4,21 +4,23 @@ Numbers are turned into text column by column and joined row by row; only text c
 """
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from experiment.command.escaping import cell
+from experiment.files import writing
+from experiment.report.columns import Column
 
 STEP = 8192  # rows that are text at one time: 10 MB for twenty columns
 SPECIAL = ',"\r\n'
 
 
-def write(path: Path, columns: Mapping[str, Sequence[str] | np.ndarray], *, quote_text: bool,
-          end: str, progress: bool, called: str) -> None:
-    """One line of names, then one for each row; `called` is the file's name for the progress bar.
+def write(path: Path, columns: Mapping[str, Column], *, quote_text: bool = False,
+          end: str = "\r\n", progress: bool = False) -> None:
+    """One line of names, then one for each row; the file appears whole or not at all.
 
     Arrays of numbers are written with the digits that give them back exactly; anything else is text
     of the data's own, made harmless for spreadsheets, and in quotes where it must be or, with
@@ -27,9 +29,10 @@ def write(path: Path, columns: Mapping[str, Sequence[str] | np.ndarray], *, quot
     quoting = csv.QUOTE_NONNUMERIC if quote_text else csv.QUOTE_MINIMAL
     quoted = _in_quotes if quote_text else _in_quotes_if_needed
     n = len(next(iter(columns.values())))
-    with open(path, "w", newline="", encoding="utf-8") as file, tqdm(
-            total=n, desc=called, unit=" rows", unit_scale=True, delay=1,
-            disable=not progress) as bar:
+    with writing.replacing(path) as temporary, \
+            open(temporary, "w", newline="", encoding="utf-8") as file, \
+            tqdm(total=n, desc=path.name, unit=" rows", unit_scale=True, delay=1,
+                 disable=not progress) as bar:
         csv.writer(file, quoting=quoting, lineterminator=end).writerow(columns)
         for start in range(0, n, STEP):
             parts = [_texts(column[start:start + STEP], quoted) for column in columns.values()]
@@ -38,7 +41,7 @@ def write(path: Path, columns: Mapping[str, Sequence[str] | np.ndarray], *, quot
             bar.update(len(lines))
 
 
-def _texts(part: Sequence[str] | np.ndarray, quoted: Callable[[str], str]) -> Iterable[str]:
+def _texts(part: Column, quoted: Callable[[str], str]) -> Iterable[str]:
     if not isinstance(part, np.ndarray) or part.dtype == object:
         return [quoted(cell(text)) for text in part]
     if part.dtype == np.float32:  # as a Python number it would be a float64, with more digits

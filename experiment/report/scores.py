@@ -1,83 +1,70 @@
-"""The one place that prints and writes results: table, suspects, scores.csv, metrics.json."""
+"""scores.csv, the scores of every row, and metrics.json, how good they are and what made them."""
 
 import importlib.metadata
 import platform
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+import relation
 from experiment.command.watch import peak_memory_mib
 from experiment.files import writing
-from experiment.report import csv_rows, pictures, suspects
-from experiment.report.page import html
+from experiment.report import csv_rows
+from experiment.report.columns import Column, identity, ranks
 from experiment.run.result import Result
-from experiment.run.steps import Clock
 
 LIBRARIES = ("torch", "numpy", "scikit-learn")
+# Scores of label errors that stand before the truth; further ones stand behind it.
+PUBLISHED = (*relation.LABEL_BASELINES, "relation (initial)")
 
 
-def write(result: Result, folder: Path, settings: dict[str, Any], *, show: int | None = None,
-          progress: bool = False) -> list[str]:
-    """scores.csv, metrics.json, scores.png, report.html and the export under `folder`.
+def write(result: Result, folder: Path, *, progress: bool = False) -> None:
+    """Write scores.csv."""
+    csv_rows.write(folder / "scores.csv", columns_of(result), progress=progress)
 
-    Returns the names of the files. `show`: suspects that the page shows with media and evidence;
-    None: a sensible default. metrics.json comes last, as it holds the seconds of the others.
-    """
-    clock = Clock(result.seconds)
-    with writing.replacing(folder / "scores.csv") as temporary:
-        csv_rows.write(temporary, _columns(result), quote_text=False, end="\r\n",
-                       progress=progress, called="scores.csv")
-    clock.lap("scores.csv")
-    pictures.draw_scores(result, folder / "scores.png")
-    clock.lap("scores.png")
-    exported = suspects.write(result, folder, progress=progress)
-    clock.lap("suspects")
-    html.write(result, folder / "report.html", settings=settings, show=show)
-    clock.lap("report.html")
+
+def write_metrics(result: Result, folder: Path, *, options: dict[str, Any]) -> None:
+    """Write metrics.json, after the other files, whose seconds it holds; `options`: the command
+    line."""
+    samples = result.samples
     writing.save_json({
         "rows": result.metrics,
-        "settings": settings,
+        "settings": options,
+        "method": asdict(result.settings),
         "versions": {"python": platform.python_version(),
                      **{name: importlib.metadata.version(name) for name in LIBRARIES}},
-        "data": {"source": result.samples.source, "n": len(result.samples),
-                 "dim": result.samples.features.shape[1], "classes": result.samples.probs.shape[1],
+        "data": {"source": samples.source, "n": len(samples),
+                 "dim": samples.features.shape[1], "classes": samples.probs.shape[1],
                  "fingerprint": result.fingerprint},
         **result.further,
         "seconds": result.seconds,
         "peak_memory_mib": peak_memory_mib(),
     }, folder / "metrics.json")
-    return ["scores.csv", *exported, "metrics.json", "scores.png", "report.html"]
 
 
-def ranks(scores: np.ndarray) -> np.ndarray:
-    """Rank of each row, 1 = highest score; equal scores in the order of the rows."""
-    rank = np.empty(len(scores), dtype=np.int64)
-    rank[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
-    return rank
-
-
-def _columns(result: Result) -> dict[str, list | np.ndarray]:
+def columns_of(result: Result) -> dict[str, Column]:
+    """The columns of scores.csv, in order; rows as in the data."""
     samples, score = result.samples, result.relation_score.numpy()
-    predicted = result.predicted
-    columns: dict[str, list | np.ndarray] = {
-        "index": samples.index.numpy(),
-        "id": list(samples.ids) if samples.ids is not None else samples.index.numpy()}
-    if samples.labels is not None:
+    columns = identity(samples)
+    predicted = result.predicted.numpy()
+    if result.finds_outliers:
+        columns["predicted_label"] = predicted
+    else:
         given = samples.labels
-        columns |= {"given_label": given.numpy(), "predicted_label": predicted.numpy(),
+        columns |= {"given_label": given.numpy(), "predicted_label": predicted,
                     "given_label_prob": samples.probs.gather(1, given[:, None])[:, 0]
                     .float().numpy()}
-    else:
-        columns["predicted_label"] = predicted.numpy()
     columns |= {"relation_score": score, "rank": ranks(score)}
-    columns |= {name: values.numpy() for name, values in result.columns.items()}
-    if result.truth is not None:
-        columns[result.truth] = getattr(samples, result.truth).numpy()
-    columns |= samples.extra
+    others = {name: values.numpy() for name, values in result.scores.items()
+              if name not in (result.relation_name, "auto")}
+    before = [name for name in others if result.finds_outliers or name in PUBLISHED]
+    columns |= {name: others.pop(name) for name in before}
+    if result.is_positive is not None:
+        columns[result.truth_name] = result.is_positive.numpy()
+    columns |= {**samples.extra, **others}
+    if "auto" in result.scores:
+        auto = result.scores["auto"].numpy()
+        columns |= {"auto_score": auto, "auto_rank": ranks(auto)}
     if result.beyond is not None:
-        beyond = result.beyond
-        columns |= {name: values.numpy() for name, values in beyond.columns.items()}
-        columns |= {"auto_score": beyond.auto.numpy(), "auto_rank": ranks(beyond.auto.numpy()),
-                    "suggested_label": beyond.suggested_labels.numpy()}
+        columns["suggested_label"] = result.beyond.suggested_labels.numpy()
     return columns

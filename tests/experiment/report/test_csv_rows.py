@@ -19,8 +19,7 @@ def test_the_same_as_csv_writer(tmp_path, monkeypatch, quote_text, step):
     columns = {"index": np.arange(n), "a,name": TEXTS, "text": np.array(TEXTS, dtype=object),
                "half": numbers.astype(np.float32), "whole": numbers, "yes": numbers > 0}
     path = tmp_path / "rows.csv"
-    csv_rows.write(path, columns, quote_text=quote_text, end="\r\n", progress=False,
-                   called="rows")
+    csv_rows.write(path, columns, quote_text=quote_text)
     expected = io.StringIO()
     table = csv.writer(expected, lineterminator="\r\n",
                        quoting=csv.QUOTE_NONNUMERIC if quote_text else csv.QUOTE_MINIMAL)
@@ -44,6 +43,5 @@ def test_the_same_as_csv_writer(tmp_path, monkeypatch, quote_text, step):
 
 
 def test_float32_is_written_with_its_own_digits(tmp_path):
-    csv_rows.write(tmp_path / "rows.csv", {"a": np.array([0.1, 1e-5], dtype=np.float32)},
-                   quote_text=False, end="\r\n", progress=False, called="rows")
+    csv_rows.write(tmp_path / "rows.csv", {"a": np.array([0.1, 1e-5], dtype=np.float32)})
     assert (tmp_path / "rows.csv").read_bytes() == b"a\r\n0.1\r\n1e-05\r\n"

@@ -1,0 +1,47 @@
+"""The columns that the tables of a report share: one name, one meaning in every file.
+
+    index             row number in the data
+    id                file name or the like; the row number where there is none
+    given_label, predicted_label, suggested_label, new_label   numbers of classes
+    given_name, predicted_name, suggested_name, new_name       what these classes are called
+    rank              by relation_score, 1 = most suspect
+    auto_rank         by auto_score
+    suspect_rank      by the score that suspects are listed by
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiment.inputs.samples import Samples
+
+Column = list | np.ndarray  # lists hold the data's own text, arrays hold numbers
+
+
+def identity(samples: Samples) -> dict[str, Column]:
+    """index and id."""
+    index = samples.index.numpy()
+    return {"index": index, "id": index if samples.ids is None else list(samples.ids)}
+
+
+def labelled(samples: Samples, word: str, labels: Tensor) -> dict[str, np.ndarray]:
+    """<word>_label, and <word>_name where the classes have names."""
+    columns = {f"{word}_label": labels.to(torch.int64).numpy()}
+    if samples.class_names is not None:
+        columns[f"{word}_name"] = texts(samples.class_names)[labels.numpy()]
+    return columns
+
+
+def ranks(scores: np.ndarray) -> np.ndarray:
+    """Rank of each row, 1 = highest score; equal scores in the order of the rows."""
+    rank = np.empty(len(scores), dtype=np.int64)
+    rank[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
+    return rank
+
+
+def texts(values: Iterable[str]) -> np.ndarray:
+    """Texts as an array of objects; a name of bytes that are not UTF-8 with these as escapes."""
+    return np.array([value.encode("utf-8", "backslashreplace").decode() for value in values],
+                    dtype=object)
