@@ -31,10 +31,12 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
     Metrics where the truth is known and holds both classes; a note says why there are none.
     """
     clock = Clock()
-    fingerprint = fingerprint_of(samples)
+    clock.lap("loading")
+    fingerprint = fingerprint_of(samples, progress=progress)
     processes.check_same(fingerprint)
     clock.lap("fingerprint")
-    baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels)
+    baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels,
+                                               progress=progress)
     kept = samples.every(settings.hop)
     scores = {name: values[::settings.hop] for name, values in baselines.items()
               if values.isfinite().all()}
@@ -64,7 +66,7 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
         clock.lap("leave-one-out scores")
     else:
         notes.append("out-of-sample scores and auto are left out (--auto True computes them)")
-    metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy")
+    metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy", progress=progress)
     clock.lap("metrics")
     facts = {} if beyond is None else beyond.facts
     result = Result(kept, settings, scores, kept.is_noisy, metrics, fingerprint, clock.laps,

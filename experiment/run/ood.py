@@ -48,7 +48,8 @@ def find_ood(train: Samples, test: Samples, settings: Settings, *,
     test = replace(test, labels=None, is_noisy=None, extra=group | test.extra,
                    class_names=test.class_names or train.class_names)
     clock = Clock()
-    fingerprints = fingerprint_of(train), fingerprint_of(test)
+    clock.lap("loading")
+    fingerprints = tuple(fingerprint_of(samples, progress=progress) for samples in (train, test))
     for fingerprint in fingerprints:
         processes.check_same(fingerprint)
     clock.lap("fingerprint")
