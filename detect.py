@@ -14,9 +14,11 @@ report.html to the experiment's report folder. Features of images are extracted 
 
 from argparse import Namespace
 
-from experiment import arguments
-from experiment.errors import InputError
-from experiment.launch import launch
+from experiment.command import arguments
+from experiment.command.errors import InputError
+from experiment.command.launch import launch
+from experiment.inputs.extraction import Extraction
+from experiment.run.settings import Settings
 
 EXPERIMENT = "mae_large_noise0.08_49"  # without -n, and without data of one's own
 
@@ -34,11 +36,11 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import label_errors, sources
-    from experiment.device import find_device
+    from experiment import detection, sources
+    from experiment.command.device import find_device
 
     find_device(args.device)  # refused before hours of loading
-    extraction = arguments.extraction_settings(args)
+    extraction = Extraction.of(args)
     own = arguments.one_of(args, "features", "image_dir", "image_csv")
     name = args.name or (None if own else EXPERIMENT)
     if own is None:
@@ -48,8 +50,8 @@ def main(args: Namespace) -> None:
         raise InputError(f"--epochs: --{own} holds one epoch; leave one of the two out")
     else:
         data = sources.own(own, getattr(args, own), args.cache_dir, name, extraction)
-    label_errors.find_and_report(
-        data.samples, data.folder, arguments.relation_settings(args), noise_threshold=args.reg,
+    detection.find_and_report(
+        data.samples, data.folder, Settings.of(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
         options=vars(args) | {"name": name}, show=args.show, epochs=data.epochs,
         history=data.history)

@@ -9,14 +9,16 @@
 Prints AUROC, AP, TNR95 and FPR95 of every score where the outliers are known, for all of them and
 for each OOD set, and the most outlying rows; writes scores.csv, suspects.csv, metrics.json,
 scores.png and report.html to the report folder. metrics.json holds the threshold that keeps 95 % of
-the in-distribution rows; experiment/ood_threshold.py applies it to new samples.
+the in-distribution rows; experiment/run/ood_threshold.py applies it to new samples.
 """
 
 from argparse import Namespace
 
-from experiment import arguments
-from experiment.errors import InputError
-from experiment.launch import launch
+from experiment.command import arguments
+from experiment.command.errors import InputError
+from experiment.command.launch import launch
+from experiment.inputs.extraction import Extraction
+from experiment.run.settings import Settings
 
 EXPERIMENT = "mae_large_49"  # without -n, and without data of one's own
 TEST_OF = {"features": "test_features", "image_dir": "test_dir", "image_csv": "test_dir"}
@@ -40,20 +42,16 @@ def main(args: Namespace) -> None:
         raise InputError("expected both --features (training rows) and --test_features, or both "
                          "--image_dir (or --image_csv) and --test_dir, or none of them")
     # Imported here, so that --help does not wait for torch.
-    from experiment import (
-        memory,
-        ood_detectors,
-        ood_pipeline,
-        processes,
-        report,
-        sources,
-        store,
-    )
-    from experiment.device import find_device
+    from experiment import sources
+    from experiment.command import processes
+    from experiment.command.device import find_device
+    from experiment.files import writing
+    from experiment.report import scores, screen
+    from experiment.run import memory, ood, ood_baselines
 
     find_device(args.device)  # refused before hours of loading
-    detectors = ood_detectors.find(args.baselines)
-    extraction = arguments.extraction_settings(args)
+    detectors = ood_baselines.find(args.baselines)
+    extraction = Extraction.of(args)
     name = args.name or (None if own else EXPERIMENT)
     if own is None:
         train, test, folder = sources.experiment_pair(name, args.dataset, args.cache_dir,
@@ -62,16 +60,16 @@ def main(args: Namespace) -> None:
         paths = getattr(args, own), getattr(args, test_option)
         train, test, folder = sources.own_pair(own, paths, args.cache_dir, name, extraction)
     output = args.output or folder / "report"
-    store.check_writable(output)
-    settings = memory.fit(test, arguments.relation_settings(args), auto=False, target=train,
+    writing.check_writable(output)
+    settings = memory.fit(test, Settings.of(args), auto=False, target=train,
                           progress=args.verbose)
-    result = ood_pipeline.find_ood(train, test, settings, detectors=detectors,
+    result = ood.find_ood(train, test, settings, detectors=detectors,
                                    progress=args.verbose, unfinished=folder)
     if processes.is_first():
-        with processes.by_itself(), store.alone(output):
-            files = report.write(result, output, settings=vars(args) | {"name": name},
+        with processes.by_itself(), writing.alone(output):
+            files = scores.write(result, output, settings=vars(args) | {"name": name},
                                  show=args.show)
-        report.show(result, output, files, verbose=args.verbose)
+        screen.show(result, output, files, verbose=args.verbose)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ folder.
 
 from argparse import Namespace
 
-from experiment import arguments
-from experiment.launch import launch
+from experiment.command import arguments
+from experiment.command.launch import launch
+from experiment.inputs.extraction import Extraction
+from experiment.run.settings import Settings
 
 
 def get_args_parser() -> arguments.Parser:
@@ -28,21 +30,23 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import feature_file, label_errors, processes, registry
-    from experiment.device import find_device
+    from experiment import detection, published
+    from experiment.command import processes
+    from experiment.command.device import find_device
+    from experiment.inputs import feature_file
 
     find_device(args.device)  # refused before hours of loading
     if args.features is not None:
-        folder = args.cache_dir / arguments.folder_name_of(args.features)
+        folder = args.cache_dir / published.folder_name_of(args.features)
         samples = feature_file.read(args.features, labelled=True)
     else:
-        experiment = registry.find(args.name, args.dataset, args.cache_dir, args.epoch)
+        experiment = published.find(args.name, args.dataset, args.cache_dir, args.epoch)
         folder = experiment.folder
         with processes.first_alone():  # it may have to extract features
-            samples = registry.loader(experiment.domain).load_val(
-                folder, experiment.epoch, arguments.extraction_settings(args))
-    label_errors.find_and_report(
-        samples, folder, arguments.relation_settings(args), noise_threshold=args.reg,
+            samples = published.loader(experiment.domain).load_val(
+                folder, experiment.epoch, Extraction.of(args))
+    detection.find_and_report(
+        samples, folder, Settings.of(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
         options=vars(args), show=args.show)
 

@@ -15,9 +15,9 @@ disk and the like. The real Google Drive could not be reached where this was tes
 from argparse import Namespace
 from pathlib import Path
 
-from experiment import arguments
-from experiment.launch import launch
-from experiment.option_types import truth
+from experiment.command import arguments
+from experiment.command.launch import launch
+from experiment.command.option_types import truth
 
 
 def get_args_parser() -> arguments.Parser:
@@ -34,26 +34,26 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import registry
-    from experiment.errors import InputError
+    from experiment import published
+    from experiment.command.errors import InputError
 
     if args.name is None:
-        raise InputError(f"expected -n NAME, one of\n{registry.known()}")
+        raise InputError(f"expected -n NAME, one of\n{published.known()}")
     if args.name.startswith("digits"):
         cache_dir = args.cache_dir or arguments.results_beside(__file__)
-        experiment = registry.find(args.name, "digits", cache_dir)
+        experiment = published.find(args.name, "digits", cache_dir)
         from digits import build
 
         build.build(experiment.folder, experiment.epoch, progress=args.verbose)
         print(f"{experiment.folder}: complete")
-    elif args.name in registry.PUBLISHED:
-        from experiment import drive
+    elif args.name in published.PUBLISHED:
+        from experiment.files import drive
 
-        published = registry.PUBLISHED[args.name]
-        drive.fetch(published, args.cache_dir or published.results, progress=args.verbose)
+        found = published.PUBLISHED[args.name]
+        drive.fetch(found, args.cache_dir or found.results, progress=args.verbose)
     else:
         raise InputError(f"--name {args.name!r}: no such experiment; known: "
-                         f"{', '.join(registry.PUBLISHED)}, {registry.DIGITS_NAMES}")
+                         f"{', '.join(published.PUBLISHED)}, {published.DIGITS_NAMES}")
 
 
 if __name__ == "__main__":

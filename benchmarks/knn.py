@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import simulate
-from experiment import arguments
-from experiment.launch import launch
+from experiment.command import arguments
+from experiment.command.launch import launch
 from relation import knn_scores, relation_topk, unit_rows
 
 

@@ -26,15 +26,16 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
 
 from digits import samples as digits
 from digits.build import build
-from experiment import arguments
-from experiment.launch import launch
-from experiment.option_types import integer_from_zero, positive_integer
-from experiment.pipeline import find_label_errors
+from experiment.command import arguments
+from experiment.command.launch import launch
+from experiment.command.option_types import integer_from_zero, positive_integer
+from experiment.run.label_errors import find_label_errors
+from experiment.run.settings import Settings
 
 matplotlib.use("Agg")  # a file, never a window
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
-SETTINGS = arguments.RelationSettings(kernel="cos_p", temperature=4, threshold=0.03, hop=1,
+SETTINGS = Settings(kernel="cos_p", temperature=4, threshold=0.03, hop=1,
                                       chunk=250, dtype="float32", device="auto")
 SHOWN = ("loss", "relation", "loss (loo)", "relation (loo)", "loss (refit)", "neighbours", "auto")
 ABOUT = ("noise", "kind", "seed", "epoch", "n_wrong", "estimated_wrong", "right_suggestions",

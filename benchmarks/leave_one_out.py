@@ -26,8 +26,9 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
 
 from benchmarks import simulate
 from digits import samples as digits
-from experiment import arguments, registry
-from experiment.launch import launch
+from experiment import published
+from experiment.command import arguments
+from experiment.command.launch import launch
 from relation import evaluate, leave_one_out_probs, relation_scores, unit_rows
 
 FOLDS = 10
@@ -52,7 +53,7 @@ def at_size(n: int, *, dim: int, classes: int, relate: bool) -> dict[str, float]
 
 def against_cross_validation(name: str, cache_dir: Path) -> dict[str, dict[str, float]]:
     """Average precision of -log p_y and seconds, for both ways to out-of-sample probabilities."""
-    experiment = registry.find(name, "digits", cache_dir)
+    experiment = published.find(name, "digits", cache_dir)
     samples = digits.load_train(experiment.folder, experiment.epoch)
     features, labels = unit_rows(samples.features), samples.labels
     classes = samples.probs.shape[1]

@@ -20,8 +20,8 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks import simulate
-from experiment import arguments
-from experiment.launch import launch
+from experiment.command import arguments
+from experiment.command.launch import launch
 from relation import detect_label_noise
 
 

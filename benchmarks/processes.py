@@ -21,8 +21,8 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
 import torch
 
 from benchmarks import simulate
-from experiment import arguments
-from experiment.launch import launch
+from experiment.command import arguments
+from experiment.command.launch import launch
 from relation import relation_scores
 from relation.parallel import add_up, rank_and_count
 

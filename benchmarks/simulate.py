@@ -20,9 +20,9 @@ from torch import Tensor
 if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import arguments
-from experiment.launch import launch
-from experiment.option_types import integer_from_zero, positive_integer, positive_number
+from experiment.command import arguments
+from experiment.command.launch import launch
+from experiment.command.option_types import integer_from_zero, positive_integer, positive_number
 
 BLOCK = 20_000  # rows at a time
 LOOKALIKES = 10  # classes in a group

@@ -32,9 +32,9 @@ from torch import Tensor
 
 from benchmarks import simulate
 from benchmarks.memory import Peak
-from experiment import arguments
-from experiment.launch import launch
-from experiment.option_types import integer_from_zero, positive_integer, positive_number
+from experiment.command import arguments
+from experiment.command.launch import launch
+from experiment.command.option_types import integer_from_zero, positive_integer, positive_number
 from relation import detect_label_noise, relation_scores, unit_rows
 
 THRESHOLD = 0.03

@@ -17,8 +17,8 @@ from typing import Any
 if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import arguments
-from experiment.launch import launch
+from experiment.command import arguments
+from experiment.command.launch import launch
 
 ROOT = Path(__file__).resolve().parents[1]
 CASES = {

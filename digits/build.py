@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from digits.data import INLIER_CLASSES, Part, parse, parts
 from digits.models import DigitsNet
-from experiment import store
-from experiment.errors import InputError
+from experiment.command.errors import InputError
+from experiment.files import writing
 
 BATCH = 64
 LEARNING_RATE = 2e-3
@@ -59,8 +59,8 @@ def _save_epoch(folder: Path, epoch: int, model: DigitsNet, optimizer: torch.opt
                 data: dict[str, Part], seed: int) -> None:
     with torch.no_grad():
         for name, part in data.items():
-            store.save(model.body(part.images), folder / f"features/feat_{name}_{epoch}.pt")
-    store.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch,
+            writing.save(model.body(part.images), folder / f"features/feat_{name}_{epoch}.pt")
+    writing.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch,
                 "scaler": {}, "args": Namespace(batch_size=BATCH, lr=LEARNING_RATE, seed=seed)},
                folder / f"checkpoint-{epoch}.pth")
 
@@ -68,7 +68,7 @@ def _save_epoch(folder: Path, epoch: int, model: DigitsNet, optimizer: torch.opt
 def _save_targets(folder: Path, data: dict[str, Part]) -> None:
     for name, file in {"train": "target.pt", "val": "target_val.pt"}.items():
         if name in data:
-            store.save({"idx_clean": torch.arange(len(data[name].labels)),
+            writing.save({"idx_clean": torch.arange(len(data[name].labels)),
                         "targets": data[name].labels, "idx_chg": data[name].idx_chg},
                        folder / file)
 

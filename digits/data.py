@@ -12,7 +12,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from experiment.errors import InputError
+from experiment.command.errors import InputError
 
 NAMES = ("digits[_seed<S>]_<epoch> or digits_noise<R>[_pair][_seed<S>]_<epoch>, "
          "as in digits_60 or digits_noise0.08_60")

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from digits.data import parse, parts
-from experiment import media, store
-from experiment.errors import InputError
-from experiment.extraction import Extraction
-from experiment.samples import Samples, probs_of
+from experiment.command.errors import InputError
+from experiment.files import reading
+from experiment.inputs import media
+from experiment.inputs.extraction import Extraction
+from experiment.inputs.samples import Samples, probs_of
 
 
 def load_train(folder: Path, epoch: int, extraction: Extraction | None = None) -> Samples:
@@ -45,8 +46,8 @@ def load_ood(folder: Path, epoch: int, extraction: Extraction | None = None
 
 def _labelled(folder: Path, epoch: int, part: str, target_file: str) -> Samples:
     features = _features(folder, epoch, part)
-    targets = store.load(_existing(folder / target_file, folder, epoch))
-    model = store.load(_existing(folder / f"checkpoint-{epoch}.pth", folder, epoch))["model"]
+    targets = reading.load(_existing(folder / target_file, folder, epoch))
+    model = reading.load(_existing(folder / f"checkpoint-{epoch}.pth", folder, epoch))["model"]
     weight, bias = model["head.weight"], model["head.bias"]
     logits = features @ weight.T + bias
     is_noisy = torch.zeros(len(features), dtype=torch.bool)
@@ -72,7 +73,7 @@ def _pictures(folder: Path, *names: str) -> Callable[[int], media.Media]:
 
 
 def _features(folder: Path, epoch: int, part: str) -> Tensor:
-    return store.load(_existing(folder / f"features/feat_{part}_{epoch}.pt", folder, epoch))
+    return reading.load(_existing(folder / f"features/feat_{part}_{epoch}.pt", folder, epoch))
 
 
 def _existing(path: Path, folder: Path, epoch: int) -> Path:

@@ -8,11 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from experiment import feature_file, pipeline, processes, registry
-from experiment.arguments import folder_name_of
-from experiment.errors import InputError
-from experiment.extraction import Extraction
-from experiment.samples import Samples
+from experiment import published
+from experiment.command import processes
+from experiment.command.errors import InputError
+from experiment.inputs import feature_file
+from experiment.inputs.extraction import Extraction
+from experiment.inputs.samples import Samples
+from experiment.published import folder_name_of
+from experiment.run.settings import AUTO_ROWS
 
 
 class Source(NamedTuple):
@@ -27,15 +30,15 @@ class Source(NamedTuple):
 def experiment(name: str, dataset: str, cache_dir: Path, epoch: int | None, epochs: list[int],
                extraction: Extraction) -> Source:
     """The training set of an experiment, and of its other `epochs`."""
-    found = registry.find(name, dataset, cache_dir, epoch)
-    load = partial(registry.loader(found.domain).load_train, found.folder, extraction=extraction)
+    found = published.find(name, dataset, cache_dir, epoch)
+    load = partial(published.loader(found.domain).load_train, found.folder, extraction=extraction)
     if found.epoch is None and epochs:
         raise InputError(f"--epochs: the files of {name} carry no epoch")
     with processes.first_alone():
         samples = load(epoch=found.epoch)
         others = {f"epoch {other}": load(epoch=other) for other in epochs}
     mapped = {*epochs, found.epoch} if epochs else ()
-    if not epochs and len(samples) <= pipeline.AUTO_ROWS and extraction.checkpoint is None:
+    if not epochs and len(samples) <= AUTO_ROWS and extraction.checkpoint is None:
         mapped = found.saved_epochs()  # soon read, each with weights of its own
     return Source(samples, found.folder, others,
                   {str(other): partial(load, epoch=other) for other in sorted(mapped)})
@@ -48,18 +51,18 @@ def own(kind: str, source: Path, cache_dir: Path, name: str | None, extraction: 
     folder = cache_dir / folder_name_of(source)
     if kind == "features":
         return Source(feature_file.read(source, labelled=True), folder, {}, {})
-    from imagenet import raw  # imports timm
+    from imagenet import own  # imports timm
 
     with processes.first_alone():
-        return Source(raw.load(_images(kind, source), folder, name, extraction), folder, {}, {})
+        return Source(own.load(_images(kind, source), folder, name, extraction), folder, {}, {})
 
 
 def experiment_pair(name: str, dataset: str, cache_dir: Path, epoch: int | None,
                     extraction: Extraction) -> tuple[Samples, Samples, Path]:
     """Training and test rows of an experiment, and its folder."""
-    found = registry.find(name, dataset, cache_dir, epoch)
+    found = published.find(name, dataset, cache_dir, epoch)
     with processes.first_alone():
-        return (*registry.loader(found.domain).load_ood(found.folder, found.epoch, extraction),
+        return (*published.loader(found.domain).load_ood(found.folder, found.epoch, extraction),
                 found.folder)
 
 
@@ -72,14 +75,14 @@ def own_pair(kind: str, sources: tuple[Path, Path], cache_dir: Path, name: str |
         return (feature_file.read(source, labelled=False, ignore=("is_noisy",)),
                 feature_file.read(test_source, labelled=False, ignore=("labels", "is_noisy")),
                 folders[1])
-    from imagenet import raw  # imports timm
+    from imagenet import own  # imports timm
 
     with processes.first_alone():
-        return (*raw.load_ood(_images(kind, source), raw.list_any(test_source), folders, name,
+        return (*own.load_ood(_images(kind, source), own.list_any(test_source), folders, name,
                               extraction), folders[1])
 
 
 def _images(kind: str, source: Path):
-    from imagenet import raw
+    from imagenet import own
 
-    return raw.list_folder(source) if kind == "image_dir" else raw.list_table(source)
+    return own.list_folder(source) if kind == "image_dir" else own.list_table(source)

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 import torch
 
-from experiment import store
+from experiment.files import writing
 from relation import detect_label_noise, unit_rows
 from relation.kernel import Rows, relation
 
@@ -51,7 +51,7 @@ def draw(path: Path) -> None:
                                          layout="constrained")
     _draw_graph(graph, r, labels, positions)
     _draw_scores(bars, scores, labels)
-    with store.replacing(path) as temporary:
+    with writing.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150, facecolor="white")
     plt.close(figure)
 

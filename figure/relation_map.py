@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, NamedTuple
 if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import arguments
-from experiment.launch import launch
-from experiment.option_types import integer_from_zero, positive_integer
+from experiment import published
+from experiment.command import arguments
+from experiment.command.launch import launch
+from experiment.command.option_types import integer_from_zero, positive_integer
+from experiment.inputs.extraction import Extraction
 
 if TYPE_CHECKING:
-    from experiment.samples import Samples
+    from experiment.inputs.samples import Samples
 
 POINTS = 20_000  # drawn at most: the strongest; the others would lie on top of each other near 0
 
@@ -57,8 +59,9 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import relation_maps, store
-    from experiment.errors import InputError
+    from experiment.command.errors import InputError
+    from experiment.files import writing
+    from experiment.run import relation_maps
     from figure import relation_map_picture
 
     epochs = of_files(args) if args.features else of_experiment(args)
@@ -69,7 +72,7 @@ def main(args: Namespace) -> None:
     if n == 1:
         raise InputError(f"{epochs.last.source}: one row has no other to be related to")
     output = args.output or epochs.folder / "report"
-    store.check_writable(output)
+    writing.check_writable(output)
     found, = relation_maps.maps_of(epochs.every, [args.index], kernel=args.kernel, points=POINTS,
                                    progress=args.verbose)
     path = output / f"relation_map_{args.index}.png"
@@ -81,10 +84,10 @@ def main(args: Namespace) -> None:
 
 def of_experiment(args: Namespace) -> Epochs:
     """The epochs of an experiment: those asked for, or all that were saved up to its own."""
-    from experiment import registry
-    from experiment.errors import InputError
+    from experiment import published
+    from experiment.command.errors import InputError
 
-    experiment = registry.find(args.name, args.dataset, args.cache_dir, args.epoch)
+    experiment = published.find(args.name, args.dataset, args.cache_dir, args.epoch)
     if experiment.epoch is None:
         raise InputError(f"--name {args.name}: its files carry no epoch; a relation map needs "
                          f"several")
@@ -98,8 +101,8 @@ def of_experiment(args: Namespace) -> Epochs:
         raise InputError(f"--epochs: expected two epochs or more, {there}; " + (
             f"python download.py -n {args.name} makes more" if experiment.domain == "digits"
             else "name those whose checkpoints you have"))
-    load = partial(registry.loader(experiment.domain).load_train, experiment.folder,
-                   extraction=arguments.extraction_settings(args))
+    load = partial(published.loader(experiment.domain).load_train, experiment.folder,
+                   extraction=Extraction.of(args))
     last = load(epoch=chosen[-1])
     return Epochs(experiment.folder, [str(epoch) for epoch in chosen], last,
                   _then(map(lambda epoch: load(epoch=epoch), chosen[:-1]), last))
@@ -107,8 +110,8 @@ def of_experiment(args: Namespace) -> Epochs:
 
 def of_files(args: Namespace) -> Epochs:
     """The epochs of your own data: a feature file for each."""
-    from experiment import feature_file
-    from experiment.errors import InputError
+    from experiment.command.errors import InputError
+    from experiment.inputs import feature_file
 
     if args.epochs:
         raise InputError("--epochs: feature files hold one epoch each; leave one of the two out")
@@ -116,7 +119,7 @@ def of_files(args: Namespace) -> Epochs:
         raise InputError("--features: expected two files or more, one for each epoch in order")
     read = partial(feature_file.read, labelled=True)
     last = read(args.features[-1])
-    return Epochs(args.cache_dir / arguments.folder_name_of(args.features[-1]),
+    return Epochs(args.cache_dir / published.folder_name_of(args.features[-1]),
                   [path.stem for path in args.features], last,
                   _then(map(read, args.features[:-1]), last))
 

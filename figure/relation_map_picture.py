@@ -12,11 +12,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import SubFigure
 from PIL import Image
 
-from experiment import store
-from experiment.errors import InputError
-from experiment.media import Media
-from experiment.relation_maps import Map
-from experiment.samples import Samples
+from experiment.command.errors import InputError
+from experiment.files import writing
+from experiment.inputs.media import Media
+from experiment.inputs.samples import Samples
+from experiment.run.relation_maps import Map
 
 matplotlib.use("Agg")  # a file, never a window
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
@@ -45,7 +45,7 @@ def draw(found: Map, samples: Samples, epochs: list[str], path: Path) -> None:
     with warnings.catch_warnings():
         # A character that the font lacks becomes a box, which says enough.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        with store.replacing(path) as temporary:
+        with writing.replacing(path) as temporary:
             figure.savefig(temporary, format="png", dpi=144, facecolor="white")
     plt.close(figure)
 

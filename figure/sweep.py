@@ -19,8 +19,10 @@ from typing import Any
 if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import arguments
-from experiment.launch import launch
+from experiment.command import arguments
+from experiment.command.launch import launch
+from experiment.inputs.extraction import Extraction
+from experiment.run.settings import Settings
 
 COLUMNS = ("kernel", "dtype", "temperature", "auroc", "ap", "tnr95", "fpr95", "estimated_noise",
            "seconds")
@@ -41,25 +43,26 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from tqdm import tqdm
 
-    from experiment import sources, store
-    from experiment.device import find_device
-    from experiment.sweep import best_of, published_of, sweep
+    from experiment import sources
+    from experiment.command.device import find_device
+    from experiment.files import writing
     from figure import sweep_picture
+    from figure.sweep_grid import best_of, published_of, sweep
 
     find_device(args.device)  # refused before hours of loading
-    extraction = arguments.extraction_settings(args)
+    extraction = Extraction.of(args)
     if args.features is not None:
         data = sources.own("features", args.features, args.cache_dir, None, extraction)
     else:
         data = sources.experiment(args.name, args.dataset, args.cache_dir, args.epoch, [],
                                   extraction)
     samples, output = data.samples, args.output or data.folder / "report"
-    store.check_writable(output)
+    writing.check_writable(output)
     grid = grid_of(args.dtype, args.kernel, args.pow, vars(args))
     rows = list(tqdm(sweep(samples, grid, noise_threshold=args.reg, n_iter=args.n_iter),
                      total=len(grid), desc="sweep", unit=" settings", disable=not args.verbose))
     best, published = best_of(rows), published_of(rows)
-    with store.alone(output):
+    with writing.alone(output):
         write(rows, output, {"best": best, "published": published, "settings": vars(args),
                              "data": {"source": samples.source, "n": len(samples)}})
         sweep_picture.draw(rows, best, published, output / "sweep.png")
@@ -68,9 +71,9 @@ def main(args: Namespace) -> None:
 
 
 def grid_of(dtypes: list[str], kernels: list[str], temperatures: list[float],
-            options: dict[str, Any]) -> list[arguments.RelationSettings]:
+            options: dict[str, Any]) -> list[Settings]:
     """Settings for every combination, once each; all else as the options say."""
-    return [arguments.relation_settings(Namespace(
+    return [Settings.of(Namespace(
         **options | {"dtype": dtype, "kernel": kernel, "pow": temperature}))
         for dtype, kernel, temperature in product(*map(dict.fromkeys,
                                                        (dtypes, kernels, temperatures)))]
@@ -80,14 +83,14 @@ def write(rows: list[dict[str, Any]], folder: Path, about: dict[str, Any]) -> No
     """sweep.csv and sweep.json: the same rows, with what they were made from in the latter."""
     import csv
 
-    from experiment import store
+    from experiment.files import writing
 
-    with store.replacing(folder / "sweep.csv") as temporary, \
+    with writing.replacing(folder / "sweep.csv") as temporary, \
             open(temporary, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
         table.writerows(rows)
-    store.save_json({"grid": rows, **about}, folder / "sweep.json")
+    writing.save_json({"grid": rows, **about}, folder / "sweep.json")
 
 
 def show(rows: list[dict[str, Any]], best: dict[str, Any], published: dict[str, Any] | None,

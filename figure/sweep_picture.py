@@ -6,7 +6,7 @@ from typing import Any
 
 import matplotlib
 
-from experiment import store
+from experiment.files import writing
 
 matplotlib.use("Agg")  # a file, never a window
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
@@ -40,7 +40,7 @@ def draw(rows: list[dict[str, Any]], best: dict[str, Any], published: dict[str, 
         axis.spines[["top", "right"]].set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    with store.replacing(path) as temporary:
+    with writing.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=144, facecolor="white")
     plt.close(figure)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import arguments
-from experiment.launch import launch
+from experiment.command import arguments
+from experiment.command.launch import launch
 
 
 def get_args_parser() -> arguments.Parser:
@@ -33,16 +33,17 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import store, table_formats, tables
+    from experiment.files import writing
+    from figure import table_formats, tables_gathered
 
-    found = tables.gather(args.cache_dir, scores=args.scores)
+    found = tables_gathered.gather(args.cache_dir, scores=args.scores)
     output = args.output or args.cache_dir[0]
     formats = {"tables.md": table_formats.markdown, "tables.csv": table_formats.csv_table,
                "tables.tex": table_formats.latex}
-    store.check_writable(output)
-    with store.alone(output):
+    writing.check_writable(output)
+    with writing.alone(output):
         for name, form in formats.items():
-            with store.replacing(output / name) as temporary:
+            with writing.replacing(output / name) as temporary:
                 temporary.write_text(form(found), encoding="utf-8", newline="")
     print(table_formats.markdown(found))
     for line in found.skipped:

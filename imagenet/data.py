@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 
-from experiment.errors import InputError
-from experiment.extraction import Extraction
-from experiment.media import Media, image_file
+from experiment.command.errors import InputError
+from experiment.inputs.extraction import Extraction
+from experiment.inputs.media import Media, image_file
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 IMGNET_DIR = Path(os.environ.get("IMGNET_DIR") or DATA / "imagenet")  # holds train/ and val/

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from experiment import store
-from experiment.device import find_device
-from experiment.errors import InputError
-from experiment.extraction import Extraction
+from experiment.command.device import find_device
+from experiment.command.errors import InputError
+from experiment.files import reading, writing
+from experiment.inputs.extraction import Extraction
 from imagenet import models
 from imagenet.data import Images, ImageSet, collate
 
@@ -77,7 +77,7 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
     width, classes = models.widths(model)
     if images.folders != classes:
         images = replace(images, labels=None)  # folders that are not the model's classes
-    store.check_writable(path.parent)
+    writing.check_writable(path.parent)
     with _exclusive(path.with_suffix(".rows")) as rows:
         for left in path.parent.glob(f".{path.stem}.*.part"):  # by a kill in mid-write
             left.unlink()
@@ -107,7 +107,7 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
                     _keep(record, rows, path)
                     recorded = time.monotonic()
         _keep(record, rows, path)
-        store.save(_mapped(rows, record), path)
+        writing.save(_mapped(rows, record), path)
         Path(rows.name).unlink(missing_ok=True)
     _report(record, images, path)
 
@@ -115,7 +115,7 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
 def record_of(path: Path) -> Record | None:
     """What the features in `path` come from; None where this module did not write them."""
     try:
-        record = Record(**store.recorded(path.with_suffix(".json")))
+        record = Record(**reading.recorded(path.with_suffix(".json")))
     except TypeError:  # missing, or not a record
         return None
     sets = record.source.get("sets", {}) if isinstance(record.source, dict) else None
@@ -211,7 +211,7 @@ def _append(batch: Batch, images: ImageSet, record: Record, rows: BinaryIO) -> N
 def _keep(record: Record, rows: BinaryIO, path: Path) -> None:
     """The rows first, then the record that counts on them."""
     os.fsync(rows.fileno())
-    store.save_json(asdict(record), path.with_suffix(".json"))
+    writing.save_json(asdict(record), path.with_suffix(".json"))
 
 
 def _resume(record: Record, path: Path, rows: BinaryIO) -> Record:

@@ -16,8 +16,8 @@ from PIL.Image import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from experiment import store
-from experiment.errors import InputError
+from experiment.command.errors import InputError
+from experiment.files import reading
 
 CONFIG = "config.json"
 # What the two libraries raise for a folder that they cannot read.
@@ -98,7 +98,7 @@ def _is_timms(folder: Path) -> bool:
 
 
 def _config(folder: Path) -> dict:
-    config = store.load_json(folder / CONFIG)
+    config = reading.load_json(folder / CONFIG)
     return config if isinstance(config, dict) else {}
 
 

@@ -23,8 +23,8 @@ from timm.data import (
 from timm.models import clean_state_dict
 from torch import Tensor, nn
 
-from experiment import store
-from experiment.errors import InputError, Unavailable
+from experiment.command.errors import InputError, Unavailable
+from experiment.files import reading
 from imagenet import hub
 
 # He et al. 2022 pool over the patch tokens; timm's own weights of these models use the class token.
@@ -228,8 +228,8 @@ def _not_one_layer(network: Network, found: object) -> InputError:
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     """The weights in a checkpoint of ours, of timm or of the published code, memory-mapped."""
-    content = store.load_safetensors(path)[0] if path.suffix == ".safetensors" else \
-        store.load(path)
+    content = reading.load_safetensors(path)[0] if path.suffix == ".safetensors" else \
+        reading.load(path)
     if isinstance(content, dict):
         content = next((content[key] for key in WRAPPERS if content.get(key) is not None), content)
     if not isinstance(content, dict) or not content \

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from timm.data import RealLabelsImagenet
 
-from experiment.errors import InputError
+from experiment.command.errors import InputError
 
 VAL_ROWS = 50_000
 # class -> the classes it stands for. Some pairs go both ways, others only from the special class

@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.nn.functional import linear
 from tqdm import tqdm
 
-from experiment import scratch, store
-from experiment.device import find_device
-from experiment.errors import InputError
-from experiment.extraction import Extraction
-from experiment.media import Media
-from experiment.samples import BLOCK, Samples, probs_of
-from imagenet import data, features, labels, models, real_labels
+from experiment.command.device import find_device
+from experiment.command.errors import InputError
+from experiment.files import reading, scratch
+from experiment.inputs import targets
+from experiment.inputs.extraction import Extraction
+from experiment.inputs.media import Media
+from experiment.inputs.samples import BLOCK, Samples, probs_of
+from imagenet import data, features, models, real_labels
 
 # Rows of each OOD set in the published features.
 PUBLISHED_GROUPS = (("places", 10_000), ("sun", 10_000), ("inat", 10_000), ("dtd", 5_640))
@@ -133,7 +134,7 @@ class _Experiment:
                 raise InputError(f"{path}: {problem}, and no images to compute it from: "
                                  f"{error}") from error
             features.extract(self.network, images, path, self.extraction)
-        rows, width = store.load(path), self.head.weight.shape[1]
+        rows, width = reading.load(path), self.head.weight.shape[1]
         if not isinstance(rows, Tensor) or rows.ndim != 2 or not rows.is_floating_point():
             raise InputError(f"{path}: expected one tensor of floats (N, {width})")
         if rows.shape[1] != width:
@@ -182,20 +183,20 @@ class _Experiment:
             return None, str(error)
 
 
-def _known_labels(experiment: _Experiment) -> labels.Targets | Tensor | None:
+def _known_labels(experiment: _Experiment) -> targets.Targets | Tensor | None:
     """What target.pt or --train_labels say: read first, lest a wrong file end hours of work."""
     target, file = experiment.folder / "target.pt", experiment.extraction.train_labels
     if not target.is_file():
-        return None if file is None else labels.read_labels(file)
+        return None if file is None else targets.read_labels(file)
     if file is not None:
         raise InputError(f"--train_labels: the experiment has labels of its own in {target}")
-    return labels.read_targets(target)
+    return targets.read_targets(target)
 
 
-def _train(experiment: _Experiment, known: labels.Targets | Tensor | None, *,
+def _train(experiment: _Experiment, known: targets.Targets | Tensor | None, *,
            demand_labels: bool) -> Samples:
     """The rows the network was trained on; labels None and a note where they are not known."""
-    if isinstance(known, labels.Targets):
+    if isinstance(known, targets.Targets):
         return _train_on_targets(experiment, known)
     path, rows = experiment.features("train")
     if known is not None and len(known) != len(rows):
@@ -218,16 +219,16 @@ def _train(experiment: _Experiment, known: labels.Targets | Tensor | None, *,
                               notes=(f"{unknown} unknown: {problem}",) if problem else ())
 
 
-def _train_on_targets(experiment: _Experiment, targets: labels.Targets) -> Samples:
+def _train_on_targets(experiment: _Experiment, found: targets.Targets) -> Samples:
     """The rows that target.pt picks, with its labels; ids fall back on their row numbers."""
     path, rows = experiment.features("train")
-    if len(rows) != len(targets.labels):
-        if len(rows) <= int(targets.rows.max()):
-            raise InputError(f"{path}: {len(rows)} rows; expected the {len(targets.labels)} of "
+    if len(rows) != len(found.labels):
+        if len(rows) <= int(found.rows.max()):
+            raise InputError(f"{path}: {len(rows)} rows; expected the {len(found.labels)} of "
                              f"{experiment.folder / 'target.pt'}, or the full training set that "
                              f"its idx_clean picks from")
-        rows = experiment.picked(rows, targets.rows)
-    picked = targets.rows.tolist()
+        rows = experiment.picked(rows, found.rows)
+    picked = found.rows.tolist()
     ids, show = [str(row) for row in picked], None
     images, problem = experiment.listing("train")
     if images is not None and len(images) > max(picked):
@@ -238,7 +239,7 @@ def _train_on_targets(experiment: _Experiment, targets: labels.Targets) -> Sampl
             return images.media(picked[row])
 
     return experiment.samples(
-        path, rows, labels=targets.labels, is_noisy=targets.is_noisy, ids=ids, media=show,
+        path, rows, labels=found.labels, is_noisy=found.is_noisy, ids=ids, media=show,
         held_out=False,
         notes=(f"names of the training images unknown: {problem}",) if problem else ())
 

@@ -14,7 +14,7 @@ import pandas
 import torch
 from torch import Tensor
 
-from experiment.errors import InputError, Unavailable
+from experiment.command.errors import InputError, Unavailable
 
 HUB = "nyu-mll/glue"
 # What the hub's copy calls a split, and how files of it are named elsewhere; the first found wins.

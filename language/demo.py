@@ -20,10 +20,10 @@ from tokenizers import ByteLevelBPETokenizer
 from torch import Tensor
 from transformers import RobertaConfig, RobertaForSequenceClassification, RobertaTokenizer
 
-from experiment import store
-from experiment.device import find_device
-from experiment.errors import InputError
-from experiment.extraction import Extraction
+from experiment.command.device import find_device
+from experiment.command.errors import InputError
+from experiment.files import writing
+from experiment.inputs.extraction import Extraction
 from language import data, features, layout, noise, samples
 from language.data import Texts
 from language.models import Classifier
@@ -107,7 +107,7 @@ def _write_texts(folder: Path) -> None:
             del texts[:count]
     for split, pairs in rows.items():
         draw.shuffle(pairs)
-        with store.replacing(folder / f"{split}.csv") as temporary:
+        with writing.replacing(folder / f"{split}.csv") as temporary:
             pandas.DataFrame(pairs, columns=["text", "label"]).to_csv(temporary, index=False)
 
 

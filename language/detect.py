@@ -18,8 +18,11 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import arguments
-from experiment.launch import launch
+from experiment import published
+from experiment.command import arguments
+from experiment.command.launch import launch
+from experiment.inputs.extraction import Extraction
+from experiment.run.settings import Settings
 from language import options
 
 
@@ -37,11 +40,11 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import label_errors
-    from experiment.device import find_device
+    from experiment import detection
+    from experiment.command.device import find_device
 
     find_device(args.device)  # refused before hours of loading
-    extraction = arguments.extraction_settings(args)
+    extraction = Extraction.of(args)
     if args.csv is None:
         from language import layout
         from language.samples import load_train
@@ -54,15 +57,15 @@ def main(args: Namespace) -> None:
             max_length=args.max_length)
         folder = own_report.parent
     else:
-        from language import raw
+        from language import own
 
         arguments.one_of(args, "csv", "data_dir")
-        folder = args.cache_dir / arguments.folder_name_of(args.csv)
-        texts, rows = raw.read(args.csv, args.text_columns, args.label_column)
-        samples = raw.load(texts, rows, folder, args.model_name, extraction,
+        folder = args.cache_dir / published.folder_name_of(args.csv)
+        texts, rows = own.read(args.csv, args.text_columns, args.label_column)
+        samples = own.load(texts, rows, folder, args.model_name, extraction,
                            max_length=args.max_length)
-    label_errors.find_and_report(
-        samples, folder, arguments.relation_settings(args), noise_threshold=args.reg,
+    detection.find_and_report(
+        samples, folder, Settings.of(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
         options=vars(args), show=args.show)
 

@@ -12,8 +12,9 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import arguments
-from experiment.launch import launch
+from experiment.command import arguments
+from experiment.command.launch import launch
+from experiment.inputs.extraction import Extraction
 from language import options
 
 
@@ -33,11 +34,12 @@ def main(args: Namespace) -> None:
         from language import demo
 
         torch.set_num_threads(1)  # the same result anywhere, and tiny tensors gain nothing by more
-        demo.make(args.cache_dir / "demo", arguments.extraction_settings(args))
+        demo.make(args.cache_dir / "demo", Extraction.of(args))
     else:
-        from experiment import drive, registry
+        from experiment import published
+        from experiment.files import drive
 
-        drive.fetch(registry.PUBLISHED[args.task_name], args.cache_dir, progress=args.verbose)
+        drive.fetch(published.PUBLISHED[args.task_name], args.cache_dir, progress=args.verbose)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import arguments
-from experiment.launch import launch
+from experiment.command import arguments
+from experiment.command.launch import launch
+from experiment.inputs.extraction import Extraction
 from language import options
 
 
@@ -37,7 +38,7 @@ def main(args: Namespace) -> None:
     place = layout.locate(folder, args.model_name, args.epoch)
     texts = data.load(args.task_name, args.split, data.find_folder(folder, args.data_dir),
                       need_labels=False, text_columns=args.text_columns)
-    content = features.obtain(place, args.split, texts, arguments.extraction_settings(args),
+    content = features.obtain(place, args.split, texts, Extraction.of(args),
                               max_length=args.max_length)
     (n, dim), classes = content["feat_cls"].shape, content["logit"].shape[1]
     print(f"{place.features / f'feat_{args.split}.pt'}: {n:,} texts, {dim} features, "

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from experiment import store
-from experiment.device import find_device
-from experiment.errors import InputError
-from experiment.extraction import Extraction
+from experiment.command.device import find_device
+from experiment.command.errors import InputError
+from experiment.files import reading, writing
+from experiment.inputs.extraction import Extraction
 from language.data import Texts
 from language.layout import Place
 
@@ -42,8 +42,8 @@ def obtain(place: Place, split: str, texts: Texts | None, extraction: Extraction
     if texts is None:
         raise InputError(f"{path}: extracted from other weights than {place.weights} holds now; "
                          f"give the texts with --data_dir, so that it can be made anew")
-    store.check_writable(place.features)
-    with store.alone(place.features):
+    writing.check_writable(place.features)
+    with writing.alone(place.features):
         if not (path.is_file() and _came_from(path.with_suffix(".json"), origin)):
             _make(path, place, texts, origin, extraction, max_length)
     return read(path)  # memory-mapped: MNLI's features are 1.2 GB
@@ -63,8 +63,8 @@ def _make(path: Path, place: Place, texts: Texts, origin: dict, extraction: Extr
                       max_length=max_length, progress=extraction.progress)
     # In this order a crash leaves no file, never one that seems to be of this origin.
     path.unlink(missing_ok=True)
-    store.save_json(origin, path.with_suffix(".json"))
-    store.save(content, path)
+    writing.save_json(origin, path.with_suffix(".json"))
+    writing.save(content, path)
 
 
 @torch.no_grad()
@@ -106,7 +106,7 @@ def extract(classifier: "Classifier", texts: Texts, *, device: torch.device, bat
 
 def read(path: Path) -> dict[str, Tensor]:
     """feat_cls and logit of a feature file. Raises InputError where one is missing."""
-    content = store.load(path)
+    content = reading.load(path)
     names = ("feat_cls", "logit")
     if not isinstance(content, dict) or not all(isinstance(content.get(name), Tensor)
                                                 for name in names):
@@ -121,7 +121,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 def _came_from(sidecar: Path, origin: dict) -> bool:
     """Whether a feature file is of this origin, as far as that can be told."""
-    recorded = store.recorded(sidecar)
+    recorded = reading.recorded(sidecar)
     return not sidecar.is_file() or all(recorded.get(key) == value for key, value in origin.items()
                                         if value is not None)
 

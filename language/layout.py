@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiment import store
-from experiment.errors import InputError
+from experiment.command.errors import InputError
+from experiment.files import reading
 
 PUBLISHED = "roberta-base_fp16_noise0.1"
 DEMO = "roberta-tiny_noise0.1"  # what the demo's own training writes
@@ -75,7 +75,7 @@ def model_classes(place: Place) -> tuple[str, ...] | None:
     if config is None:
         return None
     try:
-        names = store.load_json(config).get("id2label", {})
+        names = reading.load_json(config).get("id2label", {})
         names = tuple(str(names[column]) for column in sorted(names, key=int))
     except (InputError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{config}: not a readable config ({error})") from error

@@ -17,8 +17,9 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import arguments
-from experiment.launch import launch
+from experiment.command import arguments
+from experiment.command.launch import launch
+from experiment.inputs.extraction import Extraction
 from language import options
 
 
@@ -33,7 +34,7 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment.errors import InputError
+    from experiment.command.errors import InputError
     from language import noise
     from language.samples import TARGET, load_train, save_targets
 
@@ -41,7 +42,7 @@ def main(args: Namespace) -> None:
     if (folder / TARGET).exists():
         raise InputError(f"{folder / TARGET}: is there already; remove it to have it made anew")
     clean = load_train(
-        folder, args.epoch, arguments.extraction_settings(args), clean=True,
+        folder, args.epoch, Extraction.of(args), clean=True,
         model_name=args.model_name, data_dir=args.data_dir, text_columns=args.text_columns,
         label_column=args.label_column, max_length=args.max_length)
     targets, changed = noise.noisy_labels(clean.probs, clean.labels)

@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from experiment.errors import InputError, Unavailable
+from experiment.command.errors import InputError, Unavailable
 from language.layout import homes_of
 
 # What transformers raises for a folder that it cannot read; its own defects are not told apart.

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from experiment.errors import InputError
+from experiment.command.errors import InputError
 
 SURE = 0.6  # a label is taken as right where its probability is above this
 EVERY = 10  # of the rows with such labels, every tenth is changed

@@ -4,8 +4,8 @@ import argparse
 import re
 from pathlib import Path
 
-from experiment import arguments
-from experiment.option_types import device_name, positive_integer, truth
+from experiment.command import arguments
+from experiment.command.option_types import device_name, positive_integer, truth
 
 
 def add_task_options(parser: argparse.ArgumentParser) -> None:

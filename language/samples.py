@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiment import media, store
-from experiment.errors import InputError
-from experiment.extraction import Extraction
-from experiment.samples import Samples, probs_of
+from experiment.command.errors import InputError
+from experiment.files import reading, writing
+from experiment.inputs import media
+from experiment.inputs.extraction import Extraction
+from experiment.inputs.samples import Samples, probs_of
 from language import data, features, layout
 
 TARGET = "target0.1_large_4.pt"
@@ -72,7 +73,7 @@ def read_targets(path: Path) -> tuple[Tensor, Tensor]:
 
     Raises InputError for anything but a dict of `targets` and `idx_chg` that fit together.
     """
-    content = store.load(path)
+    content = reading.load(path)
     if not isinstance(content, dict) or not {"targets", "idx_chg"} <= set(content):
         raise InputError(f"{path}: expected a dict with targets and idx_chg")
     try:
@@ -94,4 +95,4 @@ def read_targets(path: Path) -> tuple[Tensor, Tensor]:
 
 def save_targets(targets: Tensor, changed: Tensor, path: Path) -> None:
     """Write noisy labels in the published form."""
-    store.save({"idx_clean": None, "idx_chg": changed, "targets": targets.tolist()}, path)
+    writing.save({"idx_clean": None, "idx_chg": changed, "targets": targets.tolist()}, path)

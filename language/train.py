@@ -15,9 +15,9 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import arguments
-from experiment.launch import launch
-from experiment.option_types import number_from_zero, positive_integer, positive_number
+from experiment.command import arguments
+from experiment.command.launch import launch
+from experiment.command.option_types import number_from_zero, positive_integer, positive_number
 from language import options
 
 
@@ -52,8 +52,8 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     import torch
 
-    from experiment.device import find_device
-    from experiment.errors import InputError
+    from experiment.command.device import find_device
+    from experiment.command.errors import InputError
     from language import data, models, samples, training
 
     folder = args.cache_dir / args.task_name

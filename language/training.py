@@ -18,8 +18,8 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import PreTrainedModel, get_polynomial_decay_schedule_with_warmup
 
-from experiment import store
-from experiment.errors import InputError
+from experiment.command.errors import InputError
+from experiment.files import reading, writing
 from language import features, layout
 from language.data import Texts
 from language.models import Classifier, quieten
@@ -64,8 +64,8 @@ def train(start: Classifier, texts: Texts, labels: Tensor, folder: Path, *, sche
         "start": start.model.name_or_path, "device": device.type, "texts": texts.fingerprint(),
         "labels": hashlib.sha256(labels.numpy()).hexdigest(),
         "steps": steps_per_epoch * schedule.epochs}
-    store.check_writable(folder)
-    with store.alone(folder):
+    writing.check_writable(folder)
+    with writing.alone(folder):
         _go_on(start, texts, labels, folder, settings, schedule=schedule, device=device,
                validation=validation, progress=progress)
 
@@ -81,7 +81,7 @@ def _go_on(start: Classifier, texts: Texts, labels: Tensor, folder: Path, settin
     classifier = Classifier(_resumed(start.model, folder, done).to(device), start.tokenizer)
     parts = _parts(classifier.model, schedule, settings["steps"])
     if done:
-        state = store.load(folder / f"epoch_{done}" / "training.pt")
+        state = reading.load(folder / f"epoch_{done}" / "training.pt")
         for name, part in parts.items():
             part.load_state_dict(state[name])
     else:
@@ -164,7 +164,7 @@ def _epochs_done(folder: Path, settings: dict) -> int:
 
 def _recorded_settings(record: Path) -> dict:
     try:
-        return dict(store.load_json(record)["settings"])
+        return dict(reading.load_json(record)["settings"])
     except (InputError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{record}: expected JSON with the settings of a training ({error}); "
                          f"choose another --model_name or remove {record.parents[1]}") from error
@@ -174,7 +174,7 @@ def _resumed(model: PreTrainedModel, folder: Path, done: int) -> PreTrainedModel
     if done == 0:
         return model
     weights = folder / f"epoch_{done}"
-    written = store.recorded(weights / "training.json").get("weights")
+    written = reading.recorded(weights / "training.json").get("weights")
     if written not in (None, features.fingerprint(weights)):
         raise InputError(f"{weights}: its weights are not as they were written; remove {folder} "
                          f"to train anew")
@@ -215,8 +215,8 @@ def _save_epoch(folder: Path, epoch: int, model: PreTrainedModel, state: dict | 
     with _made(part):
         model.save_pretrained(part)
         if state is not None:
-            store.save(state, part / "training.pt")
-        store.save_json(record | {"weights": features.fingerprint(part)}, part / "training.json")
+            writing.save(state, part / "training.pt")
+        writing.save_json(record | {"weights": features.fingerprint(part)}, part / "training.json")
         for path in part.iterdir():
             with open(path, "rb") as file:
                 os.fsync(file.fileno())

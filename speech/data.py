@@ -16,8 +16,8 @@ import soxr
 import torch
 from torch import Tensor
 
-from experiment import store
-from experiment.errors import InputError
+from experiment.command.errors import InputError
+from experiment.files import reading, writing
 
 TARGETS = "target_noisy0.1.pt"  # the published name; 0.1 is NOISE
 NOISE = 0.1
@@ -139,9 +139,9 @@ def planted_labels(folder: Path, clips: Clips, *, seed: int) -> Tensor:
     path = folder / TARGETS
     if len(clips.class_names) < 2:
         raise InputError(f"{clips.folder}: expected at least two classes")
-    with store.alone(folder):  # another training may be about to draw them
+    with writing.alone(folder):  # another training may be about to draw them
         if not path.is_file():
-            store.save(noisy_labels(clips.labels, len(clips.class_names), seed=seed), path)
+            writing.save(noisy_labels(clips.labels, len(clips.class_names), seed=seed), path)
     labels, _ = read_targets(path)
     check_count(path, labels, clips)
     return labels
@@ -160,7 +160,7 @@ def read_targets(path: Path) -> tuple[Tensor, Tensor]:
 
     Raises InputError where either is missing or is not made of whole numbers.
     """
-    content = store.load(path)
+    content = reading.load(path)
     found = list(content) if isinstance(content, dict) else [type(content).__name__]
     for name in ("targets", "idx_chg"):
         if name not in found:

@@ -14,7 +14,7 @@ import torch
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from experiment import store
+from experiment.files import writing
 from speech import data, models, training
 
 RATE = 16_000  # Hz
@@ -83,10 +83,10 @@ def write_clips(folder: Path, *, per_class: int = PER_CLASS, seed: int = 0) -> N
     for number in range(per_class * len(SOUNDS)):
         target, fold = number % len(SOUNDS), number // len(SOUNDS) % FOLDS + 1
         name = f"{fold}-{number:06}-A-{target}.wav"
-        with store.replacing(folder / "audio" / name) as temporary:
+        with writing.replacing(folder / "audio" / name) as temporary:
             soundfile.write(temporary, clip(SOUNDS[target], draw), RATE, "PCM_16", format="WAV")
         rows.append((name, fold, target, SOUNDS[target].__name__))
-    with store.replacing(folder / "meta" / "esc50.csv") as temporary, \
+    with writing.replacing(folder / "meta" / "esc50.csv") as temporary, \
             open(temporary, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("filename", "fold", "target", "category"))

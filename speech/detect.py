@@ -19,9 +19,12 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import arguments
-from experiment.launch import launch
-from experiment.option_types import positive_integer
+from experiment import published
+from experiment.command import arguments
+from experiment.command.launch import launch
+from experiment.command.option_types import positive_integer
+from experiment.inputs.extraction import Extraction
+from experiment.run.settings import Settings
 
 
 def get_args_parser() -> arguments.Parser:
@@ -52,11 +55,11 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import label_errors
-    from experiment.device import find_device
+    from experiment import detection
+    from experiment.command.device import find_device
 
     find_device(args.device)  # refused before minutes of loading
-    extraction = arguments.extraction_settings(args)
+    extraction = Extraction.of(args)
     named = None if args.model_name == "ast" else args.model_name
     if args.csv is None:
         from speech import samples
@@ -68,14 +71,14 @@ def main(args: Namespace) -> None:
         if model_folder is not None:
             folder = folder / model_folder.resolve().name
     else:
-        from experiment.raw_data import files_of_table
-        from speech import raw
+        from experiment.inputs.own_data import files_of_table
+        from speech import own
 
         arguments.one_of(args, "csv", "data_dir")
-        folder = args.cache_dir / arguments.folder_name_of(args.csv)
-        clips = raw.load(*files_of_table(args.csv), folder, named, extraction)
-    label_errors.find_and_report(
-        clips, folder, arguments.relation_settings(args), noise_threshold=args.reg,
+        folder = args.cache_dir / published.folder_name_of(args.csv)
+        clips = own.load(*files_of_table(args.csv), folder, named, extraction)
+    detection.find_and_report(
+        clips, folder, Settings.of(args), noise_threshold=args.reg,
         n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
         options=vars(args), show=args.show)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import arguments
-from experiment.launch import launch
-from experiment.option_types import truth
+from experiment.command import arguments
+from experiment.command.launch import launch
+from experiment.command.option_types import truth
 
 
 def get_args_parser() -> arguments.Parser:
@@ -44,9 +44,10 @@ def main(args: Namespace) -> None:
         demo.build(folder, progress=args.verbose)
         print(f"{folder}: complete; the sounds are synthetic, made by speech/demo.py")
     else:
-        from experiment import drive, registry
+        from experiment import published
+        from experiment.files import drive
 
-        drive.fetch(registry.PUBLISHED["esc50"], args.cache_dir, progress=args.verbose)
+        drive.fetch(published.PUBLISHED["esc50"], args.cache_dir, progress=args.verbose)
 
 
 if __name__ == "__main__":

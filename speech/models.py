@@ -18,8 +18,8 @@ from torch import Tensor
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, AutoConfig
 from transformers.utils import logging
 
-from experiment import store
-from experiment.errors import InputError, Unavailable
+from experiment.command.errors import InputError, Unavailable
+from experiment.files import reading
 
 RATE = 16_000  # Hz
 FRAMES = 512  # of 10 ms: the published input length
@@ -64,7 +64,7 @@ def new(*, classes: int, frames: int = FRAMES, width: int = 768, depth: int = 12
 
 def load_published(path: Path) -> Network:
     """The network in a published checkpoint, or in one written by `to_published`."""
-    state = store.load(path)
+    state = reading.load(path)
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise InputError(f"{path}: expected a state dict, got {type(state).__name__}")
     return from_published(state, str(path))

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from experiment import media, store
-from experiment.device import find_device
-from experiment.errors import InputError
-from experiment.extraction import Extraction
-from experiment.samples import Samples, probs_of
+from experiment.command.device import find_device
+from experiment.command.errors import InputError
+from experiment.files import reading, writing
+from experiment.inputs import media
+from experiment.inputs.extraction import Extraction
+from experiment.inputs.samples import Samples, probs_of
 from speech import data
 from speech.data import Clips
 
@@ -77,7 +78,7 @@ def _published_features(folder: Path, epoch: int, clips: Clips | None, extractio
     origin = _origin([checkpoint], clips) if clips is not None and checkpoint.is_file() else None
     # Published features, and those that a training wrote, have no stamp: they are as they are.
     if path.is_file() and (origin is None or not stamp.is_file()
-                           or store.recorded(stamp) == origin):
+                           or reading.recorded(stamp) == origin):
         return path, ()
     if not checkpoint.is_file():
         epochs = ", ".join(map(str, _epochs(folder)))
@@ -100,7 +101,7 @@ def _folder_features(folder: Path, model_folder: Path, clips: Clips | None, extr
                          f"the clips by --data_dir")
     path = folder / model_folder.resolve().name / "feat_train.pt"
     origin = _origin(sorted(model_folder.resolve().glob("*")), clips)
-    if path.is_file() and store.recorded(path.with_suffix(".json")) == origin:
+    if path.is_file() and reading.recorded(path.with_suffix(".json")) == origin:
         return path, ()
     from speech import models  # transformers, needed only to extract
 
@@ -112,15 +113,15 @@ def _extract(path: Path, network, clips: Clips, extraction: Extraction, origin: 
     """Write features and the stamp that says where they come from."""
     from speech import features
 
-    store.check_writable(path.parent)
+    writing.check_writable(path.parent)
     banks = features.filter_banks(clips.files, network.front_end, progress=extraction.progress,
                                   batch_size=extraction.batch_size)
     content = features.extract(network, banks, device=find_device(extraction.device))
-    with store.alone(path.parent):
+    with writing.alone(path.parent):
         # In this order a crash leaves no file, never one that seems to be of this origin.
         path.unlink(missing_ok=True)
-        store.save_json(origin, path.with_suffix(".json"))
-        store.save(content, path)
+        writing.save_json(origin, path.with_suffix(".json"))
+        writing.save(content, path)
     return data.mixing_notes(clips.files)
 
 
@@ -135,7 +136,7 @@ def _origin(model: Iterable[Path], clips: Clips) -> dict[str, str]:
 
 
 def _read_features(path: Path) -> tuple[Tensor, Tensor]:
-    content = store.load(path)
+    content = reading.load(path)
     found = list(content) if isinstance(content, dict) else [type(content).__name__]
     for name in ("feat", "logit"):
         if name not in found or not isinstance(content[name], Tensor) or content[name].ndim != 2:

@@ -16,9 +16,9 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import arguments
-from experiment.launch import launch
-from experiment.option_types import device_name, positive_integer, positive_number, truth
+from experiment.command import arguments
+from experiment.command.launch import launch
+from experiment.command.option_types import device_name, positive_integer, positive_number, truth
 
 HUB = "MIT/ast-finetuned-audioset-10-10-0.4593"  # AST after AudioSet, by its authors
 
@@ -65,8 +65,8 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     import torch
 
-    from experiment.device import find_device
-    from experiment.errors import InputError
+    from experiment.command.device import find_device
+    from experiment.command.errors import InputError
     from speech import data, models, training
     from speech.samples import task_folder
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from experiment import store
-from experiment.errors import InputError
-from experiment.escaping import printable
+from experiment.command.errors import InputError
+from experiment.command.escaping import printable
+from experiment.files import reading, writing
 from speech import data, features, models
 from speech.data import Clips
 from speech.models import Network
@@ -50,13 +50,13 @@ def fit(network: Network, clips: Clips, labels: Tensor, folder: Path, recipe: Re
 
     Model inputs stay in memory: 0.25 MiB a clip of 512 frames, 0.4 GiB for ESC-50.
     """
-    store.check_writable(folder)
+    writing.check_writable(folder)
     inputs = _inputs(network, clips, progress)
     for note in data.mixing_notes(clips.files):
         print(f"note: {printable(note)}")
     held_out = data.read_clips(clips.folder, held_out=True)
     held_out_inputs = _inputs(network, held_out, progress)
-    with store.alone(folder):
+    with writing.alone(folder):
         for epoch, loss in epochs(network, inputs, labels, folder / "training.pt", recipe,
                                   device=device, progress=progress):
             said = f"epoch {epoch:2} of {recipe.epochs}: loss {loss:.3f}"
@@ -107,7 +107,7 @@ def epochs(network: Network, inputs: Tensor, labels: Tensor, state_file: Path, r
                            clips_per_pass=recipe.clips_per_pass)
             steps += 1
         yield epoch, total / len(labels)
-        store.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(),
+        writing.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(),
                     "epoch": epoch, "steps": steps, "origin": origin}, state_file)
 
 
@@ -130,11 +130,11 @@ def masked(inputs: Tensor, recipe: Recipe, network: Network, generator: torch.Ge
 
 def _keep(network: Network, inputs: Tensor, folder: Path, epoch: int, recipe: Recipe,
           device: torch.device | str) -> None:
-    store.save(models.to_published(network.model), folder / f"audio_model_epoch{epoch}.pth")
+    writing.save(models.to_published(network.model), folder / f"audio_model_epoch{epoch}.pth")
     path = folder / f"feat_train_{epoch}.pt"
     content = features.extract(network, inputs.split(recipe.clips_per_pass), device=device)
     path.with_suffix(".json").unlink(missing_ok=True)  # of features extracted earlier
-    store.save(content, path)
+    writing.save(content, path)
 
 
 def _step(network: Network, optimizer: torch.optim.Optimizer, batch: Tensor, labels: Tensor, *,
@@ -152,7 +152,7 @@ def _step(network: Network, optimizer: torch.optim.Optimizer, batch: Tensor, lab
 
 def _resume(network: Network, optimizer: torch.optim.Optimizer, state_file: Path, origin: dict
             ) -> tuple[int, int]:
-    state = store.load(state_file)
+    state = reading.load(state_file)
     found = state.get("origin", {}) if isinstance(state, dict) else {}
     other = [key for key in origin if found.get(key) != origin[key]]
     if other:

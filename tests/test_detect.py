@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from digits.build import build
-from experiment import option_types
+from experiment.command import option_types
 from relation.scores import LARGEST_TEMPERATURE
 from tests.conftest import ROOT
 from tests.dense import dense_relation, dense_sums

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from digits.build import build
-from experiment import feature_file, ood_threshold
-from experiment.samples import Samples
+from experiment.inputs import feature_file
+from experiment.inputs.samples import Samples
+from experiment.run import ood_threshold
 from tests.conftest import ROOT
 
 PUBLISHED = ["MSP", "MaxLogit", "Energy", "ReAct", "KL-Matching", "Mahalanobis", "KNN"]
@@ -99,7 +100,7 @@ def test_screen_tells_tnr95_from_fpr95(run_done):
 
 
 def test_saved_threshold_judges_one_new_sample(run_done, files):
-    """As the docstring of experiment/ood_threshold.py shows it."""
+    """As the docstring of experiment/run/ood_threshold.py shows it."""
     test = feature_file.read(files / "test.npz", labelled=False, ignore=["labels"])
     train = feature_file.read(files / "train.npz", labelled=False)
     judge = ood_threshold.load(run_done[1], train)

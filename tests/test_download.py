@@ -12,12 +12,13 @@ from types import ModuleType
 import pytest
 
 import download
-from experiment import drive, registry
-from experiment.errors import InputError
+from experiment import published
+from experiment.command.errors import InputError
+from experiment.files import drive
 from tests.drive_server import LARGE, SMALL, DriveServer, Hosted, drive_id
 
 ROOT = Path(__file__).parent.parent
-ESC50 = registry.PUBLISHED["esc50"]
+ESC50 = published.PUBLISHED["esc50"]
 SCRIPT = str(ROOT / "download.py")
 
 
@@ -57,15 +58,15 @@ def test_help_loads_nothing_heavy():
 def test_without_a_name_the_known_ones_are_listed_with_their_sizes():
     done = run()
     assert done.returncode == 2 and "expected -n NAME, one of" in done.stderr
-    for name, published in registry.PUBLISHED.items():
+    for name, found in published.PUBLISHED.items():
         [line] = [line for line in done.stderr.splitlines() if line.split()[0] == name]
-        assert published.size in line
+        assert found.size in line
     assert "digits_60" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["mae_huge_49", "", "../mae_large_49", "SST2"])
 def test_an_unknown_name_lists_the_known_ones(name):
-    known = ", ".join(registry.PUBLISHED)
+    known = ", ".join(published.PUBLISHED)
     with pytest.raises(InputError, match=f"no such experiment; known: {known}, digits_60, dig"):
         download.main(Namespace(name=name, cache_dir=None, verbose=True))
 
@@ -73,11 +74,11 @@ def test_an_unknown_name_lists_the_known_ones(name):
 def test_the_six_go_where_their_domain_looks(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(drive, "fetch", lambda *args, progress: calls.append(args))
-    for name in registry.PUBLISHED:
+    for name in published.PUBLISHED:
         download.main(Namespace(name=name, cache_dir=None, verbose=False))
         download.main(Namespace(name=name, cache_dir=tmp_path, verbose=False))
-    folders = {published.drive_id: (cache_dir / published.folder).relative_to(ROOT).as_posix()
-               for published, cache_dir in calls[::2]}
+    folders = {found.drive_id: (cache_dir / found.folder).relative_to(ROOT).as_posix()
+               for found, cache_dir in calls[::2]}
     assert list(folders.items()) == [
         ("1hkroHQ4DZwAQ6OBmevljMB1DO3k0cmxv", "results/mae_large_noise0.08"),
         ("1v-2w2dGRXcldGsMoOK442xBR0-AysKKJ", "results/mae_large"),

@@ -8,8 +8,8 @@ from PIL import Image
 from digits.build import build
 from digits.data import INLIER_CLASSES, change_labels, parse, parts
 from digits.samples import load_ood, load_train, load_val
-from experiment import store
-from experiment.errors import InputError
+from experiment.command.errors import InputError
+from experiment.files import reading
 
 
 def test_changed_labels_are_wrong_and_listed():
@@ -44,12 +44,12 @@ def test_files_are_the_published_layout_and_the_same_each_time(tmp_path):
     files = sorted(path.relative_to(folders[0]) for path in folders[0].rglob("*.p*"))
     assert [str(path) for path in files] == ["checkpoint-2.pth", "features/feat_train_2.pt",
                                              "target.pt"]
-    targets, features = (store.load(folders[0] / name) for name in files[:0:-1])
+    targets, features = (reading.load(folders[0] / name) for name in files[:0:-1])
     assert set(targets) == {"idx_clean", "targets", "idx_chg"}
     assert len(targets["targets"]) == len(features) == 1797 and len(targets["idx_chg"]) == 144
-    assert set(store.load(folders[0] / files[0])) == {"model", "optimizer", "epoch", "scaler",
+    assert set(reading.load(folders[0] / files[0])) == {"model", "optimizer", "epoch", "scaler",
                                                       "args"}
-    assert torch.equal(features, store.load(folders[1] / files[1]))
+    assert torch.equal(features, reading.load(folders[1] / files[1]))
 
 
 def test_features_and_head_give_the_networks_probabilities(tmp_path):

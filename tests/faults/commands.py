@@ -23,9 +23,10 @@ from tests.conftest import ROOT
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload([
     "torch", "matplotlib.pyplot", "sklearn.datasets", "sklearn.metrics", "timm", "transformers",
-    "soundfile", "scipy.stats", "torchvision.datasets", "experiment.pipeline", "experiment.report",
-    "experiment.ood_pipeline", "experiment.feature_file", "imagenet.samples", "language.training",
-    "language.samples", "speech.training", "speech.samples", "digits.build", "experiment.drive",
+    "soundfile", "scipy.stats", "torchvision.datasets", "experiment.run.label_errors",
+    "experiment.report.scores", "experiment.run.ood", "experiment.inputs.feature_file",
+    "imagenet.samples", "language.training", "language.samples", "speech.training",
+    "speech.samples", "digits.build", "experiment.files.drive",
     "tests.drive_server"])
 RUNNING = []
 

@@ -94,10 +94,10 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="session")
 def site():
     """Google Drive with the files of esc50, one of them larger than what is written at a time."""
-    from experiment import registry
+    from experiment import published
 
     files = {name: Hosted(LARGE if "audio" in name else SMALL) for name in NEEDED_OF_ESC50}
-    with DriveServer(files, registry.PUBLISHED["esc50"].drive_id) as server:
+    with DriveServer(files, published.PUBLISHED["esc50"].drive_id) as server:
         yield server
 
 
@@ -117,7 +117,7 @@ WORDS = {
                 "--device cpu --cache_dir results",
     "download": "download.py -n esc50 --cache_dir results",
 }
-PATCHES = {"imagenet.features.RECORD_SECONDS": 0, "experiment.drive.RETRIES": 1}
+PATCHES = {"imagenet.features.RECORD_SECONDS": 0, "experiment.files.drive.RETRIES": 1}
 
 
 @pytest.fixture(params=WORDS)

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from experiment import graph as graph_module
-from experiment import store
-from experiment.arguments import RelationSettings
-from experiment.graph import Graph, made_from
+from experiment.files import reading, writing
+from experiment.run import kept as graph_module
+from experiment.run.kept import Graph, made_from
+from experiment.run.settings import Settings
 
 pytestmark = pytest.mark.promise("caches")
-SETTINGS = RelationSettings("cos_p", 4, 0.03, 1, 250, "float32", "cpu")
+SETTINGS = Settings("cos_p", 4, 0.03, 1, 250, "float32", "cpu")
 N = 5
 
 
@@ -41,7 +41,7 @@ def test_other_data_or_another_engine_are_not(kept, monkeypatch):
 
 
 def test_every_thing_that_scores_depend_on_is_in_the_sidecar(kept):
-    assert set(store.load_json(kept.sidecar)) == {
+    assert set(reading.load_json(kept.sidecar)) == {
         "engine", "data", "kernel", "temperature", "threshold", "hop", "dtype", "scores_sha256"}
     assert set(made_from("", SETTINGS)) | {"chunk", "device", "engine", "probs", "auto", "data"} \
         == set(vars(SETTINGS)) | {"engine", "data"}
@@ -49,7 +49,7 @@ def test_every_thing_that_scores_depend_on_is_in_the_sidecar(kept):
 
 def test_scores_that_the_sidecar_does_not_speak_for_are_not(kept):
     """Two runs wrote in turn, or the file was brought from elsewhere."""
-    store.save({"score": torch.ones(N)}, kept.path)
+    writing.save({"score": torch.ones(N)}, kept.path)
     assert kept.load(N, "data", SETTINGS) is None
     assert Graph(kept.path, trusted=True).load(N, "data", SETTINGS).tolist() == [1] * N
 

@@ -9,11 +9,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from experiment import feature_file, store
-from experiment.arguments import RelationSettings
-from experiment.errors import InputError
-from experiment.graph import Graph, made_from
-from imagenet import labels as imagenet_labels
+from experiment.command.errors import InputError
+from experiment.files import reading, writing
+from experiment.inputs import feature_file
+from experiment.inputs import targets as imagenet_labels
+from experiment.run.kept import Graph, made_from
+from experiment.run.settings import Settings
 from language import features as language_features
 from language import samples as language_samples
 from speech import data as speech_data
@@ -27,7 +28,7 @@ LOGITS = torch.randn(N, C, generator=GENERATOR)
 LABELS = torch.arange(N) % C
 ROWS = {"features": FEATURES, "logits": LOGITS, "labels": LABELS,
         "is_noisy": LABELS == 1, "ids": [f"{row}.jpg" for row in range(N)]}
-SETTINGS = RelationSettings("cos_p", 4, 0.03, 1, 250, "float32", "cpu")
+SETTINGS = Settings("cos_p", 4, 0.03, 1, 250, "float32", "cpu")
 
 
 def write_npz(path, compressed=False):
@@ -65,14 +66,14 @@ CHECKPOINT = {"model": {"head.weight": torch.ones(C, D)}, "epoch": 49, "scaler":
               "args": Namespace(lr=1e-3), "optimizer": {"state": {0: {"step": torch.tensor(3.)}}}}
 # name of the file -> how it is written and read. The first half is as published.
 KINDS = {
-    "feat_train_49.pt": (lambda path: torch.save(FEATURES, path), store.load),
+    "feat_train_49.pt": (lambda path: torch.save(FEATURES, path), reading.load),
     "target.pt": (lambda path: torch.save(TARGETS, path), imagenet_labels.read_targets),
     "target0.1_large_4.pt": (lambda path: torch.save(TARGETS | {"targets": LABELS.tolist()}, path),
                              language_samples.read_targets),
     "target_noisy0.1.pt": (lambda path: torch.save(TARGETS, path), speech_data.read_targets),
     "feat_train.pt": (lambda path: torch.save({"feat_cls": FEATURES, "logit": LOGITS}, path),
                       language_features.read),
-    "checkpoint-49.pth": (lambda path: torch.save(CHECKPOINT, path), store.load),
+    "checkpoint-49.pth": (lambda path: torch.save(CHECKPOINT, path), reading.load),
     "graph_cos_p_pow4.pt": (write_graph, lambda path: Graph(path, trusted=True).load(
         N, "data", SETTINGS)),
     "train.pt": (lambda path: torch.save(ROWS, path), read_samples),
@@ -82,8 +83,8 @@ KINDS = {
     "labels.npy": (lambda path: np.save(path, LABELS.numpy()), imagenet_labels.read_labels),
     "labels.txt": (lambda path: np.savetxt(path, LABELS.numpy(), "%d"),
                    imagenet_labels.read_labels),
-    "feat_val.json": (lambda path: store.save_json({"done": 24, "sets": [1, 2]}, path),
-                      store.load_json),
+    "feat_val.json": (lambda path: writing.save_json({"done": 24, "sets": [1, 2]}, path),
+                      reading.load_json),
 }
 # These formats carry no checksum: flips are tried in so many bytes at their head only.
 HEADS = {"train.safetensors": lambda content: 8 + int.from_bytes(content[:8], "little"),

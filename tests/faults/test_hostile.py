@@ -18,12 +18,13 @@ import safetensors.torch
 import soundfile
 import torch
 
-from experiment import feature_file, store
-from experiment.arguments import RelationSettings
-from experiment.errors import InputError
-from experiment.graph import Graph
+from experiment.command.errors import InputError
+from experiment.files import reading
+from experiment.inputs import feature_file
+from experiment.inputs import targets as imagenet_labels
+from experiment.run.kept import Graph
+from experiment.run.settings import Settings
 from imagenet import hub
-from imagenet import labels as imagenet_labels
 from imagenet import models as imagenet_models
 from language import features as language_features
 from language import models as language_models
@@ -78,10 +79,10 @@ PAYLOADS = {
     "imports": lambda: Call(__import__, "this_module_is_not_there"),
 }
 READERS = {
-    "store": store.load,
+    "store": reading.load,
     "feature file": lambda path: feature_file.read(path, labelled=True),
     "graph": lambda path: Graph(path, trusted=True).load(
-        3, "", RelationSettings("cos_p", 4, 0.03, 1, 250, "float32", "cpu")),
+        3, "", Settings("cos_p", 4, 0.03, 1, 250, "float32", "cpu")),
     "imagenet targets": imagenet_labels.read_targets,
     "imagenet labels": imagenet_labels.read_labels,
     "imagenet checkpoint": lambda path: imagenet_models.read_head(
@@ -231,7 +232,7 @@ def test_torch_archives_with_paths_and_doubles(tmp_path, names):
         for name in names:
             file.writestr(name, INNER)
     with pytest.raises(InputError, match="a.pt: .*(leads out of the file|have one name)"):
-        store.load(tmp_path / "a.pt")
+        reading.load(tmp_path / "a.pt")
 
 
 def torch_script(path):
@@ -243,7 +244,7 @@ def torch_script(path):
 def test_torch_script_is_no_tensor_file(tmp_path):
     torch_script(tmp_path / "a.pt")
     with pytest.raises(InputError, match="a.pt: not a readable tensor file"):
-        store.load(tmp_path / "a.pt")
+        reading.load(tmp_path / "a.pt")
 
 
 def claims_more(path):

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from experiment import store
+from experiment.files import reading
 from tests.faults.commands import contents, leftovers
 
 pytestmark = [pytest.mark.promise("kills"), pytest.mark.fault]
@@ -18,11 +18,11 @@ def whole(folder):
         if path.name.startswith(".") or ".part" in str(path) or not path.is_file():
             continue
         if path.suffix in (".pt", ".pth"):
-            store.load(path)
+            reading.load(path)
         elif path.suffix == ".json":
-            store.load_json(path)
+            reading.load_json(path)
         elif path.suffix == ".safetensors":
-            store.load_safetensors(path)
+            reading.load_safetensors(path)
 
 
 def test_killed_at_random_moments(command, undisturbed, tmp_path, fault_seed, record_property):

@@ -5,8 +5,8 @@ import os
 import pytest
 import torch
 
-from experiment.errors import InputError
-from experiment.registry import find
+from experiment.command.errors import InputError
+from experiment.published import find
 
 pytestmark = pytest.mark.promise("names")
 HOSTILE = ["..", ".", "../up", "../../etc/passwd", "/etc", "a/b", "a\\b", "two words", "it's",

@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import relation
-from experiment import feature_file, ood_detectors, ood_pipeline, pipeline
-from experiment.arguments import OOD_BASELINES, RelationSettings
-from experiment.errors import InputError
-from experiment.samples import Samples
+from experiment.command.arguments import OOD_BASELINES
+from experiment.command.errors import InputError
+from experiment.inputs import feature_file
+from experiment.inputs.samples import Samples
+from experiment.run import label_errors, ood, ood_baselines
+from experiment.run.settings import Settings
 
 pytestmark = pytest.mark.promise("numbers")
 N, D, C = 60, 8, 3
@@ -24,12 +26,12 @@ PROBS = torch.softmax(4 * torch.eye(C)[TRUE] + torch.randn(
 
 
 def how(dtype="float32", kernel="cos_p", temperature=4, **changes):
-    return RelationSettings(kernel, temperature, 0.03, 1, 250, dtype, "cpu", **changes)
+    return Settings(kernel, temperature, 0.03, 1, 250, dtype, "cpu", **changes)
 
 
 def label_scores(features, probs, labels=LABELS, **options):
     """Every score of the table by name."""
-    found = pipeline.find_label_errors(
+    found = label_errors.find_label_errors(
         Samples("rows", features, probs, labels), how(**options), noise_threshold=0.05, n_iter=2,
         progress=False)
     return {"relation": found.relation_score, **found.columns, **found.beyond.columns,
@@ -123,8 +125,8 @@ def test_outliers(scale, dtype):
                     weight=weight, bias=torch.zeros(C))
     test = Samples("test", features, probs, logits=probs.log(), weight=weight,
                    bias=torch.zeros(C))
-    found = ood_pipeline.find_ood(train, test, how(dtype=dtype, temperature=1),
-                                  detectors=ood_detectors.find(OOD_BASELINES), progress=False)
+    found = ood.find_ood(train, test, how(dtype=dtype, temperature=1),
+                                  detectors=ood_baselines.find(OOD_BASELINES), progress=False)
     scores = {"relation": found.relation_score, **found.columns}
     assert all(values.isfinite().all() for values in scores.values())
     left_out = {note.split(" is left out")[0] for note in found.notes if "is left out" in note}

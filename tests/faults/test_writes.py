@@ -13,8 +13,8 @@ import time
 import pytest
 import torch
 
-from experiment import store
-from experiment.errors import InputError
+from experiment.command.errors import InputError
+from experiment.files import reading, writing
 from tests.conftest import ROOT
 from tests.faults.commands import (
     Command,
@@ -57,8 +57,8 @@ def test_a_disk_that_fills_up_in_the_middle(command, undisturbed, tmp_path, faul
     record_property("cases", cases)
 
 
-SAVED = {"a.pt": lambda path: store.save({"a": torch.ones(10**5), "b": torch.ones(3)}, path),
-         "a.json": lambda path: store.save_json({"a": ["x" * 100] * 5000}, path)}
+SAVED = {"a.pt": lambda path: writing.save({"a": torch.ones(10**5), "b": torch.ones(3)}, path),
+         "a.json": lambda path: writing.save_json({"a": ["x" * 100] * 5000}, path)}
 
 
 @writes
@@ -82,14 +82,14 @@ def test_the_old_file_stays_and_the_temporary_one_goes(tmp_path, name, limit):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 def test_what_fails_at_the_very_end(tmp_path, monkeypatch, call, number):
     path = tmp_path / "metrics.json"
-    store.save_json({"a": 1}, path)
+    writing.save_json({"a": 1}, path)
     before = path.read_bytes()
 
     def refuse(*arguments):
         raise OSError(number, os.strerror(number))
     monkeypatch.setattr(os, call, refuse)
     with pytest.raises(InputError, match=f"metrics.json: cannot be written .{os.strerror(number)}"):
-        store.save_json({"a": 2}, path)
+        writing.save_json({"a": 2}, path)
     assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
 
 
@@ -113,9 +113,9 @@ def test_what_a_kill_left_goes_with_the_next_write_but_not_what_is_being_written
     left.write_bytes(b"half")
     other = tmp_path / ".other.csv.0123abcd.part"
     other.write_bytes(b"not ours")
-    with store.replacing(path) as first:
+    with writing.replacing(path) as first:
         first.write_text("first")
-        with store.replacing(path) as second:
+        with writing.replacing(path) as second:
             second.write_text("second")
         assert path.read_text() == "second" and first.exists() and not left.exists()
     assert path.read_text() == "first" and other.exists()
@@ -123,7 +123,7 @@ def test_what_a_kill_left_goes_with_the_next_write_but_not_what_is_being_written
 
 def write_often(path, value):
     for _ in range(60):
-        store.save_json([value] * 2000, path)
+        writing.save_json([value] * 2000, path)
 
 
 @sharing
@@ -135,7 +135,7 @@ def test_four_writers_and_a_reader(tmp_path):
     read = 0
     while any(process.is_alive() for process in writers) or not read:
         if path.exists():
-            assert len(set(store.load_json(path))) == 1
+            assert len(set(reading.load_json(path))) == 1
             read += 1
     for process in writers:
         process.join()
@@ -144,7 +144,7 @@ def test_four_writers_and_a_reader(tmp_path):
 
 
 def hold(folder, ready):
-    with store.alone(folder):
+    with writing.alone(folder):
         ready.set()
         time.sleep(60)
 
@@ -157,7 +157,7 @@ def test_the_second_waits_and_says_so_and_a_killed_one_is_not_waited_for(tmp_pat
     assert ready.wait(10)
     killed = threading.Event()
     threading.Timer(0.5, lambda: (killed.set(), process.kill())).start()
-    with store.alone(folder):
+    with writing.alone(folder):
         assert killed.is_set()
     process.join()
     assert capsys.readouterr().out == \

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from digits.build import build
-from experiment import media
-from experiment.relation_maps import maps_of
-from experiment.samples import Samples
+from experiment.inputs import media
+from experiment.inputs.samples import Samples
+from experiment.run.relation_maps import maps_of
 from figure import relation_map_picture
 from tests.imagenet_files import planted, write_checkpoint, write_tree
 

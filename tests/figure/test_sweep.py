@@ -7,7 +7,7 @@ from PIL import Image
 
 from digits import samples as digits
 from digits.build import build
-from experiment.sweep import best_of
+from figure.sweep_grid import best_of
 from tests.dense import dense_relation, dense_sums
 
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from experiment import store
-from experiment.errors import InputError
-from experiment.extraction import Extraction
+from experiment.command.errors import InputError
+from experiment.files import writing
+from experiment.inputs.extraction import Extraction
 from imagenet import data, features, models
 from tests.imagenet_files import random_model, write_tree
 
@@ -146,7 +146,7 @@ def test_killed_around_a_write(world, undisturbed, tmp_path, call, number, befor
 @pytest.mark.promise("sharing")
 def test_two_processes_write_one_file(world, undisturbed, tmp_path):
     network, images, extraction = world
-    save = store.save
+    save = writing.save
 
     def slowly(value, path):
         time.sleep(0.5)
@@ -155,7 +155,7 @@ def test_two_processes_write_one_file(world, undisturbed, tmp_path):
 
     def extract():
         torch.set_num_threads(1)
-        store.save = slowly
+        writing.save = slowly
         every_batch(features.extract)(network, images, tmp_path / "feat_val.pt", extraction)
 
     context = multiprocessing.get_context("fork")

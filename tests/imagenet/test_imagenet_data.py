@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from experiment.errors import InputError
-from experiment.extraction import Extraction
+from experiment.command.errors import InputError
+from experiment.inputs.extraction import Extraction
 from imagenet import data
 from tests.imagenet_files import write_image, write_ood, write_tree
 

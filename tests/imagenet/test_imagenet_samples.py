@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from experiment.errors import InputError
-from experiment.extraction import Extraction
-from experiment.media import image_file
+from experiment.command.errors import InputError
+from experiment.inputs.extraction import Extraction
+from experiment.inputs.media import image_file
 from imagenet import features
 from imagenet.samples import load_ood, load_train, load_val
 from tests.imagenet_files import (

@@ -150,10 +150,10 @@ def test_digits(script, tmp_path):
 
 def test_chunk_of_resnets(tmp_path):
     from detect_val import get_args_parser
-    from experiment.arguments import relation_settings
+    from experiment.run.settings import Settings
     for words, chunk in (["-n", "mae_large_49"], 250), (["-n", "resnet50"], 100), \
             (["-n", "resnet50", "--chunk", "30"], 30), (["-n", "resnet50", "--chunk", "200"], 100):
-        assert relation_settings(get_args_parser().parse_args(words)).chunk == chunk
+        assert Settings.of(get_args_parser().parse_args(words)).chunk == chunk
 
 
 @pytest.mark.parametrize("script_name, words, message", [

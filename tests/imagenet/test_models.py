@@ -8,8 +8,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn.functional import conv2d, gelu, layer_norm, linear
 
-from experiment.errors import InputError, Unavailable
-from imagenet import backbones, models
+from experiment.command.errors import InputError, Unavailable
+from imagenet import models, own
 from tests.imagenet_files import random_model, write_checkpoint, write_image
 
 
@@ -134,7 +134,7 @@ def test_weights_that_cannot_be_downloaded(tmp_path, monkeypatch):
                                          r"connection\); .* --checkpoint FILE$"):
         models.read_head(models.find(tmp_path / "resnet50", None, None))
     with pytest.raises(Unavailable, match="or as -n a folder that timm or transformers saved$"):
-        backbones.own_head(backbones.find("resnet50", None))
+        own.own_head(own.find("resnet50", None))
 
 
 @pytest.mark.parametrize("name, message", [

@@ -1,6 +1,6 @@
 import pytest
 
-from experiment.errors import InputError
+from experiment.command.errors import InputError
 from imagenet.real_labels import judge, summary, verdict
 from tests.imagenet_files import val_names
 

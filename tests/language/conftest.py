@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import RobertaConfig
 
-from experiment import store
+from experiment.files import writing
 from language import data, demo
 
 PRAISE, BLAME = ("good", "lovely", "great", "clever"), ("bad", "dull", "poor", "silly")
@@ -74,8 +74,9 @@ def published(tmp_path, data_dir) -> Path:
     targets, changed = true.clone(), torch.arange(0, 80, 10)
     targets[changed] = 1 - targets[changed]
     model = tmp_path / "cache/sst2/roberta-base_fp16_noise0.1"
-    store.save({"feat_cls": feat, "logit": 4 * torch.eye(2)[true]}, model / "epoch_4/feat_train.pt")
-    store.save({"idx_clean": None, "idx_chg": changed, "targets": targets.tolist()},
-               tmp_path / "cache/sst2/target0.1_large_4.pt")
+    writing.save({"feat_cls": feat, "logit": 4 * torch.eye(2)[true]},
+                 model / "epoch_4/feat_train.pt")
+    writing.save({"idx_clean": None, "idx_chg": changed, "targets": targets.tolist()},
+                 tmp_path / "cache/sst2/target0.1_large_4.pt")
     RobertaConfig(num_labels=2).save_pretrained(model)
     return tmp_path / "cache"

@@ -2,7 +2,7 @@ import datasets
 import pandas
 import pytest
 
-from experiment.errors import InputError, Unavailable
+from experiment.command.errors import InputError, Unavailable
 from language import data
 
 WRITERS = {

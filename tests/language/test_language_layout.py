@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from experiment.errors import InputError
+from experiment.command.errors import InputError
 from language.layout import column_order, locate, model_classes
 
 

@@ -14,7 +14,7 @@ from transformers import (
     T5Config,
 )
 
-from experiment.errors import InputError
+from experiment.command.errors import InputError
 from language import features, models
 from language.data import Texts
 from language.training import Schedule, train

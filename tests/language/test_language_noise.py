@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from experiment.errors import InputError
+from experiment.command.errors import InputError
 from language.noise import noisy_labels
 
 # Every percent once as the probability of the given label; 39 of the 100 rows are above 0.6, and

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import RobertaConfig
 
-from experiment import store
-from experiment.errors import InputError
-from experiment.extraction import Extraction
+from experiment.command.errors import InputError
+from experiment.files import reading, writing
+from experiment.inputs.extraction import Extraction
 from language import features, layout, models
 from language.samples import TARGET, load_train, read_targets, save_targets
 
@@ -42,7 +42,7 @@ def test_own_texts_and_model(tmp_path, data_dir, model_folder, texts):
     note, = samples.notes
     assert note.endswith("target0.1_large_4.pt is missing: these are the data's own")
     written, = (tmp_path / "cache/mine").rglob("feat_train.pt")
-    assert set(store.load(written)) == {"feat_cls", "logit"}
+    assert set(reading.load(written)) == {"feat_cls", "logit"}
 
 
 def test_columns_of_the_model_are_put_in_the_order_of_the_data(tmp_path, data_dir, model_folder):
@@ -113,7 +113,7 @@ def test_no_texts_anywhere(published):
      "feat_train.pt: class_names: expected 3 entries, got 2"),
 ])
 def test_refuses_feature_files(published, content, message):
-    store.save(content, published / "sst2" / layout.PUBLISHED / "epoch_4/feat_train.pt")
+    writing.save(content, published / "sst2" / layout.PUBLISHED / "epoch_4/feat_train.pt")
     with pytest.raises(InputError, match=message):
         load_train(published / "sst2")
 
@@ -144,14 +144,14 @@ def test_texts_of_another_length_are_refused(published, data_dir, table):
 
 @pytest.mark.parametrize("changed", [[2, 0], torch.tensor([0, 2]), torch.tensor([0, 2]).numpy()])
 def test_targets_in_every_kind_of_list(tmp_path, changed):
-    store.save({"idx_clean": None, "idx_chg": changed, "targets": [1, 0, 1]}, tmp_path / "t.pt")
+    writing.save({"idx_clean": None, "idx_chg": changed, "targets": [1, 0, 1]}, tmp_path / "t.pt")
     labels, is_noisy = read_targets(tmp_path / "t.pt")
     assert labels.tolist() == [1, 0, 1] and is_noisy.tolist() == [True, False, True]
 
 
 def test_targets_are_written_as_published(tmp_path):
     save_targets(torch.tensor([1, 0]), torch.tensor([1]), tmp_path / "t.pt")
-    content = store.load(tmp_path / "t.pt")
+    content = reading.load(tmp_path / "t.pt")
     assert content["idx_clean"] is None and content["targets"] == [1, 0]
     assert content["idx_chg"].tolist() == [1]
 
@@ -164,7 +164,7 @@ def test_targets_are_written_as_published(tmp_path):
     ({"targets": [1], "idx_chg": [1]}, "idx_chg: expected rows 0 to 0, got 1"),
 ])
 def test_refuses_targets(tmp_path, content, message):
-    store.save(content, tmp_path / "t.pt")
+    writing.save(content, tmp_path / "t.pt")
     with pytest.raises(InputError, match=f"t.pt: {message}"):
         read_targets(tmp_path / "t.pt")
 

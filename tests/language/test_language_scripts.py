@@ -8,8 +8,9 @@ import pandas
 import pytest
 import torch
 
-from experiment import drive, registry, store
-from experiment.samples import probs_of
+from experiment import published
+from experiment.files import drive, reading
+from experiment.inputs.samples import probs_of
 from language import demo, features, training
 from tests.conftest import ROOT
 from tests.dense import dense_relation, dense_sums
@@ -32,8 +33,8 @@ def test_published_experiment_runs_as_written(published):
     assert done.returncode == 0, done.stderr
     assert "positive  negative   yes" in done.stdout
     rows, metrics = read(published / "sst2/report")
-    content = store.load(published / "sst2/roberta-base_fp16_noise0.1/epoch_4/feat_train.pt")
-    labels = store.load(published / "sst2/target0.1_large_4.pt")["targets"]
+    content = reading.load(published / "sst2/roberta-base_fp16_noise0.1/epoch_4/feat_train.pt")
+    labels = reading.load(published / "sst2/target0.1_large_4.pt")["targets"]
     r = dense_relation(content["feat_cls"], probs_of(content["logit"]), torch.tensor(labels))
     s = dense_sums(r, temperature=4)
     s = s - 2 * dense_sums(r[:, s / np.abs(s).max() < -0.05], temperature=4)
@@ -75,12 +76,12 @@ def test_whole_way_through_the_scripts(script, tmp_path, data_dir, model_folder)
     script(*train, "--clean", "-n", "clean")
     shown = script("language/make_noise.py", *words, "-n", "clean", "-e", 5).stdout
     assert "labels changed" in shown
-    targets = store.load(tmp_path / "cache/sst2/target0.1_large_4.pt")
+    targets = reading.load(tmp_path / "cache/sst2/target0.1_large_4.pt")
     assert len(targets["idx_chg"]) in (7, 8)  # every tenth of the sure ones among 80
     script(*train)
     script("language/extract.py", *words, "-e", 5, "--split", "validation")
     folder = tmp_path / "cache/sst2/roberta-base_fp16_noise0.1"
-    assert store.load(folder / "epoch_5/feat_validation.pt")["feat_cls"].shape == (16, 64)
+    assert reading.load(folder / "epoch_5/feat_validation.pt")["feat_cls"].shape == (16, 64)
     script("language/detect.py", *words, "-e", 5)
     rows, metrics = read(folder / "epoch_5/report")
     assert (folder / "epoch_5/graph_cos_p_pow4.pt").is_file()  # beside the features it is of
@@ -152,7 +153,7 @@ def test_download_of_published_files_is_drives(script, tmp_path, monkeypatch):
     fetched = []
     monkeypatch.setattr(drive, "fetch", lambda *words, **how: fetched.append((words, how)))
     script("language/download.py", "-t", "mnli", "--cache_dir", tmp_path)
-    assert fetched == [((registry.PUBLISHED["mnli"], tmp_path), {"progress": True})]
+    assert fetched == [((published.PUBLISHED["mnli"], tmp_path), {"progress": True})]
 
 
 def test_small_demo_is_laid_out_as_the_published_files(script, tmp_path, monkeypatch):

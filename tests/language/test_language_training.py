@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from experiment import store
-from experiment.errors import InputError
-from experiment.extraction import Extraction
+from experiment.command.errors import InputError
+from experiment.files import reading, writing
+from experiment.inputs.extraction import Extraction
 from language import demo, models, samples, training
 from language.training import Schedule, train
 from relation import detect_label_noise, evaluate, label_baselines
@@ -151,7 +151,7 @@ def test_states_that_a_kill_left_are_swept(tmp_path, classifier, texts, monkeypa
     fit()
     assert states() == []
     for epoch in (1, 2):
-        store.save(1, tmp_path / f"epoch_{epoch}/training.pt")
+        writing.save(1, tmp_path / f"epoch_{epoch}/training.pt")
     fit()
     assert states() == []
 
@@ -196,7 +196,7 @@ def test_labels_beyond_the_model(tmp_path, classifier, texts):
 def test_full_disk(tmp_path, classifier, texts, monkeypatch):
     def save(value, path):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr(store, "save", save)
+    monkeypatch.setattr(reading, "save", save)
     with pytest.raises(InputError, match=r"\.epoch_1\.part: cannot be written .*No space left"):
         train(classifier, texts, texts.labels, tmp_path / "m", schedule=SCHEDULE, device=CPU)
     assert not list(tmp_path.glob("m/epoch_*"))

@@ -3,7 +3,7 @@ import pytest
 import soundfile
 import torch
 
-from experiment.errors import InputError
+from experiment.command.errors import InputError
 from speech import data, features, models
 from tests.conftest import ROOT
 

@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import conv2d, gelu, layer_norm, linear
 from transformers import ASTForAudioClassification, BertConfig
 
-from experiment.errors import InputError
+from experiment.command.errors import InputError
 from speech import features, models
 
 

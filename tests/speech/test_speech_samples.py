@@ -6,8 +6,8 @@ import pytest
 import soundfile
 import torch
 
-from experiment.errors import InputError
-from experiment.extraction import Extraction
+from experiment.command.errors import InputError
+from experiment.inputs.extraction import Extraction
 from speech import features, models
 from speech.samples import load_train, task_folder
 

@@ -162,7 +162,7 @@ def test_the_readme_s_commands_parse():
 
 
 def test_download_asks_drive_for_the_published_folder(script, tmp_path, monkeypatch):
-    from experiment import drive
+    from experiment.files import drive
 
     asked = []
     monkeypatch.setattr(drive, "fetch", lambda *args, **kwargs: asked.append((args, kwargs)))

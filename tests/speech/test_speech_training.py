@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import relation
-from experiment import store
-from experiment.errors import InputError
+from experiment.command.errors import InputError
+from experiment.files import reading
 from speech import data, demo, models, training
 from tests.conftest import ROOT
 
@@ -26,7 +26,7 @@ def fit(folder, clip_folder, recipe=RECIPE):
     clips = data.read_clips(clip_folder)
     labels = data.planted_labels(folder, clips, seed=0)
     training.fit(new_network(), clips, labels, folder, recipe, device="cpu", progress=False)
-    return store.load(folder / "training.pt")
+    return reading.load(folder / "training.pt")
 
 
 def same(a, b):
@@ -54,7 +54,7 @@ def test_the_published_recipe():
             steps.append(len(rates))
             if len(steps) == 7:
                 break  # before a state is written
-            patched.setattr(store, "save", lambda *args: None)
+            patched.setattr(reading, "save", lambda *args: None)
     assert steps == [2, 4, 6, 8, 10, 12, 14]  # the last batch of an epoch may be smaller
     assert rates[::2] == pytest.approx([1e-5] * 5 + [1e-5 * 0.85, 1e-5 * 0.85 ** 2])
 
@@ -96,9 +96,9 @@ def test_checkpoints_and_features_are_in_the_published_form(tmp_path, clips):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "audio_model_epoch2.pth", "audio_model_epoch4.pth", "feat_train_2.pt", "feat_train_4.pt",
         "target_noisy0.1.pt", "training.pt"]
-    written = store.load(tmp_path / "out/audio_model_epoch4.pth")
+    written = reading.load(tmp_path / "out/audio_model_epoch4.pth")
     assert all(name.startswith("module.") for name in written)
-    stored = store.load(tmp_path / "out/feat_train_4.pt")
+    stored = reading.load(tmp_path / "out/feat_train_4.pt")
     assert stored["feat"].shape == (12, 64) and stored["logit"].shape == (12, 3)
     network = models.load_published(tmp_path / "out/audio_model_epoch4.pth")
     assert same(network.model.state_dict(), state["model"])
@@ -108,12 +108,12 @@ def test_a_finished_run_writes_its_last_network_again(tmp_path, clips):
     clip_folder = clips(20)
     fit(tmp_path, clip_folder, replace(RECIPE, keep=()))
     names = "audio_model_epoch4.pth", "feat_train_4.pt"
-    first = [store.load(tmp_path / name) for name in names]
+    first = [reading.load(tmp_path / name) for name in names]
     for name in names:
         (tmp_path / name).unlink()
     fit(tmp_path, clip_folder, replace(RECIPE, keep=()))
     for name, content in zip(names, first):
-        assert same(store.load(tmp_path / name), content)
+        assert same(reading.load(tmp_path / name), content)
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, clips, monkeypatch, capsys):
@@ -125,13 +125,13 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, clips, monkeypatch,
         patched.setattr(training.features, "extract", stop)
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path / "cut", clip_folder)  # in epoch 2, whose state is not written yet
-    assert store.load(tmp_path / "cut/training.pt")["epoch"] == 1
+    assert reading.load(tmp_path / "cut/training.pt")["epoch"] == 1
     resumed = fit(tmp_path / "cut", clip_folder)
     assert "training.pt: going on after epoch 1, step 3" in capsys.readouterr().out
     assert (resumed["epoch"], resumed["steps"]) == (whole["epoch"], whole["steps"]) == (4, 12)
     assert same(resumed["model"], whole["model"])
-    assert same(store.load(tmp_path / "cut/feat_train_4.pt"),
-                store.load(tmp_path / "whole/feat_train_4.pt"))
+    assert same(reading.load(tmp_path / "cut/feat_train_4.pt"),
+                reading.load(tmp_path / "whole/feat_train_4.pt"))
 
 
 def test_other_settings_do_not_go_on_from_a_state(tmp_path, clips):
@@ -159,14 +159,14 @@ def test_a_killed_process_goes_on(tmp_path, clips, ast_folder):
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
-    cut = store.load(tmp_path / "killed/training.pt")
+    cut = reading.load(tmp_path / "killed/training.pt")
     assert 1 <= cut["epoch"] < 40 and cut["steps"] == 6 * cut["epoch"]
 
     again, whole = start(tmp_path / "killed"), start(tmp_path / "whole")
     for process in (again, whole):
         _, errors = process.communicate()
         assert process.returncode == 0, errors
-    resumed, uncut = (store.load(tmp_path / name / "training.pt") for name in ("killed", "whole"))
+    resumed, uncut = (reading.load(tmp_path / name / "training.pt") for name in ("killed", "whole"))
     assert resumed["steps"] == uncut["steps"] == 240
     assert same(resumed["model"], uncut["model"])
     network = models.load_published(tmp_path / "killed/audio_model_epoch40.pth")
@@ -191,7 +191,7 @@ def test_training_extraction_detection_find_planted_errors(tmp_path, monkeypatch
                      batch_size=16, frequency_mask=16, time_mask=16)
     training.fit(network, clips, labels, tmp_path, recipe, device="cpu", progress=False)
     given, is_noisy = data.read_targets(tmp_path / data.TARGETS)
-    stored = store.load(tmp_path / "feat_train_10.pt")
+    stored = reading.load(tmp_path / "feat_train_10.pt")
     probs = stored["logit"].softmax(1)
     scores = {"relation": relation.detect_label_noise(stored["feat"], probs, given,
                                                       temperature=8).scores,

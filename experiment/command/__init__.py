@@ -1,0 +1,1 @@
+"""How a script starts, is told what to do, and ends."""

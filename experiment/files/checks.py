@@ -1,0 +1,204 @@
+"""What a file of arrays says of itself, checked against the file before anything is allocated.
+
+torch.save and numpy.savez write zip archives, whose directory holds the size and the CRC-32 of
+every entry. A size beyond the file's own is a bomb or a cut, another CRC a flipped bit; torch and
+the operating system's memory map would take either as numbers. All raise ValueError or what zipfile
+raises (`BROKEN`). Files of torch before 1.6, .npy and .safetensors carry no checksum: of these only
+sizes are checked.
+"""
+
+import argparse
+import math
+import os
+import pickletools
+import tokenize
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+
+MAGIC = b"PK\x03\x04"  # by which torch tells a zip archive
+END_BYTES = 22  # of the end of a directory without a comment
+STEP = 2**20  # bytes read at a time
+# How much larger than the file its entries may be unpacked: one-hot rows of a thousand classes
+# shrink to a hundredth, and a small file may hold nothing but zeros.
+LARGEST_RATIO = 200
+BYTES_ALLOWED = 2**28  # bytes
+LEGACY_PICKLES = 5  # magic number, version, sizes of the machine, the content, its storages
+# numpy reads a header as a Python literal.
+BROKEN = (ValueError, OSError, EOFError, RuntimeError, LookupError, TypeError, MemoryError,
+          SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+
+
+def is_zip(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def check_torch(path: Path) -> Counter[int]:
+    """Check an archive of torch.save; returns how many tensor storages there are of each size.
+
+    Its pickles are checked too, as `check_calls` says.
+    """
+    with zipfile.ZipFile(path) as archive:
+        entries = _zip_entries(archive, path)
+        for entry in entries:
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"its entry {entry.filename!r} is compressed")
+            # Some writers leave the checksum out; 0 then stands for none.
+            if entry.CRC or not entry.file_size:
+                _read_through(archive, entry)
+            if entry.filename.lower().endswith("data.pkl"):  # torch finds it in either case
+                with archive.open(entry) as file:
+                    check_calls(file, entry.file_size)
+        return Counter(entry.file_size for entry in entries
+                       if PurePosixPath(entry.filename).parent.name == "data")
+
+
+def check_legacy_torch(path: Path) -> Counter[int]:
+    """Check the pickles at the head of a file of torch before 1.6, which says no sizes."""
+    with open(path, "rb") as file:
+        for _ in range(LEGACY_PICKLES):
+            check_calls(file, path.stat().st_size)
+    return Counter()
+
+
+def check_npz(path: Path) -> None:
+    """Check an archive of numpy.savez or savez_compressed; reading it then compares the CRCs."""
+    with zipfile.ZipFile(path) as archive:
+        entries = _zip_entries(archive, path)
+        unpacked, size = sum(entry.file_size for entry in entries), path.stat().st_size
+        if unpacked > max(BYTES_ALLOWED, LARGEST_RATIO * size):
+            raise ValueError(f"its entries claim {unpacked:,} bytes unpacked, {unpacked // size} "
+                             f"times the file")
+        for entry in entries:
+            with archive.open(entry) as file:
+                check_npy(file, entry.file_size, entry.filename)
+
+
+def check_npy(file: BinaryIO, size: int, name: str) -> None:
+    """Check that the array which a .npy header announces fills the `size` bytes of the file."""
+    version = npy.read_magic(file)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    try:
+        shape, _, dtype = read(file)
+    except MemoryError as error:  # that of Python's parser, whatever is free
+        raise ValueError(f"{name}: its header is nested too deeply") from error
+    if dtype.hasobject:
+        raise ValueError(f"{name}: holds Python objects")
+    expected = math.prod(shape) * dtype.itemsize
+    if expected != size - file.tell():
+        raise ValueError(f"{name}: its header announces {expected:,} bytes, there are "
+                         f"{size - file.tell():,}")
+
+
+def _zip_entries(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
+    """The entries, if all together fit in the file and none has the name of another place."""
+    entries = archive.infolist()
+    counted = _counted(path)
+    if counted is not None and counted != len(entries):
+        raise ValueError(f"its directory names {len(entries)} of {counted} entries")
+    packed, size = sum(entry.compress_size for entry in entries), path.stat().st_size
+    if packed > size or any(entry.compress_type == zipfile.ZIP_STORED
+                            and entry.file_size != entry.compress_size for entry in entries):
+        raise ValueError(f"its entries claim more than its {size:,} bytes")
+    names = [entry.filename for entry in entries]
+    if len(set(names)) < len(names):
+        raise ValueError("two of its entries have one name")
+    for name in names:
+        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
+            raise ValueError(f"its entry {name!r} leads out of the file")
+    return entries
+
+
+def _counted(path: Path) -> int | None:
+    """How many entries the end of the archive says there are: zipfile does not ask, and a wrong
+    length in the directory hides entries from it. None where it stands elsewhere (ZIP64)."""
+    with open(path, "rb") as file:
+        file.seek(-END_BYTES, os.SEEK_END)
+        end = file.read()
+    counted = int.from_bytes(end[10:12], "little")
+    return counted if end.startswith(b"PK\x05\x06") and counted < 0xffff else None
+
+
+def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """zipfile compares the CRC when it comes to the end."""
+    with archive.open(entry) as file:
+        while file.read(STEP):
+            pass
+
+
+# torch has more kinds, of single bits and quantised, which it cannot convert to any of these.
+INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+            torch.uint16, torch.uint32, torch.uint64)
+ENTRIES_ALLOWED = 10**6  # entries of a file, however small it is
+ENCODE = object()  # the function, where it lies on a pickle's stack
+
+
+def check_calls(file: BinaryIO, size: int) -> None:
+    """Refuse in a pickle the two calls that weights_only allows and that return any size.
+
+    These are bytearray, and _codecs.encode, which may be given its own output (hex doubles it).
+    torch writes the latter for bytes, as in numpy arrays: for a text in latin1. What an opcode puts
+    on the stack is followed here as far as that takes: None stands for all but texts and ENCODE.
+    """
+    memo: dict[int, object] = {}
+    below, second, top, encoded = None, None, None, 0  # the last three that were put there
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name in ("BINPUT", "LONG_BINPUT"):
+            memo[argument] = top
+            continue
+        if below is ENCODE:
+            if opcode.name != "TUPLE2" or top != "latin1" or not isinstance(second, str):
+                raise ValueError("calls _codecs.encode as torch.save does not")
+            encoded += len(second)
+            if encoded > size:
+                raise ValueError("claims more bytes than the file has")
+        put = None
+        if opcode.name == "GLOBAL":
+            if argument.endswith(" bytearray"):
+                raise ValueError("calls bytearray")
+            put = ENCODE if argument == "_codecs encode" else None
+        elif opcode.name in ("BINGET", "LONG_BINGET"):
+            put = memo.get(argument)
+        elif opcode.name == "BINUNICODE":
+            put = argument
+        below, second, top = second, top, put
+
+
+def check_content(content: Any, size: int) -> None:
+    """Refuse what would be larger than the file of so many bytes once it is read."""
+    if _entries(content, size, {}) > max(size, ENTRIES_ALLOWED):
+        raise ValueError("holds lists inside one another without end")
+
+
+def _entries(value: Any, size: int, counted: dict[int, float]) -> float:
+    """How many entries the value has, with those of all lists and the like inside it.
+
+    One that stands in two places counts twice, since whoever reads it goes through it twice; one
+    that holds itself has no end. `counted` knows those that were seen, by their id. A file without
+    such tricks has no more entries than bytes.
+    """
+    if isinstance(value, torch.Tensor) and (
+            value.layout != torch.strided or value.is_meta or value.is_quantized):
+        raise ValueError("holds a tensor that is not stored in full")
+    if isinstance(value, torch.Tensor) and not (
+            value.is_floating_point() or value.is_complex() or value.dtype in INTEGERS):
+        raise ValueError(f"holds a tensor of {value.dtype}, which are no numbers")
+    bytes_ = value.nbytes if isinstance(value, (torch.Tensor, np.ndarray)) else \
+        len(value) if isinstance(value, (str, bytes)) else 0
+    if bytes_ > size:
+        raise ValueError(f"claims {bytes_:,} bytes, more than the {size:,} of the file")
+    inside = vars(value) if isinstance(value, argparse.Namespace) else value
+    if not isinstance(inside, (dict, list, tuple, set)):
+        return 1
+    if id(value) not in counted:
+        counted[id(value)] = math.inf  # until it is known
+        counted[id(value)] = 1 + sum(_entries(entry, size, counted) for entry in (
+            inside.values() if isinstance(inside, dict) else inside))
+    return counted[id(value)]

@@ -1,0 +1,223 @@
+"""Google Drive: bring the folder of a published experiment, whole files only, resumed at will.
+
+    drive.fetch(registry.PUBLISHED["sst2"], cache_dir, progress=True)
+
+gdown talks to Drive (https://github.com/wkentaro/gdown, 6.5); here is what it leaves open: which
+files are in place and whole, what a refusal means, what remains. On disk, beside each other:
+
+    target.pt                       whole and checked, never before
+    .<drive id>.pt<8 letters>.part  what has arrived of a file that was cut; the next run goes on
+    download.json                   address of the folder, bytes of each file that came from it
+    .download.lock                  held by a running download: two would write one partial file
+
+Tested with the real gdown against a local server that plays Drive's pages, the quota page, cut
+connections and truncated files. The real Drive could not be reached from where that was done.
+"""
+
+import contextlib
+import fcntl
+import re
+import shutil
+import textwrap
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import gdown
+import requests
+from tqdm import tqdm
+
+from experiment.command.errors import InputError, Unavailable
+from experiment.command.escaping import printable
+from experiment.files import reading, writing
+from experiment.files.drive_folder import Published
+
+ADDRESS = "https://drive.google.com/drive/folders/"
+RECORD = "download.json"
+# As torch.save writes them. Not every .bin: training_args.bin holds a class, and nothing reads it.
+TENSOR_FILES = ("*.pt", "*.pth", "pytorch_model*.bin")
+TIMEOUT = (15, 60)  # seconds to connect, and between bytes; gdown alone would wait for ever
+RETRIES = 4  # of one file when its connection breaks, after up to 1, 2, 4 and 8 seconds
+
+
+def fetch(published: Published, cache_dir: Path, *, progress: bool) -> None:
+    """Every file of the Drive folder, checked, under `cache_dir / published.folder`.
+
+    Files in place that stand the check are kept, whoever put them there; a broken one is replaced
+    when its successor is whole. Where Drive cannot be asked, the files that detection reads
+    (`published.files`) are enough. `progress` adds a line and a bar for each file.
+
+    Raises InputError for a folder that cannot be written or a disk too small, and Unavailable,
+    with the browser's address and the files that remain, where Drive did not give all of them.
+    """
+    folder = cache_dir / published.folder
+    writing.check_writable(folder)
+    with _alone(folder):
+        sizes = _read_record(folder)
+        faults = {name: _fault(folder / name, sizes.get(name)) for name in published.files}
+        _check_space(folder, published, missing=any(faults.values()))
+        listed, refusal = _listing(published.drive_id)
+        for name in listed:
+            faults.setdefault(name, _fault(folder / name, sizes.get(name)))
+        for name, fault in faults.items():
+            if fault and name in listed and not refusal:
+                record = partial(_record, folder, published, sizes, name)
+                faults[name], refusal = _bring(listed[name], folder / name, record,
+                                               progress=progress)
+            elif fault and not refusal:
+                faults[name] = f"{fault}, and the Drive folder does not list it"
+            if progress and faults[name] is None:
+                print(f"{printable(str(folder / name))}: {'fetched' if fault else 'in place'}")
+    remaining = {name: fault for name, fault in faults.items() if fault}
+    if remaining:
+        raise Unavailable(_what_remains(folder, published, remaining, refusal))
+    print(f"{printable(str(folder))}: complete, {len(faults)} files")
+    if refusal:
+        print(f"note: these are the files that detection reads; Drive could not be asked for more "
+              f"({printable(refusal)})")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with open(folder / ".download.lock", "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{folder}: another download is at work here; wait for its end "
+                             f"or choose another --cache_dir") from error
+        except OSError:
+            pass  # some cluster file systems have no locks: then nobody is kept out
+        yield
+
+
+def _read_record(folder: Path) -> dict[str, int]:
+    """Bytes of the files that were fetched earlier."""
+    sizes = reading.recorded(folder / RECORD).get("bytes")
+    return sizes if isinstance(sizes, dict) else {}  # then files are judged by themselves
+
+
+def _record(folder: Path, published: Published, sizes: dict[str, int], name: str, size: int
+            ) -> None:
+    sizes[name] = size
+    writing.save_json({"source": ADDRESS + published.drive_id, "bytes": sizes}, folder / RECORD)
+
+
+def _fault(path: Path, size: int | None) -> str | None:
+    """Why the file cannot stand as it is, None if it can. `size`: its bytes, where known.
+
+    A tensor file is judged by loading it, memory-mapped: its directory is at its end, so half a
+    file does not load. Size counts for the others only, since features may be extracted anew.
+    """
+    if not path.is_file():
+        return "missing"
+    found = path.stat().st_size
+    if any(path.match(pattern) for pattern in TENSOR_FILES):
+        try:
+            reading.load(path)
+        except InputError as error:
+            return str(error).removeprefix(f"{path}: ")
+    elif size is None and not found:
+        return "empty"  # browsers reserve the name so
+    elif size not in (None, found):
+        return f"expected {size:,} bytes, got {found:,}"
+    return None
+
+
+def _check_space(folder: Path, published: Published, *, missing: bool) -> None:
+    number, unit = published.size.split()
+    # Announced as GB, counted as GiB: asking for 7 % too much beats a disk that fills up.
+    announced = int(float(number) * {"MB": 2**20, "GB": 2**30}[unit])
+    known = {*(folder / name for name in published.files), *folder.rglob("*.part")}
+    here = sum(path.stat().st_size for path in known if path.is_file())
+    free = shutil.disk_usage(folder).free
+    sizes = (f"{published.size} announced, {_readable(here)} of it here, "
+             f"{_readable(free)} free on the disk")
+    if missing and announced - here > free:
+        raise InputError(f"{folder}: {sizes}; make room or choose another --cache_dir")
+    print(f"{printable(str(folder))}: {sizes}", flush=True)
+
+
+def _listing(drive_id: str) -> tuple[dict[str, str], str | None]:
+    """Path in the folder -> Drive's id of the file, and why there are none, if so."""
+    try:
+        files = gdown.download_folder(id=drive_id, output=".", skip_download=True, quiet=True,
+                                      use_cookies=False, timeout=TIMEOUT)
+    except (gdown.DownloadError, requests.RequestException) as error:
+        return {}, _reason(error)
+    listed: dict[str, str] = {}
+    for file in files:
+        path = PurePosixPath(file.path)
+        # gdown replaces what would lead out; the paths are strangers' words all the same.
+        if path.is_absolute() or ".." in path.parts:
+            return {}, f"the Drive folder lists {file.path!r}, which leads out of the folder"
+        listed.setdefault(str(path), file.id)  # Drive allows a name twice: the first is taken
+    return listed, None if listed else "the page of the Drive folder lists no files"
+
+
+def _bring(drive_id: str, final: Path, record: Callable[[int], None], *, progress: bool
+           ) -> tuple[str | None, str | None]:
+    """Fetch one file to its final name; `record` its bytes first, or a kill in between would leave
+    a file of unknown size.
+
+    Returns why it is not there (None: it is), and why Drive need not be asked for others: a quota
+    is a file's own, a lost connection is everybody's.
+    """
+    staged = final.with_name(f".{drive_id}{final.suffix}")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _download(drive_id, staged, label=printable(final.name), progress=progress)
+        fault = _fault(staged, staged.stat().st_size)
+        if fault:
+            staged.unlink()
+            return f"arrived broken and was removed: {fault}", None
+        record(staged.stat().st_size)
+        staged.replace(final)
+        return None, None
+    except (gdown.FileURLRetrievalError, requests.HTTPError) as error:
+        return _reason(error), None
+    except (gdown.DownloadError, requests.RequestException) as error:
+        return "not all of it arrived", _reason(error)
+    except OSError as error:  # after requests' own, which are OSErrors too
+        raise InputError(f"{final}: cannot be written ({error.strerror})") from error
+
+
+def _download(drive_id: str, staged: Path, *, label: str, progress: bool) -> None:
+    """gdown's download to `staged`, which appears when it has the announced length."""
+    with tqdm(desc=label, unit="B", unit_scale=True, delay=1, disable=not progress) as bar:
+        def advance(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        how = dict(id=drive_id, output=str(staged), quiet=True, resume=True, use_cookies=False,
+                   timeout=TIMEOUT, retries=RETRIES, progress=advance)
+        try:
+            gdown.download(**how)
+        except gdown.DownloadError as error:
+            if "byte range" not in str(error):
+                raise
+            # What had arrived cannot be continued: it was whole when the run was killed, or the
+            # file on Drive is another one now. gdown would refuse for ever; begin again, once.
+            for part in staged.parent.glob(f"{staged.name}*.part"):
+                part.unlink()
+            gdown.download(**how)
+
+
+def _reason(error: Exception) -> str:
+    """gdown's or requests' message in one line, without gdown's advice."""
+    text = " ".join(str(error).split()).removeprefix("Failed to retrieve file url: ")
+    return textwrap.shorten(re.split(r" You may |\. The received bytes", text)[0], 400)
+
+
+def _what_remains(folder: Path, published: Published, remaining: dict[str, str],
+                  refusal: str | None) -> str:
+    address = ADDRESS + published.drive_id
+    return "\n".join([
+        f"{folder}: not complete{f' ({refusal})' if refusal else ''}; what remains:",
+        *(f"  {printable(str(folder / name))}  ({fault})" for name, fault in remaining.items()),
+        "Run the same command later, it goes on where it stopped; or fetch these files in a "
+        "browser from", f"  {address}",
+        "put them under the names above, and run it again to have them checked."])
+
+
+def _readable(size: int) -> str:
+    return tqdm.format_sizeof(size, "B", 1024)

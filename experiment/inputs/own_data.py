@@ -1,0 +1,224 @@
+"""The user's own images, texts and sounds: which rows can be used, their classes, their Samples.
+
+A domain lists `Rows`, drops those that it cannot read, and computes features of the others;
+`labelled_samples` makes Samples of them, with the network's own head where it has one for these
+classes, and with cross-validated logistic regression where it has not. Row numbers count the rows
+of the user's data from 0, and left-out rows keep theirs.
+"""
+
+import csv
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from experiment.command.errors import InputError
+from experiment.command.escaping import printable
+from experiment.inputs import probe
+from experiment.inputs.samples import LeftOut, Samples, probs_of
+
+NAMED = 5  # rows, or classes, that a note names; metrics.json has every left-out row
+OWN_SHARE = 0.5  # of the given labels that a head without class names must reproduce
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that can be used, as far as is known, and those that cannot. n rows are left."""
+
+    source: str  # file or folder
+    index: tuple[int, ...]  # (n,) row numbers in the data, ascending
+    names: tuple[str, ...]  # (n,) what to call each
+    labels: tuple[str, ...]  # (n,)
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, source: str, names: Sequence[str], labels: Sequence[str], **known: Any) -> "Rows":
+        """All rows of the data; those without a label are dropped."""
+        rows = cls(source, tuple(range(len(names))), tuple(names), tuple(labels), **known)
+        return rows.drop({row: "no label" for row, label in enumerate(labels) if not label})
+
+    def drop(self, reasons: Mapping[int, str]) -> "Rows":
+        """The rows without those in `reasons`, row number -> why. InputError if none is left."""
+        if not reasons:
+            return self
+        kept = [at for at, row in enumerate(self.index) if row not in reasons]
+        gone = [LeftOut(row, name, reasons[row])
+                for row, name in zip(self.index, self.names) if row in reasons]
+        if not kept:
+            raise InputError(f"{self.source}: none of {len(self.index)} rows can be used: "
+                             f"{_said(gone[0])}")
+        return replace(self, **{name: tuple(getattr(self, name)[at] for at in kept)
+                                for name in ("index", "names", "labels")},
+                       left_out=tuple(sorted((*self.left_out, *gone))))
+
+    def numbered(self) -> tuple[Tensor, tuple[str, ...]]:
+        """Labels (n,) as numbers, and the class names; sorted, as numbers where they all are."""
+        whole = all(re.fullmatch(r"-?\d{1,9}", label) for label in self.labels)
+        names = sorted(set(self.labels), key=int if whole else str)
+        number = {name: at for at, name in enumerate(names)}
+        return torch.tensor([number[label] for label in self.labels]), tuple(names)
+
+
+class Own(NamedTuple):
+    """The head that the network came with: logits (n, C), and the names of its classes, if any."""
+
+    logits: Tensor
+    class_names: Sequence[str] | None
+    head: probe.Head | None = None  # where it is a linear layer on the features
+    features: Tensor | None = None  # (n, D), where the head has others than those for the probe
+
+
+def labelled_samples(rows: Rows, features: Tensor, own: Own | None, *, labels_matter: bool = True,
+                     progress: bool, **known: Any) -> Samples:
+    """Samples of n rows with features (n, D); `known` holds further fields of them.
+
+    Where `own` is no head for these classes, probabilities come from the probe, and weight and
+    bias are those of its fit to all rows. Raises InputError where most rows are the only ones of
+    their class, and for a single class if `labels_matter`: outliers can be told from one class.
+    """
+    labels, names = rows.numbered()
+    but = "".join(f"; {note}" for note in _missing(rows))
+    if labels_matter and len(names) == 1:
+        raise InputError(f"{rows.source}: expected at least two classes, got only "
+                         f"{names[0]!r}{but}")
+    lonely = int((labels.bincount() == 1).sum())
+    if 2 * lonely > max(len(labels), 2):
+        raise InputError(f"{rows.source}: {lonely} of {len(labels)} rows are the only ones of "
+                         f"their class ({few([repr(name) for name in names])}): are these the "
+                         f"labels?{but}")
+    matched, verdict = _match(own, labels, names)
+    out_of_sample, head = "", None
+    if matched is not None:
+        logits, names, labels = matched
+        probs, head = probs_of(logits), own.head
+        features = features if own.features is None else own.features
+        notes = [f"probabilities: the network's own head ({verdict})"]
+    else:
+        probs, head, out_of_sample = _probed(features, labels, len(names), progress=progress)
+        logits = None
+        notes = [f"probabilities: {out_of_sample} ({verdict})"]
+    notes += notes_of(rows)
+    if head is not None:
+        known = dict(weight=head.weight, bias=head.bias) | known
+    return Samples(
+        source=rows.source, features=features, probs=probs, logits=logits, labels=labels,
+        class_names=names, ids=rows.names, index=torch.tensor(rows.index), own_data=True,
+        out_of_sample=out_of_sample, left_out=rows.left_out, notes=tuple(notes), **known)
+
+
+def read_table(path: Path) -> tuple[list[str], list[str]]:
+    """The columns `path` and `label` of a CSV file, without spaces around.
+
+    Raises InputError for a file that is no such table, or a row with more fields than its header.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = columns
+            table = []
+            for row in reader:
+                if None in row:
+                    raise InputError(f"{path}, line {reader.line_num}: more fields than the header "
+                                     f"has; a path with a comma needs quotation marks")
+                table.append(row)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable table of comma-separated values in UTF-8 "
+                         f"({error})") from error
+    missing = [name for name in ("path", "label") if name not in columns]
+    if missing:
+        raise InputError(f"{path}: no column {' and '.join(missing)}; found "
+                         f"{', '.join(columns) or 'none'} (expected the header path,label)")
+    if not table:
+        raise InputError(f"{path}: expected at least one row below the header, got none")
+    return tuple([(row[name] or "").strip() for row in table] for name in ("path", "label"))
+
+
+def files_of_table(path: Path) -> tuple[list[Path], Rows]:
+    """The files that a table names, relative ones from its folder, and the rows that are there."""
+    written, labels = read_table(path)
+    files = [path.absolute().parent / name for name in written]
+    rows = Rows.of(str(path), written, labels)
+    return files, rows.drop({row: "no such file" if written[row] else "no path"
+                             for row in rows.index if not files[row].is_file()})
+
+
+def stamps_of(files: Sequence[Path]) -> str:
+    """Digest of names, sizes and times of change, by which contents are told, as make does it."""
+    digest = hashlib.sha256()
+    for path in files:
+        try:
+            status = path.stat()
+            fact = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        except OSError:  # a link to nowhere, which reading will name
+            fact = f"{path}\n"
+        digest.update(os.fsencode(fact))
+    return digest.hexdigest()
+
+
+def notes_of(rows: Rows) -> tuple[str, ...]:
+    """What the report says of the rows as they were read, and of those that were left out."""
+    return (*rows.notes, *_missing(rows))
+
+
+def _missing(rows: Rows) -> list[str]:
+    """Which rows were left out and why, as one note; none where all are there."""
+    listed = [_said(row) for row in rows.left_out]
+    verb = "is" if len(listed) == 1 else "are"
+    return [f"{len(listed)} of {len(listed) + len(rows.index)} rows {verb} left out "
+            f"({few(listed, '; ')})"] if listed else []
+
+
+def few(texts: Sequence[str], separator: str = ", ") -> str:
+    """The first of some texts, and how many more there are."""
+    more = len(texts) - NAMED
+    return separator.join(texts[:NAMED]) + (f"{separator}and {more} more" if more > 0 else "")
+
+
+def _said(row: LeftOut) -> str:
+    return printable(f"row {row.index}{', ' if row.name else ''}{row.name}: {row.reason}")
+
+
+def _match(own: Own | None, labels: Tensor, names: tuple[str, ...]
+           ) -> tuple[tuple[Tensor, tuple[str, ...], Tensor] | None, str]:
+    """Logits, class names and labels by the network's own head, or None; and the reason."""
+    if own is None:
+        return None, "the network has no head of its own"
+    classes = own.logits.shape[1]
+    if own.class_names is not None:
+        number = {name.casefold(): at for at, name in enumerate(own.class_names)}
+        unknown = [name for name in names if name.casefold() not in number]
+        if not unknown:
+            columns = torch.tensor([number[name.casefold()] for name in names])
+            return (own.logits, tuple(own.class_names), columns[labels]), \
+                "its classes have these names"
+        if len(number) != len(names) or len(unknown) < len(names):
+            return None, (f"the network's head knows no class {unknown[0]!r}, but "
+                          f"{few([repr(name) for name in own.class_names])}")
+    if classes != len(names):
+        return None, f"the network's head has {classes} classes, the data have {len(names)}"
+    share = float((own.logits.argmax(1) == labels).double().mean())
+    reproduced = f"reproduces {100 * share:.1f} % of the labels"
+    if share < OWN_SHARE:
+        return None, f"the network's head has {classes} classes too, but {reproduced}"
+    return (own.logits, names, labels), f"it {reproduced}, taken in their sorted order"
+
+
+def _probed(features: Tensor, labels: Tensor, classes: int, *, progress: bool
+            ) -> tuple[Tensor, probe.Head, str]:
+    if classes == 1:  # outliers from a single class: every probability is 1
+        only = probe.Head(torch.zeros(1, features.shape[1]), torch.zeros(1))
+        return torch.ones(len(labels), 1), only, "1, as there is a single class"
+    found = probe.cross_validate(features, labels, classes, progress=progress)
+    head = probe.fit_head(features, labels, classes, found.strength)
+    return found.probs, head, (f"logistic regression on frozen features, {found.folds}-fold "
+                               f"cross-validated")

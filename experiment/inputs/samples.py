@@ -1,0 +1,154 @@
+"""Samples: what every domain hands over, checked once.
+
+N rows, D feature width, C classes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from experiment.command.errors import InputError
+from experiment.inputs.media import Media
+
+BLOCK = 8192  # rows checked at a time, so that memory-mapped tensors need not fit
+# How far a probability vector may sum from 1: stored halves round each of C entries.
+SUM_TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 1e-2,
+                 torch.bfloat16: 2e-2}
+PER_ROW = ("features", "probs", "labels", "logits", "is_noisy", "is_ood", "group", "ids", "index")
+
+
+class LeftOut(NamedTuple):
+    """A row of the user's data that could not be used."""
+
+    index: int  # row number in the data
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a trained network gives for N rows, and what is known about them.
+
+    Tensors may be memory-mapped. Construction checks every field and raises InputError with
+    `source` (a file or folder) in its message.
+    """
+
+    source: str
+    features: Tensor  # (N, D) as the model gives them, not normalised
+    probs: Tensor  # (N, C)
+    labels: Tensor | None = None  # (N,) int64 given labels
+    logits: Tensor | None = None  # (N, C)
+    is_noisy: Tensor | None = None  # (N,) bool, where the truth is known
+    is_ood: Tensor | None = None  # (N,) bool, where the truth is known
+    group: Sequence[str] | None = None  # (N,) the OOD set of each row
+    ids: Sequence[str] | None = None  # (N,) file names or the like
+    class_names: Sequence[str] | None = None  # (C,)
+    weight: Tensor | None = None  # (C, D) of the linear head
+    bias: Tensor | None = None  # (C,)
+    extra: dict[str, Sequence[str]] = field(default_factory=dict)  # further columns of scores.csv
+    content: dict[str, Sequence[str]] = field(default_factory=dict)  # filepath or text, to export
+    notes: tuple[str, ...] = ()  # lines for the screen
+    own_data: bool = False  # the user's, not an experiment's: suspects are listed by auto
+    out_of_sample: str = ""  # how probs come about where no row's own label has a say in them
+    left_out: tuple[LeftOut, ...] = ()
+    held_out: bool | None = None  # the network was trained on other rows; None: not known
+    # Row number in the full data, as in `index` -> what to show; raises InputError for one row.
+    media: Callable[[int], Media] | None = None
+    index: Tensor | None = None  # (N,) row numbers in the full data; None: from 0 on
+    checked: bool = False  # set here
+
+    def __post_init__(self) -> None:
+        if self.checked and self.index is not None:
+            return
+        _check(self)
+        for entry in fields(self):  # a saved nn.Parameter would ask for gradients all the way
+            if isinstance(value := getattr(self, entry.name), Tensor) and value.requires_grad:
+                object.__setattr__(self, entry.name, value.detach())
+        if self.index is None:
+            object.__setattr__(self, "index", torch.arange(len(self.features)))
+        object.__setattr__(self, "checked", True)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def class_name(self, label: int) -> str:
+        return str(int(label)) if self.class_names is None else self.class_names[int(label)]
+
+    def every(self, hop: int) -> "Samples":
+        """Rows 0, hop, 2 hop, …"""
+        hop = min(hop, len(self))
+        per_row = {name: getattr(self, name) for name in PER_ROW}
+        columns = {name: {key: texts[::hop] for key, texts in getattr(self, name).items()}
+                   for name in ("extra", "content")}
+        return replace(self, **columns, **{name: None if rows is None else rows[::hop]
+                                           for name, rows in per_row.items()})
+
+
+def probs_of(logits: Tensor) -> Tensor:
+    """softmax of logits (N, C) in float32."""
+    return torch.softmax(logits.float(), dim=1)
+
+
+def _check(samples: Samples) -> None:
+    def refuse(problem: str) -> None:
+        raise InputError(f"{samples.source}: {problem}")
+
+    for name in ("features", "probs", "logits", "weight", "bias"):
+        tensor = getattr(samples, name)
+        dims = 1 if name == "bias" else 2
+        if tensor is not None and (tensor.ndim != dims or tensor.dtype not in SUM_TOLERANCE):
+            refuse(f"{name}: expected floats with {dims} dimension{'s' * (dims > 1)}, got "
+                   f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}")
+    (n, dim), classes = samples.features.shape, samples.probs.shape[1]
+    if n == 0 or dim == 0 or classes == 0:
+        refuse(f"expected at least one row, one feature and one class, got features {(n, dim)} "
+               f"and {classes} classes")
+    shapes = {"probs": (n, classes), "logits": (n, classes), "labels": (n,), "is_noisy": (n,),
+              "is_ood": (n,), "index": (n,), "weight": (classes, dim), "bias": (classes,)}
+    for name, expected in shapes.items():
+        tensor = getattr(samples, name)
+        if tensor is not None and tuple(tensor.shape) != expected:
+            refuse(f"{name}: expected shape {expected} beside features {(n, dim)} and {classes} "
+                   f"classes, got {tuple(tensor.shape)}")
+    texts_of = {"group": (samples.group, n), "ids": (samples.ids, n),
+                "class_names": (samples.class_names, classes),
+                **{name: (texts, n)
+                   for name, texts in (samples.extra | samples.content).items()}}
+    for name, (texts, expected) in texts_of.items():
+        if texts is not None and len(texts) != expected:
+            refuse(f"{name}: expected {expected} entries, got {len(texts)}")
+    _check_values(samples, refuse)
+
+
+def _check_values(samples: Samples, refuse) -> None:
+    classes = samples.probs.shape[1]
+    if samples.labels is not None:
+        if samples.labels.dtype != torch.int64:
+            refuse(f"labels: expected int64, got {samples.labels.dtype}")
+        wrong = (samples.labels < 0) | (samples.labels >= classes)
+        if wrong.any():
+            row = int(wrong.nonzero()[0])
+            refuse(f"labels: expected 0 to {classes - 1}, got {int(samples.labels[row])} "
+                   f"in row {row}")
+    for name in ("features", "logits", "probs", "weight", "bias"):
+        tensor = getattr(samples, name)
+        if tensor is None:
+            continue
+        for start, block in zip(range(0, len(tensor), BLOCK), tensor.split(BLOCK)):
+            finite = block.float().isfinite()
+            if not finite.all():
+                row = int((~finite).nonzero()[0][0])
+                refuse(f"{name}: expected " + (
+                    "numbers that float32 can hold, got larger ones" if block[row].isfinite().all()
+                    else "finite numbers, got NaN or infinity") + f" in row {start + row}")
+    for start, block in zip(range(0, len(samples), BLOCK), samples.probs.split(BLOCK)):
+        total = block.float().sum(1)
+        wrong = ((total - 1).abs() > SUM_TOLERANCE[block.dtype]) | (block < 0).any(1)
+        if wrong.any():
+            row = int(wrong.nonzero()[0])
+            refuse(f"probs: expected probabilities that sum to 1, got a sum of "
+                   f"{float(total[row]):.6g} and a smallest entry of {float(block[row].min()):.3g} "
+                   f"in row {start + row}")

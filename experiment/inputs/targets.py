@@ -1,0 +1,74 @@
+"""Labels of the training images: the published target.pt, or a file of integers."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiment.command.errors import InputError
+from experiment.files import reading
+
+KEYS = ("idx_clean", "targets", "idx_chg")
+KINDS = (".pt", ".npy", ".txt")
+
+
+class Targets(NamedTuple):
+    """The n images that a noisy experiment was trained on."""
+
+    rows: Tensor  # (n,) int64 row numbers in the full training set
+    labels: Tensor  # (n,) int64 given labels
+    is_noisy: Tensor  # (n,) bool
+
+
+def read_targets(path: Path) -> Targets:
+    """target.pt: dict of idx_clean (rows kept), targets, idx_chg (positions that were changed).
+
+    Raises InputError for a missing key or values that do not fit together.
+    """
+    content = reading.load(path)
+    if not isinstance(content, dict) or not content.keys() >= set(KEYS):
+        raise InputError(f"{path}: expected a dict of {', '.join(KEYS)}")
+    rows, labels, changed = (_integers(content[key], f"{path}: {key}") for key in KEYS)
+    if len(rows) != len(labels):
+        raise InputError(f"{path}: expected as many idx_clean as targets, got {len(rows)} and "
+                         f"{len(labels)}")
+    if len(rows) == 0:
+        raise InputError(f"{path}: targets: expected at least one label, got none")
+    if rows.min() < 0:
+        raise InputError(f"{path}: idx_clean: expected row numbers, got {int(rows.min())}")
+    if len(changed) and not (0 <= changed.min() and changed.max() < len(labels)):
+        raise InputError(f"{path}: idx_chg: expected positions from 0 to {len(labels) - 1}, got "
+                         f"{int(changed.min())} to {int(changed.max())}")
+    is_noisy = torch.zeros(len(labels), dtype=torch.bool)
+    is_noisy[changed] = True
+    return Targets(rows, labels, is_noisy)
+
+
+def read_labels(path: Path) -> Tensor:
+    """N integers: a tensor, array or list in a .pt, an array in a .npy, one a line in a .txt."""
+    if path.suffix == ".pt":
+        return _integers(reading.load(path), str(path))
+    if path.suffix not in KINDS:
+        raise InputError(f"{path}: expected a file of integers ending in {', '.join(KINDS)}")
+    if path.suffix == ".npy":
+        return _integers(reading.load_npy(path), str(path))
+    try:
+        return _integers(np.loadtxt(path, dtype=np.int64, ndmin=1), str(path))
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: not a readable file of integers ({error})") from error
+
+
+def _integers(values: Any, source: str) -> Tensor:
+    try:
+        tensor = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{source}: expected integers ({error})") from error
+    if tensor.numel() == 0:
+        return torch.zeros(0, dtype=torch.int64)
+    if tensor.ndim != 1 or tensor.is_floating_point() or tensor.is_complex() \
+            or tensor.dtype == torch.bool:
+        raise InputError(f"{source}: expected a list of integers, got {tensor.dtype} of shape "
+                         f"{tuple(tensor.shape)}")
+    return tensor.long()

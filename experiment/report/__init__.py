@@ -1,0 +1,1 @@
+"""From a Result to what people read: the screen, tables, pictures and the page."""

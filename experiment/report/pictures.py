@@ -1,0 +1,60 @@
+"""scores.png: how the relation score separates, and precision against recall for every score."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from sklearn.metrics import precision_recall_curve
+
+from experiment.files import writing
+from experiment.run.result import Result
+
+matplotlib.use("Agg")  # a file, never a window
+import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
+
+GOOD, BAD, MUTED = "#4477aa", "#ee6677", "#bbbbbb"
+
+
+def draw_scores(result: Result, path: Path) -> None:
+    """Histogram of the relation score; beside it precision-recall where the truth is known."""
+    score = result.relation_score.double().numpy()  # float32 has no 60 bins in a narrow range
+    truth = None if result.truth is None else getattr(result.samples, result.truth).numpy()
+    evaluated = truth is not None and truth.any() and not truth.all()
+    figure, axes = plt.subplots(1, 1 + evaluated, figsize=(5 * (1 + evaluated), 3.6),
+                                squeeze=False, layout="constrained")
+    _histogram(axes[0, 0], score, truth, *result.words)
+    if evaluated:
+        shown = {**result.columns, result.relation_name: result.relation_score}
+        if result.beyond is not None:
+            shown["auto"] = result.beyond.auto
+        _precision_recall(axes[0, 1], shown, truth)
+    with writing.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=144)
+    plt.close(figure)
+
+
+def _histogram(axis, score: np.ndarray, truth: np.ndarray | None, negative: str,
+               positive: str) -> None:
+    bins = np.histogram_bin_edges(score, bins=60)
+    if positive == "OOD":  # 1 / (s + 1e-6) spans many powers of ten
+        bins = 10 ** np.histogram_bin_edges(np.log10(score), bins=60)
+        axis.set_xscale("log")
+    if truth is None:
+        axis.hist(score, bins, color=GOOD)
+    else:
+        axis.hist(score[~truth], bins, color=GOOD, alpha=0.75, label=negative)
+        axis.hist(score[truth], bins, color=BAD, alpha=0.75, label=positive)
+        axis.legend(frameon=False)
+    axis.set(xlabel="relation score (higher = more suspect)", ylabel="rows", yscale="log")
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _precision_recall(axis, scores, truth: np.ndarray) -> None:
+    for name, values in scores.items():
+        precision, recall, _ = precision_recall_curve(truth, values.numpy())
+        ours = {"relation": BAD, "relation (loo)": BAD, "auto": "black"}.get(name)
+        axis.plot(recall, precision, label=name, linewidth=2.2 if ours else 1,
+                  color=ours, zorder=3 if ours else 2)
+    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=8)

@@ -1,0 +1,1 @@
+"""From Samples to a Result: label errors and outliers, and what both need."""

@@ -1,0 +1,162 @@
+"""graph_<kernel>_pow<t>.pt: relation scores s0 of a full run, kept because they cost the most.
+
+The file has the published form, a dict of "score" (N,) and of empty lists "top", "top_val", "low",
+"low_val"; beside it graph_*.json says what it was computed from, and only what matches is used. A
+published file has no such sidecar: it is used on request alone.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from experiment.command import processes
+from experiment.command.errors import InputError
+from experiment.command.escaping import printable
+from experiment.files import reading, writing
+from experiment.run.settings import Settings
+
+# Raised when the same data and settings begin to give other scores, or sums in other blocks.
+ENGINE = 2
+SCORES = "scores_sha256"  # of the file that the sidecar speaks for
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Where a run finds and keeps its s0.
+
+    `trusted`: the file was named by the user, and is taken whatever it was computed from.
+    """
+
+    path: Path
+    trusted: bool = False
+
+    @classmethod
+    def of(cls, chosen: str, folder: Path, settings: Settings) -> "Graph | None":
+        """What --graph asks for: auto (full runs of cos_p, in `folder`), off, or a file.
+
+        A run with the dense engine is there to check the other, and reads nothing kept.
+        """
+        if chosen == "off":
+            return None
+        if chosen != "auto":
+            return cls(Path(chosen), trusted=True)
+        if settings.hop > 1 or settings.kernel != "cos_p" or settings.engine != "auto":
+            return None
+        return cls(folder / f"graph_{settings.kernel}_pow{settings.temperature}.pt")
+
+    @property
+    def sidecar(self) -> Path:
+        return self.path.with_suffix(".json")
+
+    def load(self, n: int, fingerprint: str, settings: Settings) -> Tensor | None:
+        """s0 (n,) float32; None where there is none that was computed from the same.
+
+        Raises InputError for a file named by the user that holds no scores of n rows.
+        """
+        recorded = {} if self.trusted else reading.recorded(self.sidecar)
+        asked_for = made_from(fingerprint, settings)
+        if not self.trusted and (not self.path.is_file() or asked_for != {
+                key: value for key, value in recorded.items() if key != SCORES}):
+            return None
+        content = reading.load(self.path)
+        score = content.get("score") if isinstance(content, dict) else None
+        if not isinstance(score, Tensor) or tuple(score.shape) != (n,) \
+                or not score.is_floating_point() or not score.isfinite().all():
+            raise InputError(f"{self.path}: expected a dict with finite scores ({n},) under "
+                             f"'score'; remove it to have them computed, or choose --graph off")
+        score = score.float()
+        if not self.trusted and recorded.get(SCORES) != _digest(score):
+            return None  # two runs with other settings wrote in turn, or the file was replaced
+        return score
+
+    def save(self, score: Tensor, fingerprint: str, settings: Settings) -> str | None:
+        """Write both files, so that at no moment an old sidecar speaks for a new file.
+
+        Returns why they are not kept, if so: a file without a sidecar is somebody else's and stays,
+        and scores that took hours are not given up because they cannot be kept.
+        """
+        if self.path.exists() and not self.sidecar.exists():
+            return (f"{self.path} does not say what it was computed from: not used (--graph "
+                    f"{self.path} would), and not replaced")
+        try:
+            self._write(score, fingerprint, settings)
+        except (InputError, OSError) as error:
+            return f"scores before refinement are not kept: {error}"
+        return None
+
+    def _write(self, score: Tensor, fingerprint: str, settings: Settings) -> None:
+        writing.save_json(None, self.sidecar)  # ours, and matching nothing, until both are written
+        empty: dict[str, list] = {"top": [], "top_val": [], "low": [], "low_val": []}
+        writing.save({"score": score, **empty}, self.path)
+        writing.save_json(made_from(fingerprint, settings) | {SCORES: _digest(score)}, self.sidecar)
+
+
+def made_from(fingerprint: str, settings: Settings) -> dict[str, object]:
+    """What s0 depends on; --chunk and --device change it by rounding only."""
+    return {"engine": ENGINE, "data": fingerprint, "kernel": settings.kernel,
+            "temperature": settings.temperature, "threshold": settings.threshold,
+            "hop": settings.hop, "dtype": settings.dtype}
+
+
+def _digest(score: Tensor) -> str:
+    return hashlib.sha256(score.float().cpu().contiguous().numpy()).hexdigest()
+
+
+EVERY = 30.0  # seconds between two writes: a kill costs at most as much
+
+
+class PartialSums:
+    """`relation.sums.Checkpoint` on a file in `folder`, one for each process of a run."""
+
+    def __init__(self, folder: Path, settings: Settings, fingerprint: str) -> None:
+        made = made_from(fingerprint, settings)
+        digest = hashlib.sha256(json.dumps(made).encode()).hexdigest()[:12]
+        self._stem = f"partial_{settings.kernel}_pow{settings.temperature}_{digest}"
+        self.path = folder / f"{self._stem}_process{processes.rank()}.pt"
+        # The blocks depend on --chunk, the shares of the processes on their count.
+        self._made_from: dict[str, Any] = made | {
+            "chunk": settings.chunk, "processes": processes.count()}
+        self._division = ""
+        self._written = time.monotonic()
+
+    def load(self, division: str) -> tuple[int, Tensor] | None:
+        """What an earlier run on the same, divided so into blocks, left; or None."""
+        self._division = division
+        try:
+            kept = reading.load(self.path)
+        except InputError:  # none, or not one of ours: then there is nothing to go on from
+            return None
+        if not isinstance(kept, dict) or kept.get("made_from") != self._made_from \
+                or kept.get("division") != division:
+            return None
+        return kept["done"], kept["sums"].clone()
+
+    def offer(self, done: int, sums: Tensor) -> None:
+        """Keep the sums after so many blocks, if the last time is long enough ago.
+
+        A run is not given up because they cannot be kept: it says so, and does not try again.
+        """
+        if time.monotonic() - self._written < EVERY:
+            return
+        try:
+            writing.save({"made_from": self._made_from, "division": self._division, "done": done,
+                        "sums": sums}, self.path)
+            self._written = time.monotonic()
+        except InputError as error:
+            tqdm.write(f"after a kill this run would begin anew: {printable(str(error))}")
+            self._written = math.inf
+
+    def remove(self) -> None:
+        """The run is done: no process of it needs what any has kept."""
+        if processes.is_first():
+            with contextlib.suppress(OSError):  # of a folder that cannot be written
+                for path in self.path.parent.glob(f"{self._stem}_process*.pt"):
+                    path.unlink()

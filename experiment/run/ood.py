@@ -1,0 +1,123 @@
+"""From training and test Samples to outlier scores: the OOD pipeline, for every domain.
+
+N test rows, M training rows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+import relation
+from experiment.command import processes
+from experiment.inputs.samples import Samples
+from experiment.run import memory
+from experiment.run.kept import PartialSums
+from experiment.run.ood_baselines import Detector, Inputs
+from experiment.run.result import Result
+from experiment.run.settings import Settings
+from experiment.run.steps import (
+    Clock,
+    check_pair,
+    evaluate_groups,
+    fingerprint_of,
+    id_thresholds,
+    on_device,
+)
+from relation.ood import EPS
+
+KNN_NEIGHBOURS = 1000  # as published; divided by --hop, which thins the neighbours out
+KNN_SHARE = 10  # of fewer training rows than that, the nearest tenth
+
+
+def find_ood(train: Samples, test: Samples, settings: Settings, *,
+             detectors: Mapping[str, Detector], progress: bool, unfinished: Path | None = None
+             ) -> Result:
+    """Baselines on the features as they come, then the relation of test to training rows.
+
+    `hop` keeps every hop-th training row for the relation and KNN; the statistics of the other
+    baselines are over all of them. A baseline whose needs the data do not meet is left out, with a
+    note. Metrics over all OOD rows and for each of their groups, where the truth is known.
+    `unfinished` is the folder where a killed run has left its partial sums.
+    """
+    check_pair(train, test)
+    # What the test rows' own labels may say plays no part, and OOD rows have none.
+    group = {} if test.group is None else {"group": list(test.group)}
+    test = replace(test, labels=None, is_noisy=None, extra=group | test.extra,
+                   class_names=test.class_names or train.class_names)
+    clock = Clock()
+    fingerprints = fingerprint_of(train), fingerprint_of(test)
+    for fingerprint in fingerprints:
+        processes.check_same(fingerprint)
+    clock.lap("fingerprint")
+    target = train.every(settings.hop)
+    target_features, target_probs, odd_train = on_device(target, settings)
+    features, probs, odd_test = on_device(test, settings)
+    k, few = _neighbours(len(target_features), settings.hop)
+    inputs = Inputs(train, test, features, target_features, k, settings.chunk, progress)
+    columns, left_out = _baselines(detectors, inputs, clock)
+
+    sums = None if unfinished is None else \
+        PartialSums(unfinished, settings, " ".join(fingerprints))
+    score = memory.halving(lambda chunk: relation.detect_ood(
+        features, probs, target_features, target_probs, kernel=settings.kernel,
+        temperature=settings.temperature, threshold=settings.threshold, chunk=chunk,
+        engine=settings.engine, progress=progress,
+        checkpoint=sums if chunk == settings.chunk else None), settings.chunk).cpu()
+    if sums is not None:
+        sums.remove()
+    clock.lap("relation")
+    metrics, why_not = evaluate_groups({**columns, "relation": score}, test)
+    clock.lap("metrics")
+    notes = [*train.notes, *test.notes, *odd_train, *odd_test, *left_out,
+             *(few if "KNN" in columns else []), *_unrelated(score, settings.threshold), *why_not]
+    return Result(
+        test, score, columns, None if test.is_ood is None else "is_ood", metrics, fingerprints[1],
+        clock.laps, notes, further={
+            "id_thresholds": id_thresholds({**columns, "relation": score}, test.is_ood),
+            "train": {"source": train.source, "n": len(train), "fingerprint": fingerprints[0]},
+            **({"left_out": {name: [row._asdict() for row in samples.left_out]
+                             for name, samples in (("train", train), ("test", test))}}
+               if test.own_data else {})},
+        kernel=settings.kernel, threshold=settings.threshold, train=target)
+
+
+def _baselines(detectors: Mapping[str, Detector], inputs: Inputs, clock: Clock
+               ) -> tuple[dict[str, Tensor], list[str]]:
+    """Scores by name, and a note for each baseline that is left out."""
+    columns, notes = {}, []
+    for name, detector in detectors.items():
+        reason = inputs.lacks(detector.need)
+        if reason is None:
+            values = memory.halving(partial(_scores, detector, inputs), inputs.chunk)
+            clock.lap(name)
+            if values.isfinite().all():
+                columns[name] = values
+                continue
+            reason = "its scores overflow on these features"
+        notes.append(f"{name} is left out: {reason}")
+    return columns, notes
+
+
+def _scores(detector: Detector, inputs: Inputs, chunk: int) -> Tensor:
+    if chunk != inputs.chunk:  # else keep what it has cached
+        inputs = replace(inputs, chunk=chunk)
+    return detector.scores(inputs).float().cpu()
+
+
+def _neighbours(m: int, hop: int) -> tuple[int, list[str]]:
+    """k of KNN for m kept training rows, and a note where they are too few."""
+    k = KNN_NEIGHBOURS // hop
+    if k < m:
+        return k, []
+    fewer = max(m // KNN_SHARE, 1)
+    return fewer, [f"KNN: k = {fewer} instead of {k}, since there are {m} training rows"]
+
+
+def _unrelated(score: Tensor, threshold: float) -> list[str]:
+    """A note on test rows without a kept relation: their order among each other says nothing."""
+    count = int((score > 0.999 / EPS).sum())
+    return [f"{count} of {len(score)} test rows have no relation above the threshold {threshold}, "
+            f"or next to none, and share the highest relation score"] if count else []

@@ -1,0 +1,127 @@
+"""Which OOD baselines there are under which printed name, and what each needs to run.
+
+The published ones are computed by `relation`; the extras, detectors from outside the paper, by the
+package pytorch-ood where it is installed. All of them: HIGHER = MORE OUTLYING.
+"""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+import relation
+from experiment.command.errors import InputError
+from experiment.inputs.samples import Samples
+from relation import ood_baselines
+
+GEN_CLASSES = 100  # largest probabilities that GEN looks at, its authors' choice for ImageNet
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a baseline may draw on; N test rows, M training rows."""
+
+    train: Samples
+    test: Samples
+    features: Tensor  # (N, D) on the device, as stored for the relation
+    target_features: Tensor  # (M / hop, D) likewise
+    k: int
+    chunk: int
+    progress: bool
+
+    @property
+    def head(self) -> tuple[Tensor, Tensor] | None:
+        """weight (C, D) and bias (C,) of the linear head, with the test rows or the training's."""
+        for samples in (self.test, self.train):
+            if samples.weight is not None and samples.bias is not None:
+                return samples.weight.float(), samples.bias.float()
+        return None
+
+    @cached_property
+    def logits(self) -> Tensor | None:
+        """(N, C) as given, or else from the head."""
+        if self.test.logits is not None or self.head is None:
+            return self.test.logits
+        weight, bias = self.head
+        return self.test.features.float() @ weight.T + bias
+
+    def lacks(self, need: str | None) -> str | None:
+        """What the data would have to hold for this need, or None if they do."""
+        if need == "logits" and self.logits is None:
+            return f"{self.test.source} has no logits"
+        if need == "head" and self.head is None:
+            return (f"neither {self.test.source} nor {self.train.source} has the head (weight "
+                    f"and bias)")
+        if need == "labels" and self.train.labels is None:
+            return f"{self.train.source} has no labels"
+        return None
+
+
+class Detector(NamedTuple):
+    need: str | None  # "logits", "head" or "labels", beyond features and probabilities
+    scores: Callable[[Inputs], Tensor]  # (N,), higher = more outlying
+
+
+BASELINES = {
+    "MSP": Detector(None, lambda x: ood_baselines.msp(x.test.probs)),
+    "MaxLogit": Detector("logits", lambda x: ood_baselines.max_logit(x.logits)),
+    "Energy": Detector("logits", lambda x: ood_baselines.energy(x.logits)),
+    "ReAct": Detector("head", lambda x: ood_baselines.react(
+        x.test.features, x.train.features, *x.head)),
+    "KL-Matching": Detector(None, lambda x: ood_baselines.kl_matching(
+        x.test.probs, x.train.probs)),
+    "Mahalanobis": Detector("labels", lambda x: ood_baselines.mahalanobis(
+        x.test.features.to(x.features.device), x.train.features, x.train.labels,
+        progress=x.progress)),
+    "KNN": Detector(None, lambda x: relation.knn_scores(
+        x.features, x.target_features, k=x.k, chunk=x.chunk, progress=x.progress)),
+}
+
+
+def _vim(x: Inputs) -> Tensor:
+    """Wang et al. 2022; its authors keep 1000 dimensions of features wider than 1500, else 512."""
+    width = x.test.features.shape[1]
+    kept = 1000 if width > 1500 else min(512, width // 2)
+    weight, bias = x.head
+    return _fitted(_library().ViM(None, kept, weight, bias), x)
+
+
+EXTRAS = {
+    "ViM": Detector("head", _vim),
+    "GEN": Detector("logits", lambda x: _library().GEN(
+        None, M=min(GEN_CLASSES, x.logits.shape[1])).predict_logits(x.logits.float())),
+    "RMD": Detector("labels", lambda x: _fitted(_library().RMD(None), x)),
+    "tied-Mahalanobis": Detector("labels", lambda x: _fitted(_library().Mahalanobis(None), x)),
+}
+
+
+def find(names: Sequence[str]) -> dict[str, Detector]:
+    """The detectors of these names, in this order.
+
+    Raises InputError for an extra whose package is not installed.
+    """
+    for name in names:
+        if name in EXTRAS and importlib.util.find_spec("pytorch_ood") is None:
+            raise InputError(f"--baselines {name}: needs the package pytorch-ood "
+                             f"(pip install pytorch-ood)")
+    return {name: (BASELINES | EXTRAS)[name] for name in names}
+
+
+def _library() -> Any:
+    from pytorch_ood import detector  # an optional package, slow to import
+
+    return detector
+
+
+def _fitted(detector: Any, x: Inputs) -> Tensor:
+    """Scores of a detector that is fitted to the training features; classes are renumbered, since
+    the library wants every class from 0 on to have rows."""
+    labels = torch.zeros(len(x.train), dtype=torch.int64)
+    if x.train.labels is not None:
+        labels = x.train.labels.unique(return_inverse=True)[1]
+    detector.fit_features(x.train.features.float(), labels)
+    return detector.predict_features(x.test.features.float())

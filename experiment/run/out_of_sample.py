@@ -1,0 +1,140 @@
+"""The rows of the table beyond the published ones: leave-one-out, refit, neighbours, `auto`.
+
+Also what they tell in words: how far the model's own probabilities can be trusted, and how many
+labels are wrong.
+"""
+
+import importlib.util
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import relation
+from experiment.inputs.samples import Samples
+
+# cleanlab works on a float64 copy of the probabilities and then some: up to a few GB.
+CLEANLAB_ENTRIES = 10**8
+NOTHING_LEFT = 0.995  # share of reproduced labels from which the report warns
+TRUSTED = 0.5  # weight of the model's own loss in auto from which its probabilities count
+
+
+@dataclass(frozen=True)
+class OutOfSample:
+    """All tensors (N,) on the CPU over the kept rows, scores higher = more suspicious."""
+
+    columns: dict[str, Tensor]  # printed name -> scores, without `auto`
+    auto: Tensor
+    suggested_labels: Tensor
+    voted_labels: Tensor  # of the neighbours
+    loo_probs: Tensor | None  # (N, C) of leave-one-out, where the model's own cannot be trusted
+    statement: list[str]  # lines for the screen
+    facts: dict[str, Any]  # the same in numbers, for metrics.json
+
+
+def describe(kept: Samples, found: relation.Auto, on_loo: dict[str, Tensor],
+             others: dict[str, relation.Auto]) -> OutOfSample:
+    """What `auto_scores` found, and what the scores `on_loo` of its probabilities are.
+
+    With `others`, the same rows at other epochs, `auto` is their mean, each weighted with the
+    number of labels that its leave-one-out rejects and its model rejects too, beyond chance: the
+    epochs that had not yet memorised what is wrong. The epoch of the largest weight suggests labels
+    and estimates how many are wrong.
+    """
+    auto, first = found.scores, found
+    statement = _regime(found.regime, kept.out_of_sample)
+    facts: dict[str, Any] = {"regime": found.regime._asdict()}
+    if others:
+        weights = {name: _evidence(other) for name, other in others.items()}
+        total = sum(weights.values())
+        # Nothing to go by: every epoch counts the same.
+        weights = {name: weight / total if total else 1 / len(others)
+                   for name, weight in weights.items()}
+        auto = sum(weights[name] * other.scores for name, other in others.items())
+        first = others[max(weights, key=weights.get)]
+        facts["epoch_weights"] = weights
+        statement.append("auto is averaged over epochs, weighted with what they have not "
+                         "memorised: "
+                         + ", ".join(f"{name} ({weight:.2f})" for name, weight in weights.items()))
+    facts["estimated_wrong"] = first.n_wrong
+    statement.append(f"about {first.n_wrong:,} of {len(kept):,} labels "
+                     f"({_percent(first.n_wrong / len(kept))}) are wrong; scores.csv suggests a "
+                     f"label for each row")
+    columns = {loo_name(name): scores.cpu() for name, scores in on_loo.items()} | found.parts
+    issues = _cleanlab(found.probs, kept.labels)
+    if issues is not None:
+        columns["cleanlab (loo)"] = issues
+    trusted = kept.out_of_sample or found.regime.weight >= TRUSTED
+    return OutOfSample(columns, auto, first.suggested_labels, first.voted_labels,
+                       None if trusted else found.probs.cpu(), statement, facts)
+
+
+def loo_name(name: str) -> str:
+    """relation (initial) -> relation (initial, loo), loss -> loss (loo)."""
+    return name.replace(")", ", loo)") if name.endswith(")") else f"{name} (loo)"
+
+
+def _evidence(found: relation.Auto) -> float:
+    beyond_chance = found.regime.rejected_too + found.regime.accepted_too - 1
+    return max(0.0, beyond_chance) * found.n_suspects
+
+
+def _regime(regime: relation.Regime, out_of_sample: str) -> list[str]:
+    """Plain words for the shares, and for the weight of the model's own loss in `auto`.
+
+    `out_of_sample`: how the model's probabilities come about where they had no look at the row's
+    own label, empty where they may have.
+    """
+    model = "cross-validation" if out_of_sample else "the model"
+    shares = (f"{model} reproduces {_percent(regime.model)} of the given labels, leave-one-out "
+              f"{_percent(regime.leave_one_out)}, nearest neighbours {_percent(regime.neighbours)}")
+    if out_of_sample:
+        verdict = "no row's own label had a say in any of the three"
+    elif regime.weight >= TRUSTED:
+        verdict = "it has not memorised the wrong ones: its own probabilities count here"
+    elif regime.accepted_too < regime.rejected_too:
+        verdict = "it is trained too little for its own probabilities to count"
+    elif regime.weight > 0:
+        verdict = "it has memorised some: its own probabilities count little here"
+    else:
+        verdict = "it has memorised: its own probabilities cannot be trusted here"
+    weighed = f"weight of {'its' if not out_of_sample else 'the first'} loss in auto"
+    lines = [f"{shares}:\n{verdict} ({weighed}: {regime.weight:.2f})"]
+    # Features that carry the labels they were trained on fool the linear fit long before they
+    # fool the neighbours.
+    fooled = regime.weight < TRUSTED and 1 - regime.leave_one_out < (1 - regime.neighbours) / 2
+    if out_of_sample and regime.leave_one_out >= NOTHING_LEFT:
+        lines.append("leave-one-out finds little to reject: few labels are wrong, unless the "
+                     "features were trained on them")
+    elif not out_of_sample and (fooled or regime.leave_one_out >= NOTHING_LEFT):
+        lines.append("leave-one-out finds little to reject: either few labels are wrong, or the "
+                     "features have memorised too and an earlier epoch would tell more")
+    return lines
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _cleanlab(probs: Tensor, labels: Tensor) -> Tensor | None:
+    """find_label_issues of cleanlab on leave-one-out probabilities, where it is installed.
+
+    The rows it finds come first; within both parts by 1 - p_y, as it ranks them.
+    """
+    if importlib.util.find_spec("cleanlab") is None or probs.numel() > CLEANLAB_ENTRIES:
+        return None
+    from cleanlab.filter import find_label_issues
+
+    wide = probs.double().cpu()
+    wide = wide / wide.sum(1, keepdim=True)
+    present = torch.unique(labels)
+    if len(present) < 2:
+        return None
+    wide, given = wide[:, present], torch.searchsorted(present, labels.contiguous())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of small classes, which the report names
+        found = find_label_issues(given.numpy(), wide.numpy(), n_jobs=1)
+    own = wide.gather(1, given[:, None])[:, 0]
+    return 1 - own + torch.from_numpy(found).double()

@@ -1,0 +1,213 @@
+"""Your own images: a folder with one folder per class, or a table of paths and labels.
+
+Features are those of any network (`find`), kept as feat_<network>-<digest>.pt under
+the data's folder of results, and extracted anew once files or weights are others.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from experiment.command.errors import InputError
+from experiment.files import reading
+from experiment.inputs import media, probe
+from experiment.inputs.extraction import Extraction
+from experiment.inputs.own_data import (
+    Own,
+    Rows,
+    few,
+    files_of_table,
+    labelled_samples,
+    notes_of,
+    stamps_of,
+)
+from experiment.inputs.samples import Samples, probs_of
+from imagenet import features, hub, models
+from imagenet.data import ImageSet
+
+OTHER = "passed over, being no image by its ending"
+NETWORK = "resnet50"  # without -n: 100 MB, and the fastest of what the paper uses
+
+
+class Images(NamedTuple):
+    """Files of all rows, and which rows can be used."""
+
+    files: Sequence[Path]
+    rows: Rows
+
+
+def list_folder(folder: Path) -> Images:
+    """The images of folders that are classes, in `ImageFolder` order: sorted by their paths.
+
+    Files of other endings are passed over, with a note; so is a class without images. Raises
+    InputError for a folder without any image in a class.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    classes = sorted(path.name for path in folder.iterdir()
+                     if path.is_dir() and not path.name.startswith("."))
+    files, labels, other, empty = [], [], [], []
+    for name in classes:
+        found, passed = _walk(folder / name)
+        files += found
+        labels += [name] * len(found)
+        other += passed
+        empty += [] if found else [name]
+    if not files:
+        raise InputError(f"{folder}: expected a folder for each class with images in it "
+                         f"({', '.join(IMG_EXTENSIONS)}), found {len(classes)} folders and no "
+                         f"image in them")
+    loose = [path for path in folder.iterdir() if path.suffix.lower() in IMG_EXTENSIONS]
+    notes = (*_note(empty, "without any image"), *_note(_names(other, folder), OTHER),
+             *_note(_names(loose, folder), "left out, lying in no folder of a class"))
+    return Images(files, Rows.of(str(folder), _names(files, folder), labels, notes=notes))
+
+
+def list_table(path: Path) -> Images:
+    """The images of a CSV file with the columns path and label."""
+    return Images(*files_of_table(path))
+
+
+def list_any(folder: Path) -> Images:
+    """All images below a folder, whatever its folders mean."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    files, other = _walk(folder)
+    if not files:
+        raise InputError(f"{folder}: expected images ({', '.join(IMG_EXTENSIONS)}), found none")
+    return Images(files, Rows.of(str(folder), _names(files, folder), ["?"] * len(files),
+                                 notes=_note(_names(other, folder), OTHER)))
+
+
+def load(images: Images, folder: Path, name: str | None, extraction: Extraction, *,
+         labels_matter: bool = True) -> Samples:
+    """Samples of labelled images as network `name` sees them; features are kept in `folder`."""
+    network = find(name or NETWORK, extraction.checkpoint)
+    rows, found = _features(images, folder, network, extraction)
+    return labelled_samples(rows, found, _own(network, found), progress=extraction.progress,
+                            labels_matter=labels_matter, **_shown(images, rows))
+
+
+def load_ood(train: Images, test: Images, folders: tuple[Path, Path], name: str | None,
+             extraction: Extraction) -> tuple[Samples, Samples]:
+    """Training rows, and test rows whose probabilities come from the same head.
+
+    `folders`: where the features of either are kept.
+    """
+    trained = load(train, folders[0], name, extraction, labels_matter=False)
+    network = find(name or NETWORK, extraction.checkpoint)
+    rows, found = _features(test, folders[1], network, extraction)
+    logits = probe.Head(trained.weight, trained.bias)(found)
+    return trained, Samples(
+        source=rows.source, features=found, probs=probs_of(logits), logits=logits,
+        weight=trained.weight, bias=trained.bias, class_names=trained.class_names, ids=rows.names,
+        index=torch.tensor(rows.index), own_data=True, left_out=rows.left_out,
+        notes=notes_of(rows), **_shown(test, rows))
+
+
+def _features(images: Images, folder: Path, network: models.Network, extraction: Extraction
+              ) -> tuple[Rows, Tensor]:
+    """Features (n, D) of the readable rows, from the cache where it is of these files."""
+    rows = images.rows
+    files = [images.files[row].absolute() for row in rows.index]
+    listed = ImageSet(Path(rows.source), np.array([os.fsencode(path) for path in files]), None, 0,
+                      {"images": len(files)}, stamps_of(files))
+    # Where data and weights lie is part of the name, so that two of one name share no file.
+    where = f"{Path(rows.source).absolute()}\0{network.weights and network.weights.absolute()}"
+    digest = hashlib.sha256(os.fsencode(where)).hexdigest()[:8]
+    path = folder / "features" / f"feat_{network.name}-{digest}.pt"
+    if not path.is_file() or features.misfit(path, network, listed):
+        # An unreadable image is no mistake here but a finding; its row of zeros is dropped below.
+        features.extract(network, listed, path, replace(extraction, skip_corrupt=True))
+    record = features.record_of(path)
+    if record is None:
+        raise InputError(f"{path.with_suffix('.json')}: missing, so that nobody knows what the "
+                         f"features beside it come from; remove them too")
+    unreadable = dict(zip(record.unreadable_rows, record.unreadable))
+    found = reading.load(path)
+    if unreadable:
+        rows = rows.drop({rows.index[at]: problem.replace(f"{files[at]}: ", "")
+                          .replace(f" {str(files[at])!r}", "")  # Pillow names it too
+                          for at, problem in unreadable.items()})
+        readable = torch.ones(len(found), dtype=torch.bool)
+        readable[list(unreadable)] = False
+        found = found[readable]
+    return rows, found
+
+
+def _own(network: models.Network, found: Tensor) -> Own | None:
+    head = own_head(network)
+    if head is None:
+        return None
+    head = probe.Head(*head)
+    return Own(head(found), class_names(network), head)
+
+
+def _shown(images: Images, rows: Rows) -> dict:
+    """What the report shows of an image, and its path for others to load."""
+    paths = [str(images.files[row].absolute()) for row in rows.index]
+    return dict(content={"filepath": paths}, media=partial(_picture, images.files))
+
+
+def _picture(files: Sequence[Path], row: int) -> media.Media:
+    return media.image_file(files[row])
+
+
+def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Images below a folder and other files, hidden ones left aside, sorted as `ImageFolder`."""
+    images, other = [], []
+    for root, _, names in sorted(os.walk(folder, followlinks=True)):
+        for path in (Path(root, name) for name in sorted(names)):
+            if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+                (images if path.suffix.lower() in IMG_EXTENSIONS else other).append(path)
+    return images, other
+
+
+def _names(files: Sequence[Path], folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in files]
+
+
+def _note(files: Sequence[str], what: str) -> tuple[str, ...]:
+    return (f"{len(files)} {what}: {few(files)}",) if files else ()
+
+
+def find(name: str, checkpoint: Path | None) -> models.Network:
+    """The network for anyone's images: a model of timm, or a folder with config and weights.
+
+    `checkpoint` takes the place of timm's own weights; they may lack a head.
+    """
+    path = Path(name)
+    if (path / hub.CONFIG).is_file():
+        if checkpoint is not None:
+            raise InputError(f"--checkpoint: the folder --name {name} has weights of its own")
+        return models.Network(path.resolve().name, "folder", path.resolve(), needs_head=False)
+    if path.is_file():
+        raise InputError(f"--name {name}: a file of weights does not say of which network; give "
+                         f"that as -n, a name of timm, and the file as --checkpoint")
+    if path.is_dir() and not timm.is_model(name):
+        raise InputError(f"--name {name}: no {hub.CONFIG} in this folder; expected one that timm "
+                         f"or transformers wrote")
+    if "/" in name:
+        raise InputError(f"--name {name}: no such folder")
+    return replace(models.find(path, 0, checkpoint), needs_head=False)
+
+
+def own_head(network: models.Network) -> models.Head | None:
+    """The final layer of a network that may lack one."""
+    classifier = models.build(network).get_classifier()
+    return models.head_of(classifier) if isinstance(classifier, nn.Linear) else None
+
+
+def class_names(network: models.Network) -> tuple[str, ...] | None:
+    """What the classes of its final layer are called, where the network says so."""
+    return hub.class_names(network.weights) if network.is_folder else None

@@ -1,0 +1,107 @@
+"""Your own texts: a table with a column of texts and one of labels, and any text model.
+
+The model need not know these classes: its feature is then the mean of the last hidden states over a
+text's tokens. Where its head does know them, the feature is the published one, the last hidden
+state at the first token. Features are kept, and made anew once texts or weights are others.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas
+
+from experiment.command.device import find_device
+from experiment.command.errors import InputError
+from experiment.files import writing
+from experiment.inputs import media
+from experiment.inputs.extraction import Extraction
+from experiment.inputs.own_data import Own, Rows, labelled_samples
+from experiment.inputs.samples import Samples
+from language import data, features
+from language.data import Texts
+
+MODEL = "roberta-base"  # without -n
+NAME_LENGTH = 80  # characters of a text that stand for it on screen
+
+
+def read(path: Path, text_columns: Sequence[str] | None, label_column: str | None
+         ) -> tuple[list[tuple[str, ...]], Rows]:
+    """Texts (N,) of all rows, each of one column or two, and the rows that can be used.
+
+    Raises InputError for a file or a column that is not there, and where no row can be used.
+    """
+    if text_columns and len(text_columns) > 2:
+        raise InputError(f"--text_columns: expected one column, or two for pairs, got "
+                         f"{len(text_columns)}")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    table = data.read_file(path)
+    known = tuple(map(str, table.columns))
+    names = data.choose(str(path), known, "--text_column",
+                        [text_columns] if text_columns else data.TEXT_COLUMNS)
+    label, = data.choose(str(path), known, "--label_column", [
+        (column,) for column in ([label_column] if label_column else data.LABEL_COLUMNS)])
+    if len(table) == 0:
+        raise InputError(f"{path}: expected at least one row, got none")
+    texts = list(zip(*(_strings(table[name]) for name in names)))
+    labels = [text.strip() for text in _strings(table[label])]
+    rows = Rows.of(str(path), [_short(text) for text in texts], labels)
+    return texts, rows.drop({row: "an empty text" for row in rows.index
+                             if not any(part.strip() for part in texts[row])})
+
+
+def load(texts: list[tuple[str, ...]], rows: Rows, folder: Path, name: str | None,
+         extraction: Extraction, *, max_length: int) -> Samples:
+    """Samples of labelled texts as model `name` sees them; features are kept in `folder`."""
+    source = name or MODEL
+    weights = Path(source).resolve() if Path(source).is_dir() else None
+    kept = Texts(rows.source, tuple(map(list, zip(*(texts[row] for row in rows.index)))), None,
+                 None)
+    origin = {"weights": source if weights is None else features.fingerprint(weights),
+              "texts": kept.fingerprint(), "max_length": max_length}
+    digest = hashlib.sha256(f"{Path(rows.source).absolute()}\0{weights}".encode()).hexdigest()[:8]
+    path = folder / "features" / f"feat_{(weights or Path(source)).name}-{digest}.pt"
+    content = writing.remembered(path, origin, partial(_extract, source, kept, extraction,
+                                                     max_length))
+    own = None if "logit" not in content else Own(
+        content["logit"], content["class_names"], features=content["feat_cls"])
+    joined = [" | ".join(texts[row]) for row in rows.index]
+    return labelled_samples(rows, content["feat_mean"], own, progress=extraction.progress,
+                            content={"text": joined}, media=partial(_text, texts))
+
+
+def _extract(source: str, texts: Texts, extraction: Extraction, max_length: int) -> dict:
+    from language import models  # transformers takes seconds to import
+
+    device = find_device(extraction.device)
+    classifier, has_head = models.load_backbone(source)
+    content = features.extract(classifier, texts, device=device, mean=True,
+                               batch_size=extraction.batch_size, max_length=max_length,
+                               progress=extraction.progress)
+    if not has_head:
+        return {"feat_mean": content["feat_mean"]}
+    names = classifier.model.config.id2label
+    names = [str(names[column]) for column in sorted(names)]
+    return content | {"class_names": None if names[0].startswith("LABEL_") else names}
+
+
+def _strings(values: pandas.Series) -> list[str]:
+    """Texts, empty where there is none."""
+    texts = []
+    for value, missing in zip(values, values.isna()):
+        if isinstance(value, float) and value.is_integer():  # of whole numbers with gaps
+            value = int(value)
+        # JSON can hold half a character, which no file can.
+        texts.append("" if missing else str(value).encode("utf-8", "replace").decode())
+    return texts
+
+
+def _short(text: tuple[str, ...]) -> str:
+    line = " ".join(" | ".join(text).split())
+    return line if len(line) <= NAME_LENGTH else line[:NAME_LENGTH - 1] + "…"
+
+
+def _text(texts: list[tuple[str, ...]], row: int) -> media.Media:
+    return media.text("\n".join(texts[row]))

@@ -1,0 +1,146 @@
+import pytest
+import torch
+
+from experiment.command.errors import InputError
+from experiment.inputs.own_data import (
+    Own,
+    Rows,
+    files_of_table,
+    labelled_samples,
+    notes_of,
+    read_table,
+)
+
+
+def rows_of(labels, **known):
+    return Rows.of("data", [f"{at}.jpg" for at in range(len(labels))], labels, **known)
+
+
+@pytest.fixture
+def rows():
+    """16 rows in the classes cat and dog."""
+    return rows_of(["dog", "cat"] * 8)
+
+
+@pytest.fixture
+def features():
+    return torch.eye(2)[torch.arange(16) % 2] + 0.1 * torch.arange(16)[:, None]
+
+
+def samples(rows, features, own=None, **known):
+    return labelled_samples(rows, features, own, progress=False, **known)
+
+
+def test_left_out_rows_keep_their_numbers_and_are_named():
+    rows = rows_of(["a", "", "b", "a", "b", "a"]).drop({3: "broken\x1b[31m"}).drop({})
+    assert rows.index == (0, 2, 4, 5) and rows.labels == ("a", "b", "b", "a")
+    assert notes_of(rows) == ("2 of 6 rows are left out (row 1, 1.jpg: no label; row 3, 3.jpg: "
+                              "broken\\x1b[31m)",)
+    found = samples(rows, torch.rand(4, 3))
+    assert found.index.tolist() == [0, 2, 4, 5] and found.every(2).index.tolist() == [0, 4]
+    assert [row.index for row in found.left_out] == [1, 3]
+    with pytest.raises(InputError, match="data: none of 4 rows can be used: row 0, 0.jpg: bad"):
+        rows.drop(dict.fromkeys(range(6), "bad"))
+
+
+def test_a_note_names_five_rows_and_counts_the_others():
+    rows = rows_of(["a"] * 3 + [""] * 9)
+    note, = notes_of(rows)
+    assert note.startswith("9 of 12 rows are left out (row 3, 3.jpg: no label; ")
+    assert note.endswith("row 7, 7.jpg: no label; and 4 more)")
+
+
+@pytest.mark.parametrize("labels, names", [
+    (["b", "a", "b"], ("a", "b")), (["10", "9", "-1"], ("-1", "9", "10")),
+    (["10", "9", "x"], ("10", "9", "x"))])
+def test_classes_are_sorted_as_numbers_where_all_are(labels, names):
+    numbers, found = rows_of(labels).numbered()
+    assert found == names and [names[number] for number in numbers] == labels
+
+
+def test_without_a_head_of_its_own_cross_validated_regression(rows, features):
+    found = samples(rows, features)
+    assert found.out_of_sample == "logistic regression on frozen features, 5-fold cross-validated"
+    assert found.notes[0] == (f"probabilities: {found.out_of_sample} (the network has no head of "
+                              f"its own)")
+    assert found.class_names == ("cat", "dog") and found.labels.tolist() == [1, 0] * 8
+    assert found.weight.shape == (2, 2) and found.own_data
+    assert (found.probs.argmax(1) == found.labels).all()
+
+
+def test_a_head_whose_classes_have_these_names(rows, features):
+    logits = torch.zeros(16, 3)
+    own = Own(logits, ["Dog", "bird", "Cat"], features=2 * features)
+    found = samples(rows, features, own)
+    assert found.labels.tolist() == [0, 2] * 8 and found.class_names == ("Dog", "bird", "Cat")
+    assert not found.out_of_sample and torch.equal(found.features, 2 * features)
+    assert found.notes[0] == "probabilities: the network's own head (its classes have these names)"
+
+
+@pytest.mark.parametrize("own, verdict", [
+    (Own(torch.zeros(16, 2), ["cat", "horse"]), "the network's head knows no class 'dog', but "
+                                                "'cat', 'horse'"),
+    (Own(torch.zeros(16, 3), None), "the network's head has 3 classes, the data have 2"),
+    (Own(torch.eye(2)[torch.arange(16) % 2], None), "the network's head has 2 classes too, but "
+                                                    "reproduces 0.0 % of the labels"),
+])
+def test_heads_for_other_classes_are_not_used(rows, features, own, verdict):
+    found = samples(rows, features, own)
+    assert found.out_of_sample and verdict in found.notes[0]
+
+
+@pytest.mark.parametrize("names", [None, ["n1", "n2"]])  # names that say nothing of these
+def test_a_head_without_their_names_that_reproduces_the_labels(rows, features, names):
+    found = samples(rows, features, Own(torch.eye(2)[1 - torch.arange(16) % 2], names))
+    assert not found.out_of_sample and "it reproduces 100.0 % of the labels" in found.notes[0]
+
+
+def test_a_class_of_one_row_stays(rows, features):
+    labels = [*rows.labels[:15], "dgo"]
+    found = samples(rows_of(labels), features)
+    assert found.class_names == ("cat", "dgo", "dog") and found.probs[15, 1] == 0
+
+
+@pytest.mark.parametrize("labels, message", [
+    (["a", "a", "a"], "data: expected at least two classes, got only 'a'"),
+    (["a", "b", "c"], "3 of 3 rows are the only ones of their class .'a', 'b', 'c'.: are "),
+    (["a"] * 4 + [f"text {row}" for row in range(5)], "5 of 9 rows are the only ones"),
+    (["a", "", "a"], "got only 'a'; 1 of 3 rows is left out .row 1, .*: no label.$"),
+    (["a", "", "b", "c"], "are these the labels.; 1 of 4 rows is left out .row 1, .*: no label.$"),
+])
+def test_too_few_classes_or_rows(labels, message):
+    with pytest.raises(InputError, match=message):
+        samples(rows_of(labels), torch.rand(len(labels), 2))
+
+
+def test_outliers_from_a_single_class():
+    found = samples(rows_of(["a"] * 3), torch.rand(3, 2), labels_matter=False)
+    assert found.probs.tolist() == [[1]] * 3
+
+
+def test_tables(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text('\ufefflabel, path\n cat ,"a, b.jpg"\ndog\n,c.jpg\n', encoding="utf-8")
+    assert read_table(path) == (["a, b.jpg", "", "c.jpg"], ["cat", "dog", ""])
+    (tmp_path / "a, b.jpg").touch()
+    files, rows = files_of_table(path)
+    assert files[0] == tmp_path / "a, b.jpg" and rows.index == (0,)
+    assert [row.reason for row in rows.left_out] == ["no path", "no label"]
+
+
+@pytest.mark.parametrize("content, message", [
+    (None, "no such file"),
+    (b"", "no column path and label; found none"),
+    (b"path;label\na;b\n", r"no column path and label; found path;label \(expected the header"),
+    (b"file,label\n", "no column path; found file, label"),
+    (b"path,label\n", "expected at least one row below the header"),
+    (b"path,label\na,b.jpg,cat\n", "line 2: more fields than the header has"),
+    (b"path,label\n\xff\xfe,x\n", "not a readable table of comma-separated values in UTF-8"),
+    (b"path,label\n" + b"x" * 200_000 + b",y\n", r"not a readable table .*field larger"),
+])
+def test_tables_of_something_else(tmp_path, content, message):
+    path = tmp_path / "list.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_table(path)

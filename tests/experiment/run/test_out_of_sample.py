@@ -1,0 +1,78 @@
+import pytest
+import torch
+
+from experiment.inputs.samples import Samples
+from experiment.run import out_of_sample
+from relation import Auto, Regime
+
+
+def found(*, model=0.9, loo=0.9, near=0.9, a=0.5, b=1.0, weight=0.0, wrong=2, suspects=10, rows=20,
+          score=0.5):
+    """What auto_scores might find on `rows` rows."""
+    return Auto(torch.full((rows,), score), {"loss (loo)": torch.zeros(rows)},
+                torch.full((rows,), wrong), torch.full((rows,), wrong + 1), wrong, suspects,
+                Regime(model, loo, near, a, b, weight), torch.full((rows, 3), 1 / 3))
+
+
+def describe(first, origin="", **others):
+    rows = len(first.scores)
+    labels = torch.arange(rows) % 3
+    kept = Samples(source="here", features=torch.ones(rows, 2), probs=first.probs, labels=labels,
+                   out_of_sample=origin)
+    return out_of_sample.describe(kept, first, {"loss": torch.ones(rows)}, others)
+
+
+@pytest.mark.parametrize("regime, words", [
+    (dict(a=0.95, weight=0.9), "it has not memorised the wrong ones"),
+    (dict(a=0.6, weight=0.2), "it has memorised some"),
+    (dict(model=0.996, loo=0.924, a=0.0), "99.6 % of the given labels, leave-one-out 92.4 %"),
+    (dict(a=0.0), "it has memorised: its own probabilities cannot be trusted here"),
+    (dict(a=0.9, b=0.2), "it is trained too little"),
+    (dict(a=0.0, loo=0.97, near=0.9), "features have memorised too"),
+    (dict(a=0.0, loo=0.999, near=0.999), "either few labels are wrong, or"),
+    (dict(wrong=2), "about 2 of 20 labels (10.0 %) are wrong"),
+])
+def test_statement(regime, words):
+    assert words in "\n".join(describe(found(**regime)).statement)
+
+
+def test_facts_and_columns():
+    result = describe(found())
+    assert result.facts["estimated_wrong"] == 2 and result.facts["regime"]["accepted_too"] == 1
+    assert not result.columns["loss (loo)"].any()  # exact, in place of the one with 1e-6
+
+
+def test_leave_one_out_stands_in_for_a_model_that_cannot_be_trusted():
+    assert describe(found(weight=0.49)).loo_probs.shape == (20, 3)
+    assert describe(found(weight=0.5)).loo_probs is None
+    assert describe(found(), "cross-validated").loo_probs is None
+
+
+def test_epochs_are_weighted_by_what_they_had_not_memorised():
+    early = found(a=0.9, suspects=30, score=1.0, wrong=3)
+    late = found(a=0.2, suspects=15, score=0.0, wrong=1)
+    result = describe(found(a=0.0), early=early, late=late)
+    assert result.facts["epoch_weights"] == pytest.approx({"early": 0.9, "late": 0.1})
+    assert result.auto.tolist() == pytest.approx([0.9] * 20)
+    assert result.facts["estimated_wrong"] == 3 and result.suggested_labels[0] == 3
+    assert "early (0.90), late (0.10)" in "\n".join(result.statement)
+
+
+def test_epochs_that_all_memorised_count_the_same():
+    result = describe(found(), one=found(a=0.0, score=1.0), two=found(a=0.0, score=0.0))
+    assert result.facts["epoch_weights"] == {"one": 0.5, "two": 0.5}
+
+
+def test_names_on_leave_one_out():
+    assert out_of_sample.loo_name("loss") == "loss (loo)"
+    assert out_of_sample.loo_name("relation (initial)") == "relation (initial, loo)"
+
+
+def test_cleanlab_is_a_row_where_it_is_installed():
+    pytest.importorskip("cleanlab", reason="an optional comparison")
+    labels = torch.tensor([0, 0, 1, 1] * 10)
+    probs = torch.where(torch.nn.functional.one_hot(labels, 3).bool(), 0.9, 0.05)
+    probs[0] = torch.tensor([0.05, 0.9, 0.05])  # class 2 has no row
+    scores = out_of_sample._cleanlab(probs, labels)
+    assert scores.argmax() == 0 and scores[0] > 1 and (scores[1:] < 1).all()
+    assert out_of_sample._cleanlab(probs[:1], labels[:1]) is None  # one class: nothing to find
