@@ -67,6 +67,6 @@ def _convolutions(channels: int) -> nn.Module:
     """For images of 32 x 32."""
     layers = []
     for before, after in ((channels, 16), (16, 32), (32, 64)):
-        layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after),
-                   nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+                   nn.BatchNorm2d(after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 4 * 4, WIDTH), nn.ReLU())

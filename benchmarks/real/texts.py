@@ -24,6 +24,7 @@ DOCUMENTED = ("torch", "sklearn.linear_model", "sklearn.metrics", "pandas", "sci
 FORTUNES = ("art", "computers", "cookie", "definitions", "education", "food", "humorists", "law",
             "literature", "love", "medicine", "men-women", "people", "politics", "riddles",
             "science", "songs-poems", "sports", "wisdom", "work")
+SHORTEST = 20  # characters of a docstring that says anything
 LONGEST = 400  # characters of a text: what 128 tokens can hold
 BATCH = 64
 
@@ -42,18 +43,14 @@ def docstrings(data: Path) -> Labelled:
     """First paragraphs of docstrings, without the name, by module."""
     texts, names = [], []
     for module in DOCUMENTED:
-        loaded = importlib.import_module(module)
-        for name, value in inspect.getmembers(loaded, callable):
+        members = inspect.getmembers(importlib.import_module(module), callable)
+        methods = [method for _, value in members if inspect.isclass(value)
+                   for method in inspect.getmembers(value, inspect.isfunction)]
+        for name, value in [*members, *methods]:
             said = " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split())
-            if len(said) > 20 and not name.startswith("_"):
+            if len(said) > SHORTEST and not name.startswith("_"):
                 texts.append(said[:LONGEST])
                 names.append(module)
-        for name, value in inspect.getmembers(loaded, inspect.isclass):
-            for method, function in inspect.getmembers(value, inspect.isfunction):
-                said = " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
-                if len(said) > 20 and not method.startswith("_"):
-                    texts.append(said[:LONGEST])
-                    names.append(module)
     return _encoded(*_once(texts, names))
 
 
