@@ -38,6 +38,7 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment import detection, sources
     from experiment.command.device import find_device
+    from imagenet import own as images
 
     find_device(args.device)  # refused before hours of loading
     extraction = Extraction.of(args)
@@ -48,13 +49,12 @@ def main(args: Namespace) -> None:
                                   args.epochs or [], extraction)
     elif args.epochs:
         raise InputError(f"--epochs: --{own} holds one epoch; leave one of the two out")
+    elif own == "features":
+        data = sources.features(args.features, args.cache_dir)
     else:
-        data = sources.own(own, getattr(args, own), args.cache_dir, name, extraction)
-    detection.find_and_report(
-        data.samples, data.folder, Settings.of(args), noise_threshold=args.reg,
-        n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
-        options=vars(args) | {"name": name}, show=args.show, epochs=data.epochs,
-        history=data.history)
+        data = sources.Source(*images.load_source(own, getattr(args, own), args.cache_dir, name,
+                                                  extraction))
+    detection.report_label_errors(data, Settings.of(args), detection.Output.of(args, name=name))
 
 
 if __name__ == "__main__":

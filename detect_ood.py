@@ -2,6 +2,7 @@
 
     python detect_ood.py --image_dir TRAIN --test_dir TEST                # your own images
     python detect_ood.py --features train.npz --test_features test.npz    # your own features
+    python detect_ood.py --features train.npz --test_features new.npz --threshold_from REPORT
     python detect_ood.py -n digits_60 --pow 1               # after download.py of the same name
     python detect_ood.py -n mae_large_49 --pow 1
     python detect_ood.py -n resnet50 --pow 1
@@ -9,7 +10,8 @@
 Prints AUROC, AP, TNR95 and FPR95 of every score where the outliers are known, for all of them and
 for each OOD set, and the most outlying rows; writes scores.csv, suspects.csv, metrics.json,
 scores.png and report.html to the report folder. metrics.json holds the threshold that keeps 95 % of
-the in-distribution rows; experiment/run/ood_threshold.py applies it to new samples.
+the in-distribution rows; with --threshold_from and the report of such a run, the test rows are
+judged by it, and judged.csv says which are outliers.
 """
 
 from argparse import Namespace
@@ -42,34 +44,25 @@ def main(args: Namespace) -> None:
         raise InputError("expected both --features (training rows) and --test_features, or both "
                          "--image_dir (or --image_csv) and --test_dir, or none of them")
     # Imported here, so that --help does not wait for torch.
-    from experiment import sources
-    from experiment.command import processes
+    from experiment import detection, sources
     from experiment.command.device import find_device
-    from experiment.files import writing
-    from experiment.report import scores, screen
-    from experiment.run import memory, ood, ood_baselines
+    from imagenet import own as images
 
     find_device(args.device)  # refused before hours of loading
-    detectors = ood_baselines.find(args.baselines)
     extraction = Extraction.of(args)
     name = args.name or (None if own else EXPERIMENT)
     if own is None:
-        train, test, folder = sources.experiment_pair(name, args.dataset, args.cache_dir,
-                                                      args.epoch, extraction)
+        pair = sources.experiment_pair(name, args.dataset, args.cache_dir, args.epoch, extraction)
+    elif own == "features":
+        pair = sources.features_pair(args.features, args.test_features, args.cache_dir)
     else:
-        paths = getattr(args, own), getattr(args, test_option)
-        train, test, folder = sources.own_pair(own, paths, args.cache_dir, name, extraction)
-    output = args.output or folder / "report"
-    writing.check_writable(output)
-    settings = memory.fit(test, Settings.of(args), auto=False, target=train,
-                          progress=args.verbose)
-    result = ood.find_ood(train, test, settings, detectors=detectors,
-                                   progress=args.verbose, unfinished=folder)
-    if processes.is_first():
-        with processes.by_itself(), writing.alone(output):
-            files = scores.write(result, output, settings=vars(args) | {"name": name},
-                                 show=args.show)
-        screen.show(result, output, files, verbose=args.verbose)
+        pair = sources.Pair(*images.load_source_pair(
+            own, (getattr(args, own), args.test_dir), args.cache_dir, name, extraction))
+    output = detection.Output.of(args, name=name)
+    if args.threshold_from is not None:
+        detection.report_judgement(pair, args.threshold_from, args.device, output)
+    else:
+        detection.report_outliers(pair, Settings.of(args), output, args.baselines)
 
 
 if __name__ == "__main__":

@@ -30,25 +30,16 @@ def get_args_parser() -> arguments.Parser:
 
 def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
-    from experiment import detection, published
-    from experiment.command import processes
+    from experiment import detection, sources
     from experiment.command.device import find_device
-    from experiment.inputs import feature_file
 
     find_device(args.device)  # refused before hours of loading
     if args.features is not None:
-        folder = args.cache_dir / published.folder_name_of(args.features)
-        samples = feature_file.read(args.features, labelled=True)
+        data = sources.features(args.features, args.cache_dir)
     else:
-        experiment = published.find(args.name, args.dataset, args.cache_dir, args.epoch)
-        folder = experiment.folder
-        with processes.first_alone():  # it may have to extract features
-            samples = published.loader(experiment.domain).load_val(
-                folder, experiment.epoch, Extraction.of(args))
-    detection.find_and_report(
-        samples, folder, Settings.of(args), noise_threshold=args.reg,
-        n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
-        options=vars(args), show=args.show)
+        data = sources.validation(args.name, args.dataset, args.cache_dir, args.epoch,
+                                  Extraction.of(args))
+    detection.report_label_errors(data, Settings.of(args), detection.Output.of(args))
 
 
 if __name__ == "__main__":

@@ -35,8 +35,7 @@ from experiment.run.settings import Settings
 matplotlib.use("Agg")  # a file, never a window
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
-SETTINGS = Settings(kernel="cos_p", temperature=4, threshold=0.03, hop=1,
-                                      chunk=250, dtype="float32", device="auto")
+SETTINGS = Settings()
 SHOWN = ("loss", "relation", "loss (loo)", "relation (loo)", "loss (refit)", "neighbours", "auto")
 ABOUT = ("noise", "kind", "seed", "epoch", "n_wrong", "estimated_wrong", "right_suggestions",
          "weight", "seconds")
@@ -57,7 +56,7 @@ def cells(out: Path, noises: list[str], seeds: list[int], epochs: list[int]) -> 
 def measure(folder: Path, epoch: int) -> dict:
     """Average precision of every score in one cell, and how good the estimates are."""
     samples = digits.load_train(folder, epoch)
-    result = find_label_errors(samples, SETTINGS, noise_threshold=0.05, n_iter=2, progress=False)
+    result = find_label_errors(samples, SETTINGS, progress=False)
     wrong, beyond = samples.is_noisy, result.beyond
     right = beyond.suggested_labels == torch.from_numpy(load_digits().target)
     return {"n_wrong": int(wrong.sum()), "estimated_wrong": beyond.facts["estimated_wrong"],

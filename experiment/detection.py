@@ -1,8 +1,12 @@
-"""From Samples to the report on their label errors: what every detect script ends with."""
+"""One detection, whole: find, then report. What every detect script ends with.
 
+Label errors, outliers, and new samples judged by the threshold of an earlier run.
+"""
+
+import argparse
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,45 +14,84 @@ from experiment.command import processes
 from experiment.command.errors import InputError
 from experiment.files import writing
 from experiment.inputs.samples import Samples
-from experiment.report import scores, screen
-from experiment.run import label_errors, memory, relation_maps
-from experiment.run.kept import Graph
+from experiment.report import judged, pictures, scores, screen, suspects
+from experiment.report.page import html
+from experiment.run import label_errors, memory, ood, ood_baselines, ood_threshold, relation_maps
 from experiment.run.result import Result
-from experiment.run.settings import Settings, wants_auto
+from experiment.run.settings import Settings
+from experiment.sources import Pair, Source
 
 MAPPED = 20  # suspects with a relation map in the report
 POINTS = 300  # of each map
 
 
-def find_and_report(samples: Samples, folder: Path, settings: Settings, *,
-                    noise_threshold: float, n_iter: int, graph: str, output: Path | None,
-                    verbose: bool, options: dict[str, Any], show: int | None,
-                    epochs: dict[str, Samples] | None = None,
-                    history: dict[str, Callable[[], Samples]] | None = None) -> None:
+@dataclass(frozen=True)
+class Output:
+    """Where the report goes, and how much is said."""
+
+    options: dict[str, Any]  # the command line, saved in metrics.json
+    folder: Path | None = None  # of the report; None: report/ in the folder of the experiment
+    show: int | None = None  # suspects with media in report.html; None: a sensible default
+    verbose: bool = True
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, **changed: Any) -> "Output":
+        """What the script's options say; `changed`: options that got another value since."""
+        return cls(vars(args) | changed, args.output, args.show, args.verbose)
+
+
+def report_label_errors(source: Source, settings: Settings, output: Output) -> None:
     """Find label errors, write the report and print it.
 
-    `folder` is the experiment's: scores are kept there for the next run as `graph` (--graph) says,
-    and report/ in it is written where `output` is None. `options` are noted in metrics.json;
-    `show` is how many suspects report.html shows with media and evidence, None: a handy number.
-    `history` loads the same samples at each epoch of a training, in order: where there are two or
-    more, the first suspects get relation maps.
+    Where the source knows two or more epochs, the first suspects get relation maps.
     """
-    output = output or folder / "report"
-    writing.check_writable(output)
-    n = math.ceil(len(samples) / settings.hop)
-    settings = memory.fit(samples, settings, auto=wants_auto(settings, n),
-                          progress=verbose)
-    result = label_errors.find_label_errors(
-        samples, settings, noise_threshold=noise_threshold, n_iter=n_iter, progress=verbose,
-        graph=Graph.of(graph, folder, settings), epochs=epochs,
-        unfinished=None if graph == "off" else folder)
-    if not processes.is_first():
-        return
-    with processes.by_itself(), writing.alone(output):
-        if history is not None and len(history) > 1:
-            result = _with_maps(result, samples, history, progress=verbose)
-        files = scores.write(result, output, settings=options, show=show)
-    screen.show(result, output, files, verbose=verbose)
+    folder, samples = output.folder or source.folder / "report", source.samples
+    writing.check_writable(folder)
+    kept = math.ceil(len(samples) / settings.hop)
+    settings = memory.fit(samples, settings, auto=settings.wants_auto(kept),
+                          progress=output.verbose)
+    result = label_errors.find_label_errors(samples, settings, folder=source.folder,
+                                            epochs=source.epochs, progress=output.verbose)
+    if processes.is_first():
+        with processes.by_itself():
+            if len(source.history) > 1:
+                result = _with_maps(result, samples, source.history, progress=output.verbose)
+        report(result, folder, output)
+
+
+def report_outliers(pair: Pair, settings: Settings, output: Output, baselines: Sequence[str]
+                    ) -> None:
+    """Find outliers, write the report and print it."""
+    folder = output.folder or pair.folder / "report"
+    writing.check_writable(folder)
+    settings = memory.fit(pair.test, settings, auto=False, target=pair.train,
+                          progress=output.verbose)
+    result = ood.find_ood(pair.train, pair.test, settings, folder=pair.folder,
+                          detectors=ood_baselines.find(baselines), progress=output.verbose)
+    if processes.is_first():
+        report(result, folder, output)
+
+
+def report_judgement(pair: Pair, threshold_from: Path, device: str, output: Output) -> None:
+    """Judge the test rows by the threshold that an earlier run saved; write judged.csv."""
+    folder = output.folder or pair.folder / "report"
+    writing.check_writable(folder)
+    earlier = threshold_from.parent if threshold_from.name == "metrics.json" else threshold_from
+    judgement = ood_threshold.load(earlier, pair.train, device=device)(pair.test)
+    if processes.is_first():
+        judged.write(pair.test, judgement, folder)
+        screen.show_judgement(pair.test, judgement, folder)
+
+
+def report(result: Result, folder: Path, output: Output) -> None:
+    """Every file of the report in `folder`, then the same on screen."""
+    with processes.by_itself(), writing.alone(folder):
+        scores.write(result, folder, options=output.options)
+        pictures.draw_scores(result, folder / "scores.png")
+        exported = suspects.write(result, folder)
+        html.write(result, folder / "report.html", options=output.options, show=output.show)
+    files = ["scores.csv", *exported, "metrics.json", "scores.png", "report.html"]
+    screen.show(result, folder, files, verbose=output.verbose)
 
 
 def _with_maps(result: Result, samples: Samples,
@@ -57,7 +100,8 @@ def _with_maps(result: Result, samples: Samples,
     rows = result.samples.index[result.most_suspect(MAPPED)].tolist()
     try:
         maps = relation_maps.maps_of((load() for load in history.values()), rows,
-                                     kernel=result.kernel, points=POINTS, progress=progress)
-    except InputError as error:  # not what the user asked for: no reason to end without a report
+                                     kernel=result.settings.kernel, points=POINTS,
+                                     progress=progress)
+    except InputError as error:  # an optional extra: never fail the report over it
         return replace(result, notes=[*result.notes, f"no relation maps: {error}"])
     return replace(result, maps=relation_maps.Maps(list(history), maps, samples))

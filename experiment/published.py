@@ -95,12 +95,3 @@ def find(name: str, dataset: str, cache_dir: Path, epoch: int | None = None) -> 
 def loader(domain: str) -> ModuleType:
     """The `samples` module of a domain: imagenet, language, speech or digits."""
     return importlib.import_module(f"{domain}.samples")
-
-
-def folder_name_of(source: Path) -> str:
-    """What the folder of results is called for the user's data: as the data, without an ending.
-
-    Never a name that leaves the folder of the experiments, as that of "...npz" would.
-    """
-    source = source.resolve()
-    return (source.name if source.is_dir() else source.stem).lstrip(".") or "data"

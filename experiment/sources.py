@@ -1,9 +1,11 @@
-"""What the options of detect.py and detect_ood.py name: an experiment, or data of one's own.
+"""What the options of the root's scripts name: an experiment, or a feature file.
 
-Of several processes the first one loads before the others: it may extract features and keep them.
+The user's own images are loaded by `imagenet.own`, texts by `language.own`, sounds by `speech.own`.
+Rank 0 loads first because it may extract and cache features.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -13,18 +15,28 @@ from experiment.command import processes
 from experiment.command.errors import InputError
 from experiment.inputs import feature_file
 from experiment.inputs.extraction import Extraction
+from experiment.inputs.own_data import folder_name_of
 from experiment.inputs.samples import Samples
-from experiment.published import folder_name_of
 from experiment.run.settings import AUTO_ROWS
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """Samples, the folder of their results, and what is known of other epochs."""
 
     samples: Samples
     folder: Path
-    epochs: dict[str, Samples]  # that auto is averaged over
-    history: dict[str, Callable[[], Samples]]  # that relation maps are drawn from, in order
+    epochs: dict[str, Samples] = field(default_factory=dict)  # that auto is averaged over
+    # Epochs that relation maps are drawn from, in order.
+    history: dict[str, Callable[[], Samples]] = field(default_factory=dict)
+
+
+class Pair(NamedTuple):
+    """Training and test rows, and the folder of the test rows' results."""
+
+    train: Samples
+    test: Samples
+    folder: Path
 
 
 def experiment(name: str, dataset: str, cache_dir: Path, epoch: int | None, epochs: list[int],
@@ -44,45 +56,32 @@ def experiment(name: str, dataset: str, cache_dir: Path, epoch: int | None, epoc
                   {str(other): partial(load, epoch=other) for other in sorted(mapped)})
 
 
-def own(kind: str, source: Path, cache_dir: Path, name: str | None, extraction: Extraction
-        ) -> Source:
-    """A feature file ("features"), or images ("image_dir", "image_csv") as the network `name` sees
-    them, with features kept in the folder of results."""
-    folder = cache_dir / folder_name_of(source)
-    if kind == "features":
-        return Source(feature_file.read(source, labelled=True), folder, {}, {})
-    from imagenet import own  # imports timm
-
+def validation(name: str, dataset: str, cache_dir: Path, epoch: int | None,
+               extraction: Extraction) -> Source:
+    """The validation set of an experiment."""
+    found = published.find(name, dataset, cache_dir, epoch)
     with processes.first_alone():
-        return Source(own.load(_images(kind, source), folder, name, extraction), folder, {}, {})
+        return Source(published.loader(found.domain).load_val(
+            found.folder, found.epoch, extraction), found.folder)
 
 
 def experiment_pair(name: str, dataset: str, cache_dir: Path, epoch: int | None,
-                    extraction: Extraction) -> tuple[Samples, Samples, Path]:
-    """Training and test rows of an experiment, and its folder."""
+                    extraction: Extraction) -> Pair:
+    """Training and test rows of an experiment."""
     found = published.find(name, dataset, cache_dir, epoch)
     with processes.first_alone():
-        return (*published.loader(found.domain).load_ood(found.folder, found.epoch, extraction),
-                found.folder)
+        return Pair(*published.loader(found.domain).load_ood(
+            found.folder, found.epoch, extraction), found.folder)
 
 
-def own_pair(kind: str, sources: tuple[Path, Path], cache_dir: Path, name: str | None,
-             extraction: Extraction) -> tuple[Samples, Samples, Path]:
-    """Training and test rows as in `own`, and the folder of the test rows' results."""
-    source, test_source = sources
-    folders = tuple(cache_dir / folder_name_of(path) for path in sources)
-    if kind == "features":
-        return (feature_file.read(source, labelled=False, ignore=("is_noisy",)),
-                feature_file.read(test_source, labelled=False, ignore=("labels", "is_noisy")),
-                folders[1])
-    from imagenet import own  # imports timm
-
-    with processes.first_alone():
-        return (*own.load_ood(_images(kind, source), own.list_any(test_source), folders, name,
-                              extraction), folders[1])
+def features(path: Path, cache_dir: Path) -> Source:
+    """A feature file with labels."""
+    return Source(feature_file.read(path, labelled=True),
+                  cache_dir / folder_name_of(path))
 
 
-def _images(kind: str, source: Path):
-    from imagenet import own
-
-    return own.list_folder(source) if kind == "image_dir" else own.list_table(source)
+def features_pair(path: Path, test_path: Path, cache_dir: Path) -> Pair:
+    """Feature files of training and of test rows."""
+    return Pair(feature_file.read(path, labelled=False, ignore=("is_noisy",)),
+                feature_file.read(test_path, labelled=False, ignore=("labels", "is_noisy")),
+                cache_dir / folder_name_of(test_path))

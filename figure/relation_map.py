@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import published
 from experiment.command import arguments
 from experiment.command.launch import launch
 from experiment.command.option_types import integer_from_zero, positive_integer
@@ -112,6 +111,7 @@ def of_files(args: Namespace) -> Epochs:
     """The epochs of your own data: a feature file for each."""
     from experiment.command.errors import InputError
     from experiment.inputs import feature_file
+    from experiment.inputs.own_data import folder_name_of
 
     if args.epochs:
         raise InputError("--epochs: feature files hold one epoch each; leave one of the two out")
@@ -119,7 +119,7 @@ def of_files(args: Namespace) -> Epochs:
         raise InputError("--features: expected two files or more, one for each epoch in order")
     read = partial(feature_file.read, labelled=True)
     last = read(args.features[-1])
-    return Epochs(args.cache_dir / published.folder_name_of(args.features[-1]),
+    return Epochs(args.cache_dir / folder_name_of(args.features[-1]),
                   [path.stem for path in args.features], last,
                   _then(map(read, args.features[:-1]), last))
 

@@ -12,6 +12,7 @@ the paper's. Each setting takes as long as the relation in detect.py: about a se
 
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -52,15 +53,15 @@ def main(args: Namespace) -> None:
     find_device(args.device)  # refused before hours of loading
     extraction = Extraction.of(args)
     if args.features is not None:
-        data = sources.own("features", args.features, args.cache_dir, None, extraction)
+        data = sources.features(args.features, args.cache_dir)
     else:
         data = sources.experiment(args.name, args.dataset, args.cache_dir, args.epoch, [],
                                   extraction)
     samples, output = data.samples, args.output or data.folder / "report"
     writing.check_writable(output)
-    grid = grid_of(args.dtype, args.kernel, args.pow, vars(args))
-    rows = list(tqdm(sweep(samples, grid, noise_threshold=args.reg, n_iter=args.n_iter),
-                     total=len(grid), desc="sweep", unit=" settings", disable=not args.verbose))
+    grid = grid_of(args.dtype, args.kernel, args.pow, Settings.of(args))
+    rows = list(tqdm(sweep(samples, grid), total=len(grid), desc="sweep", unit=" settings",
+                     disable=not args.verbose))
     best, published = best_of(rows), published_of(rows)
     with writing.alone(output):
         write(rows, output, {"best": best, "published": published, "settings": vars(args),
@@ -70,13 +71,12 @@ def main(args: Namespace) -> None:
     print(f"\nwritten to {output}: sweep.csv, sweep.json, sweep.png")
 
 
-def grid_of(dtypes: list[str], kernels: list[str], temperatures: list[float],
-            options: dict[str, Any]) -> list[Settings]:
-    """Settings for every combination, once each; all else as the options say."""
-    return [Settings.of(Namespace(
-        **options | {"dtype": dtype, "kernel": kernel, "pow": temperature}))
-        for dtype, kernel, temperature in product(*map(dict.fromkeys,
-                                                       (dtypes, kernels, temperatures)))]
+def grid_of(dtypes: list[str], kernels: list[str], temperatures: list[float], others: Settings
+            ) -> list[Settings]:
+    """Settings for every combination, once each; all else as in `others`."""
+    return [replace(others, dtype=dtype, kernel=kernel, temperature=temperature)
+            for dtype, kernel, temperature in product(*map(dict.fromkeys,
+                                                           (dtypes, kernels, temperatures)))]
 
 
 def write(rows: list[dict[str, Any]], folder: Path, about: dict[str, Any]) -> None:

@@ -14,8 +14,7 @@ from experiment.run.steps import on_device
 PUBLISHED = {"kernel": "cos_p", "dtype": "float32", "temperature": 4}  # images and texts
 
 
-def sweep(samples: Samples, grid: Iterable[Settings], *, noise_threshold: float,
-          n_iter: int) -> Iterator[dict[str, Any]]:
+def sweep(samples: Samples, grid: Iterable[Settings]) -> Iterator[dict[str, Any]]:
     """Kernel, dtype and temperature of each setting, metrics of its relation score, the number of
     rows whose labels refinement took to be wrong, and seconds.
 
@@ -38,7 +37,7 @@ def sweep(samples: Samples, grid: Iterable[Settings], *, noise_threshold: float,
             found = relation.detect_label_noise(
                 features, probs, labels, kernel=each.kernel, temperature=each.temperature,
                 threshold=each.threshold, chunk=each.chunk, engine=each.engine,
-                noise_threshold=noise_threshold, n_iter=n_iter)
+                noise_threshold=each.noise_threshold, n_iter=each.n_iter)
             scores = found.scores.cpu().numpy()
             seconds = time.perf_counter() - started
             yield {"kernel": each.kernel, "dtype": each.dtype, "temperature": each.temperature,

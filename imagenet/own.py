@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from experiment.command import processes
 from experiment.command.errors import InputError
 from experiment.files import reading
 from experiment.inputs import media, probe
@@ -27,6 +28,7 @@ from experiment.inputs.own_data import (
     Rows,
     few,
     files_of_table,
+    folder_name_of,
     labelled_samples,
     notes_of,
     stamps_of,
@@ -87,6 +89,29 @@ def list_any(folder: Path) -> Images:
         raise InputError(f"{folder}: expected images ({', '.join(IMG_EXTENSIONS)}), found none")
     return Images(files, Rows.of(str(folder), _names(files, folder), ["?"] * len(files),
                                  notes=_note(_names(other, folder), OTHER)))
+
+
+def load_source(kind: str, path: Path, cache_dir: Path, name: str | None,
+                extraction: Extraction) -> tuple[Samples, Path]:
+    """Samples of an "image_dir" or an "image_csv", and the folder of their results."""
+    folder = cache_dir / folder_name_of(path)
+    images = _images(kind, path)
+    with processes.first_alone():
+        return load(images, folder, name, extraction), folder
+
+
+def load_source_pair(kind: str, paths: tuple[Path, Path], cache_dir: Path, name: str | None,
+                     extraction: Extraction) -> tuple[Samples, Samples, Path]:
+    """Training rows as in `load_source`, rows of any folder of test images, and the latter's
+    folder of results."""
+    folders = cache_dir / folder_name_of(paths[0]), cache_dir / folder_name_of(paths[1])
+    images = _images(kind, paths[0])
+    with processes.first_alone():
+        return (*load_ood(images, list_any(paths[1]), folders, name, extraction), folders[1])
+
+
+def _images(kind: str, path: Path) -> Images:
+    return list_folder(path) if kind == "image_dir" else list_table(path)
 
 
 def load(images: Images, folder: Path, name: str | None, extraction: Extraction, *,

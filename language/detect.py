@@ -18,7 +18,6 @@ from pathlib import Path
 if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiment import published
 from experiment.command import arguments
 from experiment.command.launch import launch
 from experiment.inputs.extraction import Extraction
@@ -42,6 +41,8 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment import detection
     from experiment.command.device import find_device
+    from experiment.inputs.own_data import folder_name_of
+    from experiment.sources import Source
 
     find_device(args.device)  # refused before hours of loading
     extraction = Extraction.of(args)
@@ -60,14 +61,12 @@ def main(args: Namespace) -> None:
         from language import own
 
         arguments.one_of(args, "csv", "data_dir")
-        folder = args.cache_dir / published.folder_name_of(args.csv)
+        folder = args.cache_dir / folder_name_of(args.csv)
         texts, rows = own.read(args.csv, args.text_columns, args.label_column)
         samples = own.load(texts, rows, folder, args.model_name, extraction,
                            max_length=args.max_length)
-    detection.find_and_report(
-        samples, folder, Settings.of(args), noise_threshold=args.reg,
-        n_iter=args.n_iter, graph=args.graph, output=args.output, verbose=args.verbose,
-        options=vars(args), show=args.show)
+    detection.report_label_errors(Source(samples, folder), Settings.of(args),
+                                  detection.Output.of(args))
 
 
 if __name__ == "__main__":

@@ -32,17 +32,10 @@ def read(path: Path, text_columns: Sequence[str] | None, label_column: str | Non
 
     Raises InputError for a file or a column that is not there, and where no row can be used.
     """
-    if text_columns and len(text_columns) > 2:
-        raise InputError(f"--text_columns: expected one column, or two for pairs, got "
-                         f"{len(text_columns)}")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     table = data.read_file(path)
-    known = tuple(map(str, table.columns))
-    names = data.choose(str(path), known, "--text_column",
-                        [text_columns] if text_columns else data.TEXT_COLUMNS)
-    label, = data.choose(str(path), known, "--label_column", [
-        (column,) for column in ([label_column] if label_column else data.LABEL_COLUMNS)])
+    names, label = choose_columns(path, tuple(map(str, table.columns)), text_columns, label_column)
     if len(table) == 0:
         raise InputError(f"{path}: expected at least one row, got none")
     texts = list(zip(*(_strings(table[name]) for name in names)))
@@ -50,6 +43,19 @@ def read(path: Path, text_columns: Sequence[str] | None, label_column: str | Non
     rows = Rows.of(str(path), [_short(text) for text in texts], labels)
     return texts, rows.drop({row: "an empty text" for row in rows.index
                              if not any(part.strip() for part in texts[row])})
+
+
+def choose_columns(path: Path, known: Sequence[str], text_columns: Sequence[str] | None,
+                   label_column: str | None) -> tuple[Sequence[str], str]:
+    """The columns of texts, one or two, and of labels, of those that the table at `path` has."""
+    if text_columns and len(text_columns) > 2:
+        raise InputError(f"--text_columns: expected one column, or two for pairs, got "
+                         f"{len(text_columns)}")
+    names = data.choose(str(path), known, "--text_column",
+                        [text_columns] if text_columns else data.TEXT_COLUMNS)
+    label, = data.choose(str(path), known, "--label_column", [
+        (column,) for column in ([label_column] if label_column else data.LABEL_COLUMNS)])
+    return names, label
 
 
 def load(texts: list[tuple[str, ...]], rows: Rows, folder: Path, name: str | None,

@@ -185,6 +185,10 @@ def add_ood_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--test_dir", type=Path, metavar="DIR",
                        help="the test images of your own data, beside --image_dir or --image_csv: "
                             "any folder of images")
+    group.add_argument("--threshold_from", type=Path, metavar="REPORT",
+                       help="judge the test rows by the threshold that an earlier run on the same "
+                            "training rows saved in this report folder, with that run's settings; "
+                            "writes judged.csv (default: a full report)")
     group.add_argument("--baselines", nargs="*", choices=OOD_BASELINES + OOD_EXTRAS,
                        default=OOD_BASELINES, metavar="NAME",
                        help=f"scores to compare with, of {', '.join(OOD_BASELINES)} (the default) "

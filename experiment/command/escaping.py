@@ -22,6 +22,18 @@ def cell(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def written_forms(text: str) -> tuple[str, ...]:
+    """What a cell may hold that stands for `text`: itself, as `cell` writes it, and as a browser
+    does, which has one sign for all that is no Unicode."""
+    replaced = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text, cell(text), replaced, cell(replaced)
+
+
+def plain(text: str) -> str:
+    """What `cell` made this of, where that is known."""
+    return text[1:] if text.startswith("'") and cell(text[1:]) == text else text
+
+
 def printable(text: str) -> str:
     """Text for the terminal, on one line: control characters as \\x1b and the like.
 

@@ -33,6 +33,10 @@ def number_from_zero(text: str) -> float:
                    lambda value: value >= 0 and math.isfinite(value))
 
 
+def share(text: str) -> float:
+    return _number(text, float, "a number from 0 to 1", lambda value: 0 <= value <= 1)
+
+
 def named_sizes(text: str) -> tuple[tuple[str, int], ...]:
     try:
         pairs = [entry.split(":") for entry in text.split(",")]

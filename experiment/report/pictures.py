@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve
 
 from experiment.files import writing
+from experiment.report.scores import PUBLISHED
 from experiment.run.result import Result
 
 matplotlib.use("Agg")  # a file, never a window
@@ -18,16 +19,16 @@ GOOD, BAD, MUTED = "#4477aa", "#ee6677", "#bbbbbb"
 def draw_scores(result: Result, path: Path) -> None:
     """Histogram of the relation score; beside it precision-recall where the truth is known."""
     score = result.relation_score.double().numpy()  # float32 has no 60 bins in a narrow range
-    truth = None if result.truth is None else getattr(result.samples, result.truth).numpy()
+    truth = None if result.is_positive is None else result.is_positive.numpy()
     evaluated = truth is not None and truth.any() and not truth.all()
     figure, axes = plt.subplots(1, 1 + evaluated, figsize=(5 * (1 + evaluated), 3.6),
                                 squeeze=False, layout="constrained")
     _histogram(axes[0, 0], score, truth, *result.words)
     if evaluated:
-        shown = {**result.columns, result.relation_name: result.relation_score}
-        if result.beyond is not None:
-            shown["auto"] = result.beyond.auto
-        _precision_recall(axes[0, 1], shown, truth)
+        shown = (*PUBLISHED, result.relation_name, "auto")
+        _precision_recall(axes[0, 1], {
+            name: values for name, values in result.scores.items()
+            if result.finds_outliers or name in shown}, truth)
     with writing.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=144)
     plt.close(figure)

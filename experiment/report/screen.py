@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from experiment.command.escaping import printable
+from experiment.inputs.samples import Samples
 from experiment.run.memory import peak_memory_mib
+from experiment.run.ood_threshold import Judgement
 from experiment.run.result import Result
 
 LISTED = 20  # suspects shown on screen
@@ -32,6 +34,17 @@ def show(result: Result, folder: Path, files: list[str], *, verbose: bool) -> No
     print(f"\nwritten to {printable(str(folder))}: {', '.join(files)}")
 
 
+def show_judgement(test: Samples, judgement: Judgement, folder: Path) -> None:
+    """Print how many rows lie beyond the threshold, the most outlying ones, and where it is."""
+    count = int(judgement.is_ood.sum())
+    print(f"{printable(test.source)}: {count:,} of {len(test):,} rows are outliers: their relation "
+          f"score is beyond the saved threshold, which keeps 95 % of the ID rows")
+    for row in (-judgement.scores).argsort(stable=True)[:min(LISTED, count)].tolist():
+        id_ = "" if test.ids is None else f"  {printable(test.ids[row])}"
+        print(f"{int(test.index[row]):7}  {float(judgement.scores[row]):8.4g}{id_}")
+    print(f"written to {printable(str(folder))}: judged.csv")
+
+
 def _print_metrics(rows: list[dict], negative: str, positive: str) -> None:
     grouped = len({row["group"] for row in rows}) > 2  # a single set would repeat "all"
     rows = rows if grouped else [row for row in rows if row["group"] == "all"]
@@ -48,7 +61,8 @@ def _print_metrics(rows: list[dict], negative: str, positive: str) -> None:
 
 
 def _print_suspects(result: Result) -> None:
-    samples, order, (name, score) = result.samples, result.most_suspect(LISTED), result.listed_by
+    samples, order = result.samples, result.most_suspect(LISTED)
+    name, score = result.listed_by, result.listed_score
     labels = {} if samples.labels is None else {"given": samples.labels}
     if result.beyond is None:
         labels["predicted"] = samples.probs.argmax(1)
@@ -56,15 +70,16 @@ def _print_suspects(result: Result) -> None:
         labels["suggested"] = result.beyond.suggested_labels
     texts = zip(*(_padded([word, *map(samples.class_name, numbers[order])])
                   for word, numbers in labels.items()))
+    truth = result.is_positive
     print(f"the {len(order)} most suspect rows, by {name} "
           f"({'auto_rank' if name == 'auto' else 'rank'} in scores.csv)")
-    print(f" rank    index     score  {'  '.join(next(texts))}  {result.truth or ''}".rstrip())
+    print(f" rank    index     score  {'  '.join(next(texts))}  "
+          f"{'' if truth is None else result.truth_name}".rstrip())
     for rank, (row, words) in enumerate(zip(order.tolist(), texts), 1):
-        truth = "" if result.truth is None else \
-            "  yes" if getattr(samples, result.truth)[row] else "  no "
-        name = "" if samples.ids is None else f"  {printable(samples.ids[row])}"
+        known = "" if truth is None else "  yes" if truth[row] else "  no "
+        id_ = "" if samples.ids is None else f"  {printable(samples.ids[row])}"
         print(f"{rank:5}  {int(samples.index[row]):7}  {float(score[row]):8.4g}  "
-              f"{'  '.join(words)}{truth}{name}".rstrip())
+              f"{'  '.join(words)}{known}{id_}".rstrip())
 
 
 def _padded(names: list[str]) -> list[str]:

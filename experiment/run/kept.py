@@ -160,3 +160,34 @@ class PartialSums:
             with contextlib.suppress(OSError):  # of a folder that cannot be written
                 for path in self.path.parent.glob(f"{self._stem}_process*.pt"):
                     path.unlink()
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What a run finds of earlier ones and leaves for later ones: s0, and sums under way."""
+
+    graph: Graph | None
+    sums: PartialSums | None
+    fingerprint: str
+    settings: Settings
+
+    @classmethod
+    def of(cls, folder: Path | None, settings: Settings, fingerprint: str) -> "Cache":
+        """In the experiment's `folder`, as `settings.graph` says; None: nothing is cached."""
+        if folder is None or settings.graph == "off":
+            return cls(None, None, fingerprint, settings)
+        return cls(Graph.of(settings.graph, folder, settings),
+                   PartialSums(folder, settings, fingerprint), fingerprint, settings)
+
+    def load(self, n: int) -> Tensor | None:
+        """s0 (n,) of an earlier run on the same data and settings."""
+        return None if self.graph is None else self.graph.load(n, self.fingerprint, self.settings)
+
+    def save(self, score: Tensor) -> str | None:
+        """Returns why s0 is not kept, if so."""
+        return None if self.graph is None else \
+            self.graph.save(score, self.fingerprint, self.settings)
+
+    def remove_partial_sums(self) -> None:
+        if self.sums is not None:
+            self.sums.remove()

@@ -1,6 +1,5 @@
 """From Samples to scores and metrics: the label-error pipeline, written once for every domain."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,23 +13,21 @@ from experiment.command import processes
 from experiment.command.errors import InputError
 from experiment.inputs.samples import Samples
 from experiment.run import memory, out_of_sample
-from experiment.run.kept import Graph, PartialSums
+from experiment.run.kept import Cache
 from experiment.run.result import Result
-from experiment.run.settings import Settings, wants_auto
+from experiment.run.settings import Settings
 from experiment.run.steps import Clock, evaluate_all, fingerprint_of, on_device
 
 NAME_LENGTH = 80  # characters of a row's name in a note
 
 
-def find_label_errors(samples: Samples, settings: Settings, *, noise_threshold: float,
-                      n_iter: int, progress: bool, graph: Graph | None = None,
-                      unfinished: Path | None = None,
-                      epochs: dict[str, Samples] | None = None) -> Result:
+def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | None = None,
+                      epochs: dict[str, Samples] | None = None, progress: bool) -> Result:
     """Baselines on the features as they come, then relation before and after refinement; all of it
     on leave-one-out probabilities too; and `auto`, averaged over `epochs` (name -> samples).
 
-    `graph` is where the scores before refinement are found, or kept for the next run; `unfinished`
-    is the folder where a killed run has left their partial sums.
+    `folder`: where scores before refinement are cached as `settings.graph` says, and where a killed
+    run has left partial sums; None: nothing is cached.
     Metrics where the truth is known and holds both classes; a note says why there are none.
     """
     clock = Clock()
@@ -39,62 +36,49 @@ def find_label_errors(samples: Samples, settings: Settings, *, noise_threshold: 
     clock.lap("fingerprint")
     baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels)
     kept = samples.every(settings.hop)
-    columns = {name: scores[::settings.hop] for name, scores in baselines.items()
-               if scores.isfinite().all()}
+    scores = {name: values[::settings.hop] for name, values in baselines.items()
+              if values.isfinite().all()}
     clock.lap("baselines")
 
     features, probs, notes = on_device(kept, settings)
     notes += [*(f"{name} is left out: it overflows on these features"
-                for name in baselines if name not in columns), *_lonely(kept)]
-    labels = kept.labels.to(features.device)
-    related = partial(_relation_columns, features, labels=labels, settings=settings,
-                      noise_threshold=noise_threshold, n_iter=n_iter, progress=progress)
-    sums = None if unfinished is None else PartialSums(unfinished, settings, fingerprint)
-    initial, said = _initial(features, probs, labels, settings, graph, sums, fingerprint,
-                             progress=progress)
-    columns |= related(probs, initial=initial)
+                for name in baselines if name not in scores), *_lonely(kept)]
+    related = partial(_relation_scores, features, labels=kept.labels.to(features.device),
+                      settings=settings, progress=progress)
+    initial, said = _initial(features, probs, kept.labels, settings,
+                             Cache.of(folder, settings, fingerprint), progress=progress)
+    scores |= related(probs, initial=initial)
     clock.lap("relation")
-    notes += [*said, *_relation_notes(columns, settings.threshold, noise_threshold, n_iter)]
+    notes += [*said, *_relation_notes(scores, settings)]
 
     found = beyond = None
-    if wants_auto(settings, len(kept)):
+    if settings.wants_auto(len(kept)):
+        found = relation.auto_scores(features, probs, kept.labels.to(features.device),
+                                     progress=progress)
         others = {name: _auto(other, samples, settings, progress=progress)
                   for name, other in (epochs or {}).items()}
-        found = relation.auto_scores(features, probs, labels, progress=progress)
         clock.lap("auto")
-        on_loo = _on_loo(features, found.probs, labels, columns, related, settings.kernel)
-        beyond = out_of_sample.describe(kept, found, on_loo, others)
+        on_loo = _on_loo(features, found.probs, kept.labels, scores, related)
+        more, beyond = out_of_sample.describe(kept, found, on_loo, others)
+        scores |= more
         clock.lap("leave-one-out scores")
     else:
         notes.append("out-of-sample scores and auto are left out (--auto True computes them)")
-    result = _result(kept, columns, beyond, settings, fingerprint, notes, clock,
-                     noise_threshold=noise_threshold)
-    return result if settings.probs == "model" else _by_leave_one_out(result, found.probs)
-
-
-def _on_loo(features: Tensor, loo: Tensor, labels: Tensor, columns: dict[str, Tensor],
-            related: Callable[[Tensor], dict[str, Tensor]], kernel: str) -> dict[str, Tensor]:
-    """The scores of `columns` on leave-one-out probabilities, under the same names."""
-    baselines = relation.label_baseline_scores(features, loo, labels)
-    scores = {name: values for name, values in baselines.items() if name in columns}
-    # The other kernel does not look at probabilities.
-    return scores | related(loo) if kernel == "cos_p" else scores
-
-
-def _result(kept: Samples, columns: dict[str, Tensor], beyond: out_of_sample.OutOfSample | None,
-            settings: Settings, fingerprint: str, notes: list[str], clock: "Clock", *,
-            noise_threshold: float) -> Result:
-    """All that was found, with the metrics of every score."""
-    scores = columns if beyond is None else {**columns, **beyond.columns, "auto": beyond.auto}
     metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy")
     clock.lap("metrics")
     facts = {} if beyond is None else beyond.facts
-    others = {name: values for name, values in columns.items() if name != "relation"}
-    return Result(kept, columns["relation"], others,
-                  None if kept.is_noisy is None else "is_noisy", metrics, fingerprint, clock.laps,
-                  [*kept.notes, *notes, *why_not], _provenance(kept) | facts, beyond,
-                  kernel=settings.kernel, threshold=settings.threshold,
-                  noise_threshold=noise_threshold)
+    result = Result(kept, settings, scores, kept.is_noisy, metrics, fingerprint, clock.laps,
+                    [*kept.notes, *notes, *why_not], _provenance(kept) | facts, beyond)
+    return result if settings.probs == "model" else _by_leave_one_out(result, found.probs)
+
+
+def _on_loo(features: Tensor, loo: Tensor, labels: Tensor, scores: dict[str, Tensor],
+            related: partial) -> dict[str, Tensor]:
+    """The `scores` on leave-one-out probabilities, under the same names."""
+    baselines = relation.label_baseline_scores(features, loo, labels.to(features.device))
+    on_loo = {name: values for name, values in baselines.items() if name in scores}
+    # The other kernel does not look at probabilities.
+    return on_loo | related(loo) if related.keywords["settings"].kernel == "cos_p" else on_loo
 
 
 def _provenance(samples: Samples) -> dict[str, Any]:
@@ -106,24 +90,18 @@ def _provenance(samples: Samples) -> dict[str, Any]:
 
 
 def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: Settings,
-             graph: Graph | None, sums: PartialSums | None, fingerprint: str, *, progress: bool
-             ) -> tuple[Tensor, list[str]]:
-    """s0 (N,), found in the graph or computed and kept there; and what to say of that."""
-    kept = None if graph is None else graph.load(len(labels), fingerprint, settings)
-    if processes.all_have(kept):
-        if sums is not None:  # of a run that was killed between keeping these and removing those
-            sums.remove()
-        return kept.to(features.device), [
-            f"relation scores before refinement are taken from {graph.path}"]
-    how = _how(settings, progress)
+             cache: Cache, *, progress: bool) -> tuple[Tensor, list[str]]:
+    """s0 (N,), cached or computed and cached; and what to say of that."""
+    cached = cache.load(len(labels))
+    if processes.all_have(cached):
+        cache.remove_partial_sums()  # of a run that was killed between saving s0 and removing them
+        return cached.to(features.device), [
+            f"relation scores before refinement are taken from {cache.graph.path}"]
     initial = memory.halving(lambda chunk: relation.relation_scores(
-        features, probs, labels, **how | {"chunk": chunk},
-        checkpoint=sums if chunk == settings.chunk else None), settings.chunk)
-    problem = None
-    if graph is not None and processes.is_first():
-        problem = graph.save(initial, fingerprint, settings)
-    if sums is not None:
-        sums.remove()
+        features, probs, labels.to(features.device), **_how(settings, progress) | {"chunk": chunk},
+        checkpoint=cache.sums if chunk == settings.chunk else None), settings.chunk)
+    problem = cache.save(initial) if processes.is_first() else None
+    cache.remove_partial_sums()
     return initial, [problem] if problem else []
 
 
@@ -141,20 +119,20 @@ def _lonely(kept: Samples) -> list[str]:
             f"can support, so that it ranks as suspect: {', '.join(named)}{more}"] if alone else []
 
 
-def _relation_notes(columns: dict[str, Tensor], threshold: float, noise_threshold: float,
-                    n_iter: int) -> list[str]:
+def _relation_notes(scores: dict[str, Tensor], settings: Settings) -> list[str]:
     """What to say of relation scores that are not what they should be."""
-    notes, initial = [], columns["relation (initial)"]
-    if n_iter > 1 and torch.equal(columns["relation"], initial):
+    notes, initial = [], scores["relation (initial)"]
+    refined = settings.n_iter > 1
+    if refined and torch.equal(scores["relation"], initial):
         notes.append("refinement changed nothing: both relation rows are the same")
-    taken = int((initial > noise_threshold).sum())
-    if n_iter > 1 and 2 * taken > len(initial):
+    taken = int((initial > settings.noise_threshold).sum())
+    if refined and 2 * taken > len(initial):
         notes.append(f"refinement took the labels of {taken:,} of {len(initial):,} rows to be "
                      f"wrong, and turned against the rest: use relation (initial), or another "
                      f"--kernel, --pow or --reg")
-    if not columns["relation"].any():
-        notes.append(f"no relation is above the threshold {threshold}: every relation score is 0; "
-                     f"try a smaller --thres")
+    if not scores["relation"].any():
+        notes.append(f"no relation is above the threshold {settings.threshold}: every relation "
+                     f"score is 0; try a smaller --thres")
     return notes
 
 
@@ -165,31 +143,27 @@ def _how(settings: Settings, progress: bool) -> dict[str, Any]:
                 progress=progress)
 
 
-def _relation_columns(features: Tensor, probs: Tensor, *, labels: Tensor,
-                      settings: Settings, noise_threshold: float, n_iter: int,
-                      progress: bool, initial: Tensor | None = None) -> dict[str, Tensor]:
+def _relation_scores(features: Tensor, probs: Tensor, *, labels: Tensor, settings: Settings,
+                     progress: bool, initial: Tensor | None = None) -> dict[str, Tensor]:
     """relation before and after refinement, (N,) on the CPU under their printed names."""
     how = _how(settings, progress)
     if initial is None:
         initial = memory.halving(lambda chunk: relation.relation_scores(
             features, probs, labels, **how | {"chunk": chunk}), settings.chunk)
     found = memory.halving(lambda chunk: relation.detect_label_noise(
-        features, probs, labels, noise_threshold=noise_threshold, n_iter=n_iter, initial=initial,
-        **how | {"chunk": chunk}), settings.chunk)
+        features, probs, labels, noise_threshold=settings.noise_threshold, n_iter=settings.n_iter,
+        initial=initial, **how | {"chunk": chunk}), settings.chunk)
     return {"relation (initial)": -relation.relative(initial).cpu(),
             "relation": found.scores.cpu()}
 
 
 def _by_leave_one_out(result: Result, loo: Tensor) -> Result:
-    """The same result with leave-one-out's relation and predictions in front of the model's."""
-    result = replace(result, samples=replace(result.samples, probs=loo.cpu()))
-    columns = dict(result.beyond.columns)
-    if "relation (loo)" not in columns:  # kernel cos: one relation, whatever the probabilities
-        return result
-    in_front = columns.pop("relation (loo)")
-    columns["relation"] = result.relation_score
-    return replace(result, relation_score=in_front, relation_name="relation (loo)",
-                   beyond=replace(result.beyond, columns=columns))
+    """The same result with leave-one-out's relation and predictions in front of the model's.
+
+    With kernel cos there is one relation, whatever the probabilities.
+    """
+    name = "relation (loo)" if "relation (loo)" in result.scores else "relation"
+    return replace(result, samples=replace(result.samples, probs=loo.cpu()), relation_name=name)
 
 
 def _auto(samples: Samples, like: Samples, settings: Settings, *, progress: bool

@@ -3,10 +3,11 @@
 N test rows, M training rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -33,14 +34,14 @@ KNN_SHARE = 10  # of fewer training rows than that, the nearest tenth
 
 
 def find_ood(train: Samples, test: Samples, settings: Settings, *,
-             detectors: Mapping[str, Detector], progress: bool, unfinished: Path | None = None
+             detectors: Mapping[str, Detector], progress: bool, folder: Path | None = None
              ) -> Result:
     """Baselines on the features as they come, then the relation of test to training rows.
 
     `hop` keeps every hop-th training row for the relation and KNN; the statistics of the other
     baselines are over all of them. A baseline whose needs the data do not meet is left out, with a
     note. Metrics over all OOD rows and for each of their groups, where the truth is known.
-    `unfinished` is the folder where a killed run has left its partial sums.
+    `folder`: where a killed run has left its partial sums; None: nothing is cached.
     """
     check_pair(train, test)
     # What the test rows' own labels may say plays no part, and OOD rows have none.
@@ -55,50 +56,65 @@ def find_ood(train: Samples, test: Samples, settings: Settings, *,
     target = train.every(settings.hop)
     target_features, target_probs, odd_train = on_device(target, settings)
     features, probs, odd_test = on_device(test, settings)
-    k, few = _neighbours(len(target_features), settings.hop)
+    k, fewer = _neighbours(len(target_features), settings.hop)
     inputs = Inputs(train, test, features, target_features, k, settings.chunk, progress)
-    columns, left_out = _baselines(detectors, inputs, clock)
+    scores, left_out = _baselines(detectors, inputs, clock)
+    notes = [*train.notes, *test.notes, *odd_train, *odd_test, *left_out,
+             *(fewer if "KNN" in scores else [])]
 
-    sums = None if unfinished is None else \
-        PartialSums(unfinished, settings, " ".join(fingerprints))
-    score = memory.halving(lambda chunk: relation.detect_ood(
-        features, probs, target_features, target_probs, kernel=settings.kernel,
-        temperature=settings.temperature, threshold=settings.threshold, chunk=chunk,
-        engine=settings.engine, progress=progress,
-        checkpoint=sums if chunk == settings.chunk else None), settings.chunk).cpu()
+    sums = None if folder is None else PartialSums(folder, settings, " ".join(fingerprints))
+    scores["relation"] = related_to(target_features, target_probs, settings, progress=progress,
+                                    checkpoint=sums)(features, probs)
     if sums is not None:
         sums.remove()
     clock.lap("relation")
-    metrics, why_not = evaluate_groups({**columns, "relation": score}, test)
+    metrics, why_not = evaluate_groups(scores, test)
     clock.lap("metrics")
-    notes = [*train.notes, *test.notes, *odd_train, *odd_test, *left_out,
-             *(few if "KNN" in columns else []), *_unrelated(score, settings.threshold), *why_not]
     return Result(
-        test, score, columns, None if test.is_ood is None else "is_ood", metrics, fingerprints[1],
-        clock.laps, notes, further={
-            "id_thresholds": id_thresholds({**columns, "relation": score}, test.is_ood),
-            "train": {"source": train.source, "n": len(train), "fingerprint": fingerprints[0]},
-            **({"left_out": {name: [row._asdict() for row in samples.left_out]
-                             for name, samples in (("train", train), ("test", test))}}
-               if test.own_data else {})},
-        kernel=settings.kernel, threshold=settings.threshold, train=target)
+        test, settings, scores, test.is_ood, metrics, fingerprints[1], clock.laps,
+        [*notes, *_unrelated(scores["relation"], settings.threshold), *why_not],
+        _provenance(train, test, fingerprints[0]) | {
+            "id_thresholds": id_thresholds(scores, test.is_ood)},
+        train=target)
+
+
+def related_to(target_features: Tensor, target_probs: Tensor, settings: Settings, *,
+               progress: bool = False, checkpoint: PartialSums | None = None
+               ) -> Callable[[Tensor, Tensor], Tensor]:
+    """A function from features and probabilities to relation scores (N,) on the CPU."""
+    def scores(features: Tensor, probs: Tensor) -> Tensor:
+        return memory.halving(lambda chunk: relation.detect_ood(
+            features, probs, target_features, target_probs, kernel=settings.kernel,
+            temperature=settings.temperature, threshold=settings.threshold, chunk=chunk,
+            engine=settings.engine, progress=progress,
+            checkpoint=checkpoint if chunk == settings.chunk else None), settings.chunk).cpu()
+    return scores
+
+
+def _provenance(train: Samples, test: Samples, fingerprint: str) -> dict[str, Any]:
+    """The training rows; of the user's data also which rows were left out."""
+    found = {"train": {"source": train.source, "n": len(train), "fingerprint": fingerprint}}
+    if test.own_data:
+        found["left_out"] = {name: [row._asdict() for row in samples.left_out]
+                             for name, samples in (("train", train), ("test", test))}
+    return found
 
 
 def _baselines(detectors: Mapping[str, Detector], inputs: Inputs, clock: Clock
                ) -> tuple[dict[str, Tensor], list[str]]:
     """Scores by name, and a note for each baseline that is left out."""
-    columns, notes = {}, []
+    scores, notes = {}, []
     for name, detector in detectors.items():
         reason = inputs.lacks(detector.need)
         if reason is None:
             values = memory.halving(partial(_scores, detector, inputs), inputs.chunk)
             clock.lap(name)
             if values.isfinite().all():
-                columns[name] = values
+                scores[name] = values
                 continue
             reason = "its scores overflow on these features"
         notes.append(f"{name} is left out: {reason}")
-    return columns, notes
+    return scores, notes
 
 
 def _scores(detector: Detector, inputs: Inputs, chunk: int) -> Tensor:

@@ -1,7 +1,8 @@
 """Judge new samples by the threshold that a finished OOD run saved.
 
 A run on test rows whose ID rows are known saves the relation score that 95 % of them do not exceed.
-With the same training rows it tells of any later sample whether it is out of distribution:
+With the same training rows it tells of any later sample whether it is out of distribution, as
+`detect_ood.py --threshold_from REPORT` does on the command line:
 
     train = feature_file.read(Path("train.npz"), labelled=False)
     judge = ood_threshold.load(Path("results/test/report"), train)
@@ -10,17 +11,17 @@ With the same training rows it tells of any later sample whether it is out of di
 `features` and `probs` are what the network gives for the sample, as in the training file.
 """
 
-from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
 
-import relation
 from experiment.command.errors import InputError
 from experiment.files import reading
 from experiment.inputs.samples import Samples
+from experiment.run.ood import related_to
 from experiment.run.settings import Settings
 from experiment.run.steps import check_pair, fingerprint_of, on_device
 
@@ -41,7 +42,7 @@ def load(report: Path, train: Samples, *, device: str = "auto"
     path = report / "metrics.json"
     try:
         saved = reading.load_json(path)
-        settings = Settings.of(Namespace(**saved["settings"] | {"device": device}))
+        settings = replace(Settings(**saved["method"]), device=device)
         threshold = saved["id_thresholds"]["relation"]
         fingerprint = saved["train"]["fingerprint"]
     except (InputError, KeyError, TypeError, AttributeError) as error:
@@ -50,14 +51,12 @@ def load(report: Path, train: Samples, *, device: str = "auto"
     if fingerprint_of(train) != fingerprint:
         raise InputError(f"{path}: was computed with other training rows than {train.source}")
     target_features, target_probs, _ = on_device(train.every(settings.hop), settings)
+    related = related_to(target_features, target_probs, settings)
 
     def judge(samples: Samples) -> Judgement:
         check_pair(train, samples)
         features, probs, _ = on_device(samples, settings)
-        scores = relation.detect_ood(
-            features, probs, target_features, target_probs, kernel=settings.kernel,
-            temperature=settings.temperature, threshold=settings.threshold,
-            chunk=settings.chunk).cpu()
+        scores = related(features, probs)
         return Judgement(scores, scores > threshold)
 
     return judge

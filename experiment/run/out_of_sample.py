@@ -25,8 +25,6 @@ TRUSTED = 0.5  # weight of the model's own loss in auto from which its probabili
 class OutOfSample:
     """All tensors (N,) on the CPU over the kept rows, scores higher = more suspicious."""
 
-    columns: dict[str, Tensor]  # printed name -> scores, without `auto`
-    auto: Tensor
     suggested_labels: Tensor
     voted_labels: Tensor  # of the neighbours
     loo_probs: Tensor | None  # (N, C) of leave-one-out, where the model's own cannot be trusted
@@ -35,8 +33,10 @@ class OutOfSample:
 
 
 def describe(kept: Samples, found: relation.Auto, on_loo: dict[str, Tensor],
-             others: dict[str, relation.Auto]) -> OutOfSample:
-    """What `auto_scores` found, and what the scores `on_loo` of its probabilities are.
+             others: dict[str, relation.Auto]) -> tuple[dict[str, Tensor], OutOfSample]:
+    """The further scores by their printed names, `auto` last, and what is said beside them.
+
+    `found` is what `auto_scores` found, `on_loo` the scores of its probabilities.
 
     With `others`, the same rows at other epochs, `auto` is their mean, each weighted with the
     number of labels that its leave-one-out rejects and its model rejects too, beyond chance: the
@@ -62,13 +62,14 @@ def describe(kept: Samples, found: relation.Auto, on_loo: dict[str, Tensor],
     statement.append(f"about {first.n_wrong:,} of {len(kept):,} labels "
                      f"({_percent(first.n_wrong / len(kept))}) are wrong; scores.csv suggests a "
                      f"label for each row")
-    columns = {loo_name(name): scores.cpu() for name, scores in on_loo.items()} | found.parts
+    scores = {loo_name(name): scores.cpu() for name, scores in on_loo.items()} | found.parts
     issues = _cleanlab(found.probs, kept.labels)
     if issues is not None:
-        columns["cleanlab (loo)"] = issues
+        scores["cleanlab (loo)"] = issues
     trusted = kept.out_of_sample or found.regime.weight >= TRUSTED
-    return OutOfSample(columns, auto, first.suggested_labels, first.voted_labels,
-                       None if trusted else found.probs.cpu(), statement, facts)
+    return scores | {"auto": auto}, OutOfSample(
+        first.suggested_labels, first.voted_labels, None if trusted else found.probs.cpu(),
+        statement, facts)
 
 
 def loo_name(name: str) -> str:

@@ -5,34 +5,35 @@ from dataclasses import dataclass
 
 RESNET_CHUNK = 100  # rows at a time that the published runs use for resnet's wider features
 AUTO_ROWS = 100_000  # up to which the out-of-sample scores are computed unasked: minutes
+FLAGS = {"pow": "temperature", "thres": "threshold", "reg": "noise_threshold"}  # published names
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the relation options say, in the method's words."""
+    """The relation options and the label-error options, in the method's words."""
 
-    kernel: str
-    temperature: float
-    threshold: float
-    hop: int
-    chunk: int
-    dtype: str
-    device: str
+    kernel: str = "cos_p"
+    temperature: float = 4
+    threshold: float = 0.03
+    hop: int = 1
+    chunk: int = 250
+    dtype: str = "float32"
+    device: str = "auto"
     engine: str = "auto"
+    noise_threshold: float = 0.05  # the paper's lambda
+    n_iter: int = 2  # passes: 1 = no refinement
+    graph: str = "auto"  # or "off", or a file: scores before refinement
     probs: str = "model"  # or "loo": whose probabilities the reported relation is made of
     auto: bool | None = None  # whether out-of-sample scores are computed; None: if soon done
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "Settings":
         """What the script's options say; those it lacks keep their defaults."""
-        resnet = (getattr(args, "name", None) or "").startswith("resnet")
-        return cls(
-            kernel=args.kernel, temperature=args.pow, threshold=args.thres, hop=args.hop,
-            chunk=min(args.chunk, RESNET_CHUNK) if resnet else args.chunk, dtype=args.dtype,
-            device=args.device, engine=args.engine, probs=getattr(args, "probs", "model"),
-            auto=getattr(args, "auto", None))
+        given = {FLAGS.get(name, name): value for name, value in vars(args).items()}
+        if (given.get("name") or "").startswith("resnet"):
+            given["chunk"] = min(given["chunk"], RESNET_CHUNK)
+        return cls(**{name: given[name] for name in cls.__dataclass_fields__ if name in given})
 
-
-def wants_auto(settings: Settings, n: int) -> bool:
-    """Whether the out-of-sample scores of n rows are computed."""
-    return settings.probs == "loo" or (n <= AUTO_ROWS if settings.auto is None else settings.auto)
+    def wants_auto(self, n: int) -> bool:
+        """Whether the out-of-sample scores of n rows are computed."""
+        return self.probs == "loo" or (n <= AUTO_ROWS if self.auto is None else self.auto)

@@ -32,10 +32,8 @@ def how(dtype="float32", kernel="cos_p", temperature=4, **changes):
 def label_scores(features, probs, labels=LABELS, **options):
     """Every score of the table by name."""
     found = label_errors.find_label_errors(
-        Samples("rows", features, probs, labels), how(**options), noise_threshold=0.05, n_iter=2,
-        progress=False)
-    return {"relation": found.relation_score, **found.columns, **found.beyond.columns,
-            "auto": found.beyond.auto}, found.notes
+        Samples("rows", features, probs, labels), how(**options), progress=False)
+    return found.scores, found.notes
 
 
 def finite_and_ordered(scores):
@@ -127,7 +125,7 @@ def test_outliers(scale, dtype):
                    bias=torch.zeros(C))
     found = ood.find_ood(train, test, how(dtype=dtype, temperature=1),
                                   detectors=ood_baselines.find(OOD_BASELINES), progress=False)
-    scores = {"relation": found.relation_score, **found.columns}
+    scores = found.scores
     assert all(values.isfinite().all() for values in scores.values())
     left_out = {note.split(" is left out")[0] for note in found.notes if "is left out" in note}
     assert left_out | scores.keys() == {*OOD_BASELINES, "relation"}

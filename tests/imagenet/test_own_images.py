@@ -90,7 +90,7 @@ def test_folder_with_what_folders_hold(script, tmp_path, network, photographs):
     os.symlink("nowhere.png", folder / "3/link.png")
     shown = detect(script, tmp_path, "detect.py", "--image_dir", folder, "-n", network)
     rows, metrics = report(tmp_path / "results/photos/report")
-    names = [row["name"] for row in rows]
+    names = [row["id"] for row in rows]
     assert wrong | {"lonely/china.jpg"} == set(names[:13])
     assert len(rows) == N + 1 and names == [row["filepath"].removeprefix(f"{folder}/")
                                             for row in rows]
@@ -109,7 +109,7 @@ def test_folder_with_what_folders_hold(script, tmp_path, network, photographs):
     assert page.count("data:image/png") > 150 and "data:image/jpeg" in page
     listed = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*.[pj]*"))
     for row in rows[:30]:
-        assert listed[int(row["index"])] == row["name"]
+        assert listed[int(row["index"])] == row["id"]
     assert metrics["probabilities"].endswith("5-fold cross-validated")
     assert [(listed[row["index"]], row["name"]) for row in metrics["left_out"]] == \
         [("3/broken.png",) * 2, ("3/link.png",) * 2]
@@ -124,7 +124,7 @@ def test_table_and_features_kept_while_they_fit(script, tmp_path, network, photo
     words = "detect.py", "--image_csv", table, "-n", network
     shown = detect(script, tmp_path, *words)
     rows, _ = report(tmp_path / "results/list/report")
-    assert {row["name"].removeprefix(f"{folder}/") for row in rows[:12]} == wrong
+    assert {row["id"].removeprefix(f"{folder}/") for row in rows[:12]} == wrong
     assert "row 300, gone.png: no such file; row 301, " in shown and "no label" in shown
     # The head of ten classes is not asked by name, but by what it reproduces.
     assert "the network's own head (it reproduces 9" in shown
@@ -132,7 +132,7 @@ def test_table_and_features_kept_while_they_fit(script, tmp_path, network, photo
     with monkeypatch.context() as patched:
         patched.setattr(own.features, "extract", None)
         detect(script, tmp_path, *words)
-    write_digit(folder / rows[0]["name"], 5)
+    write_digit(folder / rows[0]["id"], 5)
     assert "300 images" in detect(script, tmp_path, *words)  # extracted anew
     again, _ = report(tmp_path / "results/list/report")
     assert again != rows
@@ -178,9 +178,9 @@ def test_outliers(script, tmp_path, network, photographs):
     words = "--image_dir", photographs[0], "--test_dir", test, "-n", network
     shown = detect(script, tmp_path, "detect_ood.py", *words)
     rows, metrics = report(tmp_path / "results/test/report")
-    assert {row["name"] for row in rows[:2]} == {"red.png", "flower.jpg"}
-    assert list(rows[0]) == ["index", "rank", "name", "filepath", "predicted_label",
-                             "outlier_score"]
+    assert {row["id"] for row in rows[:2]} == {"red.png", "flower.jpg"}
+    assert list(rows[0]) == ["index", "suspect_rank", "id", "filepath", "predicted_label",
+                             "predicted_name", "outlier_score"]
     assert "broken.jpg: not a readable image" in shown and "probabilities: " in shown
     assert metrics["left_out"]["test"][0]["name"] == "broken.jpg"
     # The training features are where detect.py keeps them, too.
@@ -197,7 +197,7 @@ def test_outliers_from_a_single_class(script, tmp_path, network):
     shown = detect(script, tmp_path, "detect_ood.py", "--image_dir", tmp_path / "normal",
                    "--test_dir", tmp_path / "new", "-n", network)
     rows, _ = report(tmp_path / "results/new/report")
-    assert rows[0]["name"] == "china.jpg" and "there is a single class" in shown
+    assert rows[0]["id"] == "china.jpg" and "there is a single class" in shown
 
 
 @pytest.mark.parametrize("kind", ["timm", "file", "headless file", "transformers", "headless"])

@@ -71,7 +71,7 @@ def test_table_with_what_tables_hold(script, tmp_path, reviews, backbone):
     assert sum(row["is_label_issue"] == "True" for row in rows) == metrics["estimated_wrong"] >= 10
     by_index = dict(zip(found, rows))
     assert by_index[0]["text"] == reviews["review text"][0]
-    assert {by_index[0]["given_label"], by_index[0]["predicted_label"]} == {"negative", "positive"}
+    assert {by_index[0]["given_name"], by_index[0]["suggested_name"]} == {"negative", "positive"}
     assert by_index[204]["text"] == "'=HYPERLINK(1) is\n\"good\"" and by_index[202]["text"] == "NA"
     assert by_index[205]["text"].startswith("הסרט")
     for line in ("5-fold cross-validated (the network has no head of its own)",

@@ -72,7 +72,7 @@ def test_table_with_what_folders_hold(script, tmp_path, sounds, ast_folder):
     assert "data:audio/" in page
     found = [int(row["index"]) for row in rows]
     assert WRONG | {66} == set(found[:5]) and len(rows) == N + 2
-    assert all(row["filepath"] == str(tmp_path / row["name"]) for row in rows)
+    assert all(row["filepath"] == str(tmp_path / row["id"]) for row in rows)
     assert {row["index"] for row in metrics["left_out"]} == {60, 61, 62, 63, 64, 67}
     reasons = {row["name"]: row["reason"] for row in metrics["left_out"]}
     assert reasons["silence.wav"] == "2 s of silence"

@@ -24,15 +24,14 @@ NAMES_SIZE = 6_000_000  # characters
 SHORTEST_NAME = 60
 
 
-def contents(result: Result, settings: dict[str, Any], show: int | None) -> dict[str, Any]:
+def contents(result: Result, options: dict[str, Any], show: int | None) -> dict[str, Any]:
     """What page.js reads. `show`: suspects with media and evidence; None: as many as are handy."""
     order = result.most_suspect(len(result.samples))
     listed = order[:ROWS]
     gallery = Gallery()
     suspects = _suspects(result, listed, gallery, show)
     relation_maps = maps(result, gallery)
-    samples, name = result.samples, result.listed_by[0]
-    outliers = samples.labels is None
+    samples, outliers = result.samples, result.finds_outliers
     return {
         "title": "Outliers" if outliers else "Label errors",
         "source": samples.source,
@@ -41,8 +40,8 @@ def contents(result: Result, settings: dict[str, Any], show: int | None) -> dict
         "facts": _facts(result),
         "summary": [_origin(result), *_statement(result)],
         "notes": [*result.notes, *_unshown(gallery)],
-        "settings": {key: str(value) for key, value in settings.items() if value is not None},
-        "score": name,
+        "settings": {key: str(value) for key, value in options.items() if value is not None},
+        "score": result.listed_by,
         "words": result.words,
         "metrics": result.metrics,
         "histogram": plots.histogram(result),
@@ -51,7 +50,7 @@ def contents(result: Result, settings: dict[str, Any], show: int | None) -> dict
         "total": len(samples),
         "rows": _rows(result, order),
         "suspects": suspects,
-        "threshold": result.threshold,
+        "threshold": result.settings.threshold,
         "evidence": "" if leave_one_out(result) is None else
         "Evidence: relations on leave-one-out probabilities, in which a row's own label has no "
         "say; the model's own cannot be trusted here.",
@@ -90,7 +89,7 @@ def _evidence(evidence: Evidence, target: Samples, gallery: Gallery) -> dict[str
 
 def _rows(result: Result, order: Tensor) -> dict[str, list | None]:
     """One list per column, None where there is no such column; of the first rows of `order`."""
-    samples, (name, score), beyond = result.samples, result.listed_by, result.beyond
+    samples, beyond = result.samples, result.beyond
     listed = order[:ROWS]
     longest = max(SHORTEST_NAME, NAMES_SIZE // len(listed))
     names = None if samples.ids is None else [samples.ids[row] for row in listed.tolist()]
@@ -103,23 +102,23 @@ def _rows(result: Result, order: Tensor) -> dict[str, list | None]:
         "index": of(samples.index),
         "name": names and [_cut(name, longest) for name in names],
         "cut": cut if any(cut) else None,
-        "score": [float(f"{value:.4g}") for value in score[listed].tolist()],
+        "score": [float(f"{value:.4g}") for value in result.listed_score[listed].tolist()],
         "given": of(samples.labels),
         "predicted": of(samples.probs.argmax(1)),
         "voted": of(beyond and beyond.voted_labels),
         "suggested": of(beyond and beyond.suggested_labels),
-        "auto": None if beyond is None or name == "auto" else of(
-            (-beyond.auto).argsort(stable=True).argsort()),  # places, the most suspect 0
+        "auto": None if result.listed_by == "auto" or "auto" not in result.scores else of(
+            (-result.scores["auto"]).argsort(stable=True).argsort()),  # places, the most suspect 0
         "issue": None if samples.labels is None else
         of(torch.from_numpy(label_issues(result, order.numpy())).int()),
-        "positive": None if result.truth is None else
-        getattr(samples, result.truth)[listed].int().tolist(),
+        "positive": None if result.is_positive is None else
+        result.is_positive[listed].int().tolist(),
     }
 
 
 def _facts(result: Result) -> list[tuple[str, str]]:
     """Name and figure of what matters at first sight."""
-    samples, name = result.samples, result.listed_by[0]
+    samples, name = result.samples, result.listed_by
     facts = [("rows", f"{len(samples):,}"), ("classes", f"{samples.probs.shape[1]:,}")]
     if result.beyond is not None:
         wrong = result.beyond.facts["estimated_wrong"]

@@ -29,7 +29,7 @@ def leave_one_out(result: Result) -> Tensor | None:
 
     A model that has memorised a wrong label relates the row to the class of that label.
     """
-    if result.beyond is None or result.kernel != "cos_p":
+    if result.beyond is None or result.settings.kernel != "cos_p":
         return None
     return result.beyond.loo_probs
 
@@ -50,7 +50,7 @@ def find(result: Result, rows: Tensor) -> list[Evidence]:
     top, top_at, low, low_at = relation.relation_topk(
         samples.features[rows], probs[rows], None if labels is None else labels[rows],
         target_features=target.features, target_probs=target_probs,
-        target_labels=None if labels is None else target.labels, kernel=result.kernel,
+        target_labels=None if labels is None else target.labels, kernel=result.settings.kernel,
         k=min(EACH, len(target) - 1))  # one more is found: the row may be among its own
     evidence = []
     for place, row in enumerate(rows.tolist()):

@@ -24,15 +24,17 @@ SCRIPTS = ("elements.js", "plots.js", "tables.js", "rows.js", "maps.js", "review
 ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 
 
-def write(result: Result, path: Path, *, settings: dict[str, Any], show: int | None = None) -> None:
-    """Write the page. `show`: how many suspects get media and evidence, None: a handy number."""
+def write(result: Result, path: Path, *, options: dict[str, Any], show: int | None = None
+          ) -> None:
+    """Write the page, with media and evidence of the first `show` suspects; None: a sensible
+    default. `options`: the command line."""
     style, script = ("\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
                      for names in (STYLES, SCRIPTS))
     parts = {
         "policy": f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
                   "img-src data:; media-src data:; base-uri 'none'; form-action 'none'",
         "style": style, "script": script,
-        "data": embedded(contents(result, settings, show)),
+        "data": embedded(contents(result, options, show)),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]],
                   (HERE / "page.html").read_text(encoding="utf-8"))

@@ -14,15 +14,15 @@ def histogram(result: Result) -> dict:
 
     Outlier scores 1 / (s + 1e-6) span many powers of ten: their edges are log10 of the score.
     """
-    score = result.listed_by[1].double().numpy()
-    logarithmic = result.samples.labels is None
+    score = result.listed_score.double().numpy()
+    logarithmic = result.finds_outliers
     if logarithmic:
         score = np.log10(score)
     edges = np.histogram_bin_edges(score, bins=BINS)
-    if result.truth is None:
+    if result.is_positive is None:
         series = {"all rows": score}
     else:
-        truth = getattr(result.samples, result.truth).numpy()
+        truth = result.is_positive.numpy()
         negative, positive = result.words
         series = {negative: score[~truth], positive: score[truth]}
     return {"edges": edges.tolist(), "logarithmic": logarithmic, "names": list(series),
@@ -31,13 +31,13 @@ def histogram(result: Result) -> dict:
 
 def curves(result: Result) -> list[dict]:
     """name, recall and precision of every score; none where the truth is unknown or one-sided."""
-    if result.truth is None:
+    if result.is_positive is None:
         return []
-    truth = getattr(result.samples, result.truth).numpy()
+    truth = result.is_positive.numpy()
     if truth.all() or not truth.any():
         return []
     return [{"name": name, **_curve(truth, values.numpy())}
-            for name, values in result.all_scores.items()]
+            for name, values in result.scores.items()]
 
 
 def _curve(truth: np.ndarray, values: np.ndarray) -> dict[str, list[float]]:

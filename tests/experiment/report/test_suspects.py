@@ -20,7 +20,7 @@ HOSTILE = ['=1+1', "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\tx", "\rx", 'say 
 def found(clusters, settings=SETTINGS, **known):
     features, probs, labels, _ = clusters
     samples = Samples("data", features, probs, labels, own_data=True, **known)
-    return find_label_errors(samples, settings, noise_threshold=0.05, n_iter=2, progress=False)
+    return find_label_errors(samples, settings, progress=False)
 
 
 @pytest.fixture
@@ -37,19 +37,19 @@ def test_rows_by_suspicion_in_the_words_of_other_tools(tmp_path, clusters):
     names = suspects.write(found(clusters, content={"filepath": files}), tmp_path)
     assert names == ["suspects.csv", "suspects.parquet"]
     table = pandas.read_csv(tmp_path / "suspects.csv")
-    assert list(table) == ["index", "rank", "name", "filepath", "given_label", "predicted_label",
-                           "is_label_issue", "label_score"]
-    assert table["rank"].tolist() == list(range(1, 121))
+    assert list(table) == ["index", "suspect_rank", "id", "filepath", "given_label",
+                           "suggested_label", "is_label_issue", "label_score"]
+    assert table["suspect_rank"].tolist() == list(range(1, 121))
     assert set(table["index"][:8]) == set(range(8))
     assert table["is_label_issue"].sum() == 8 and table["is_label_issue"][:8].all()
     assert table["label_score"].is_monotonic_increasing
     assert table["label_score"].between(0, 1).all()
     ordered = table.sort_values("index")
     assert ordered["given_label"].tolist() == labels.tolist()
-    assert ordered["predicted_label"].tolist() == (torch.arange(120) % 4).tolist()
+    assert ordered["suggested_label"].tolist() == (torch.arange(120) % 4).tolist()
     assert ordered["filepath"].tolist() == files
     pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "suspects.parquet"),
-                                      table.astype({"name": str}), check_dtype=False)
+                                      table.astype({"id": str}), check_dtype=False)
 
 
 def test_hostile_text_survives_and_is_no_formula(tmp_path, hostile):
@@ -61,13 +61,13 @@ def test_hostile_text_survives_and_is_no_formula(tmp_path, hostile):
     for row, text in enumerate(texts):
         text = text.replace("\udcff", "\\udcff")  # no character, so no file can hold it
         written = table[row]["text"]
-        assert written in (text, f"'{text}") and written == table[row]["name"]
+        assert written in (text, f"'{text}") and written == table[row]["id"]
         assert exact["text"][3 * row] == text
         for cell in table[row].values():
             assert cell.lstrip()[:1] not in tuple("=+-@") or float(cell)
     assert table[0]["text"] == "'=1+1" and table[10]["text"] == "-1"
-    assert {row["given_label"] for row in table.values()} == {"-1", "'=a", "b", "c"}
-    assert set(exact["given_label"]) == {"-1", "=a", "b", "c"}
+    assert {row["given_name"] for row in table.values()} == {"-1", "'=a", "b", "c"}
+    assert set(exact["given_name"]) == {"-1", "=a", "b", "c"}
 
 
 def test_without_auto_the_noisy_set_of_the_relation(tmp_path, clusters):

@@ -126,8 +126,7 @@ def test_a_run_goes_on_with_the_same_result(monkeypatch, capsys, name, error):
     samples = rows(300)
 
     def found():
-        return label_errors.find_label_errors(samples, SETTINGS, noise_threshold=0.05, n_iter=2,
-                                          progress=False)
+        return label_errors.find_label_errors(samples, SETTINGS, progress=False)
     undisturbed, original = found(), getattr(relation, name)
 
     def short_of_memory(*arguments, chunk, **options):
@@ -177,8 +176,7 @@ def test_forecast_against_what_is_measured(n, dim, classes, auto, dtype):
     settings = Settings("cos_p", 4, 0.03, 1, 250, dtype, "cpu", auto=auto)
     expected = memory.forecast(samples, settings, auto=auto) / 2**20
     with Peak() as peak:
-        label_errors.find_label_errors(samples, settings, noise_threshold=0.05, n_iter=2,
-                                   progress=False)
+        label_errors.find_label_errors(samples, settings, progress=False)
     measured = peak.mib - peak.start
     print(f"forecast {expected:.0f} MiB, measured {measured:.0f} MiB")
     assert measured / 2 - 100 < expected < 4 * measured + 100

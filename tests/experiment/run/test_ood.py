@@ -65,9 +65,9 @@ def test_every_score_is_that_of_the_method():
         "KL-Matching": formulas.kl_matching(TEST.probs, TRAIN.probs),
         "Mahalanobis": formulas.mahalanobis(TEST.features, TRAIN.features, TRAIN.labels),
         "KNN": relation.knn_scores(TEST.features, TRAIN.features, k=12)}
-    assert list(result.columns) == list(expected)
+    assert list(result.scores) == [*expected, "relation"]
     for name, scores in expected.items():
-        assert torch.equal(result.columns[name], scores), name
+        assert torch.equal(result.scores[name], scores), name
     assert torch.equal(result.relation_score, relation.detect_ood(
         TEST.features, TEST.probs, TRAIN.features, TRAIN.probs, chunk=50))
     assert "KNN: k = 12 instead of 1000, since there are 120 training rows" in result.notes
@@ -90,7 +90,7 @@ def test_thresholds_keep_95_percent_of_the_id_rows():
     result = find()
     thresholds = result.further["id_thresholds"]
     assert list(thresholds) == [*arguments.OOD_BASELINES, "relation"]
-    for name, scores in {**result.columns, "relation": result.relation_score}.items():
+    for name, scores in result.scores.items():
         assert scores[:40].sort().values[37] == thresholds[name], name
 
 
@@ -99,10 +99,10 @@ def test_hop_thins_the_training_rows_of_relation_and_knn_only():
     kept = TRAIN.features[::7], TRAIN.probs[::7]
     assert torch.equal(result.relation_score,
                        relation.detect_ood(TEST.features, TEST.probs, *kept, chunk=50))
-    assert torch.equal(result.columns["KNN"], relation.knn_scores(TEST.features, kept[0], k=1))
+    assert torch.equal(result.scores["KNN"], relation.knn_scores(TEST.features, kept[0], k=1))
     assert "KNN: k = 1 instead of 142, since there are 18 training rows" in result.notes
     for name in ("ReAct", "KL-Matching", "Mahalanobis"):
-        assert torch.equal(result.columns[name], whole.columns[name])
+        assert torch.equal(result.scores[name], whole.scores[name])
     assert len(result.samples) == 60
 
 
@@ -110,7 +110,7 @@ def test_k_follows_hop_where_rows_are_enough():
     many = draw(1500)
     expected = relation.knn_scores(TEST.features, many.features[::3], k=333)
     result = find(many, hop=3, detectors=ood_baselines.find(["KNN"]))
-    assert torch.equal(result.columns["KNN"], expected)
+    assert torch.equal(result.scores["KNN"], expected)
     assert not any("KNN" in note for note in result.notes)
 
 
@@ -125,25 +125,25 @@ def test_what_cannot_run_is_left_out_with_a_note(missing, train_lacks, test_lack
     train, test = draw(120, source="train.npz", **dict.fromkeys(train_lacks)), \
         draw_test(**dict.fromkeys(test_lacks))
     result = find(train, test)
-    assert set(arguments.OOD_BASELINES) - set(result.columns) == missing
+    assert set(arguments.OOD_BASELINES) - set(result.scores) == missing
     assert note in result.notes
 
 
 def test_logits_come_from_the_head_where_there_are_none():
     result = find(test=draw_test(logits=None))
-    torch.testing.assert_close(result.columns["MaxLogit"], find().columns["MaxLogit"])
+    torch.testing.assert_close(result.scores["MaxLogit"], find().scores["MaxLogit"])
 
 
 def test_the_head_may_come_with_either_side():
     result = find(draw(120, weight=None, bias=None))
-    assert torch.equal(result.columns["ReAct"], find().columns["ReAct"])
+    assert torch.equal(result.scores["ReAct"], find().scores["ReAct"])
     result = find(test=draw_test(weight=None, bias=None))
-    assert torch.equal(result.columns["ReAct"], find().columns["ReAct"])
+    assert torch.equal(result.scores["ReAct"], find().scores["ReAct"])
 
 
 def test_scores_that_overflow_are_left_out():
     result = find(test=draw_test(weight=torch.full((CLASSES, DIM), 3e38)))
-    assert "ReAct" not in result.columns
+    assert "ReAct" not in result.scores
     assert "ReAct is left out: its scores overflow on these features" in result.notes
 
 
@@ -160,7 +160,7 @@ def test_one_kind_of_rows_gives_no_figures(is_ood, note, thresholds):
 
 def test_without_truth_there_are_scores_but_no_rows():
     result = find(test=draw_test(is_ood=None))
-    assert result.truth is None and result.metrics == []
+    assert result.is_positive is None and result.metrics == []
     assert result.further["id_thresholds"] == {}
     assert len(result.relation_score) == 60 and result.samples.extra["group"][-1] == "far"
 
@@ -197,8 +197,9 @@ def test_extras_add_columns_and_change_none():
     sparse = draw(120, labels=TRAIN.labels * 2 % 3)  # class 3 has no rows
     plain = find(sparse)
     result = find(sparse, detectors=ALL | ood_baselines.find(arguments.OOD_EXTRAS))
-    assert list(result.columns) == [*arguments.OOD_BASELINES, *arguments.OOD_EXTRAS]
-    assert all(torch.equal(result.columns[name], plain.columns[name]) for name in plain.columns)
+    assert list(result.scores) == [
+        *arguments.OOD_BASELINES, *arguments.OOD_EXTRAS, "relation"]
+    assert all(torch.equal(result.scores[name], plain.scores[name]) for name in plain.scores)
     for row in find(detectors=ood_baselines.find(arguments.OOD_EXTRAS)).metrics:
         assert row["auroc"] > 0.7, row
 

@@ -6,7 +6,6 @@ import json
 import pytest
 import torch
 
-from experiment.command import arguments
 from experiment.command.errors import InputError
 from experiment.inputs.samples import Samples
 from experiment.report import scores as report
@@ -14,8 +13,7 @@ from experiment.run import ood_baselines, ood_threshold
 from experiment.run.ood import find_ood
 from experiment.run.settings import Settings
 
-SETTINGS = dict(kernel="cos_p", pow=2, thres=0.01, hop=2, chunk=16, dtype="float32", device="cpu",
-                engine="auto")
+SETTINGS = Settings("cos_p", 2, 0.01, hop=2, chunk=16, device="cpu")
 
 
 def draw(n, seed, shift=0.0, source="train", **fields):
@@ -30,9 +28,8 @@ TRAIN = draw(60, 0)
 @pytest.fixture
 def run(tmp_path):
     test = draw(50, 1, source="test", is_ood=torch.arange(50) >= 40)
-    result = find_ood(TRAIN, test, Settings.of(arguments.argparse.Namespace(
-        **SETTINGS)), detectors=ood_baselines.find(["MSP"]), progress=False)
-    report.write(result, tmp_path, settings=SETTINGS)
+    result = find_ood(TRAIN, test, SETTINGS, detectors=ood_baselines.find(["MSP"]), progress=False)
+    report.write(result, tmp_path, options={})
     return tmp_path, result
 
 
@@ -59,8 +56,8 @@ def test_samples_of_another_network_are_refused(run):
 
 
 @pytest.mark.parametrize("content", [
-    None, "{", "[]", json.dumps({"settings": SETTINGS}),
-    json.dumps({"settings": SETTINGS, "id_thresholds": {}, "train": {"fingerprint": ""}})])
+    None, "{", "[]", json.dumps({"method": vars(SETTINGS)}),
+    json.dumps({"method": vars(SETTINGS), "id_thresholds": {}, "train": {"fingerprint": ""}})])
 def test_a_report_without_threshold_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "metrics.json").write_text(content)

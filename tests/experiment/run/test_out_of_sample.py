@@ -33,33 +33,33 @@ def describe(first, origin="", **others):
     (dict(wrong=2), "about 2 of 20 labels (10.0 %) are wrong"),
 ])
 def test_statement(regime, words):
-    assert words in "\n".join(describe(found(**regime)).statement)
+    assert words in "\n".join(describe(found(**regime))[1].statement)
 
 
 def test_facts_and_columns():
-    result = describe(found())
+    scores, result = describe(found())
     assert result.facts["estimated_wrong"] == 2 and result.facts["regime"]["accepted_too"] == 1
-    assert not result.columns["loss (loo)"].any()  # exact, in place of the one with 1e-6
+    assert not scores["loss (loo)"].any()  # exact, in place of the one with 1e-6
 
 
 def test_leave_one_out_stands_in_for_a_model_that_cannot_be_trusted():
-    assert describe(found(weight=0.49)).loo_probs.shape == (20, 3)
-    assert describe(found(weight=0.5)).loo_probs is None
-    assert describe(found(), "cross-validated").loo_probs is None
+    assert describe(found(weight=0.49))[1].loo_probs.shape == (20, 3)
+    assert describe(found(weight=0.5))[1].loo_probs is None
+    assert describe(found(), "cross-validated")[1].loo_probs is None
 
 
 def test_epochs_are_weighted_by_what_they_had_not_memorised():
     early = found(a=0.9, suspects=30, score=1.0, wrong=3)
     late = found(a=0.2, suspects=15, score=0.0, wrong=1)
-    result = describe(found(a=0.0), early=early, late=late)
+    scores, result = describe(found(a=0.0), early=early, late=late)
     assert result.facts["epoch_weights"] == pytest.approx({"early": 0.9, "late": 0.1})
-    assert result.auto.tolist() == pytest.approx([0.9] * 20)
+    assert scores["auto"].tolist() == pytest.approx([0.9] * 20)
     assert result.facts["estimated_wrong"] == 3 and result.suggested_labels[0] == 3
     assert "early (0.90), late (0.10)" in "\n".join(result.statement)
 
 
 def test_epochs_that_all_memorised_count_the_same():
-    result = describe(found(), one=found(a=0.0, score=1.0), two=found(a=0.0, score=0.0))
+    _, result = describe(found(), one=found(a=0.0, score=1.0), two=found(a=0.0, score=0.0))
     assert result.facts["epoch_weights"] == {"one": 0.5, "two": 0.5}
 
 

@@ -1,6 +1,5 @@
 """A run that is killed goes on where it was, and ends with the same result."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import torch
 from experiment.run.kept import PartialSums
 from experiment.run.settings import Settings
 from relation import detect_ood, relation_scores
+from tests.conftest import ROOT
 
 SETTINGS = Settings(kernel="cos_p", temperature=4, threshold=0.03, hop=1, chunk=8,
                             dtype="float32", device="cpu")
@@ -120,20 +120,20 @@ def test_a_killed_script_goes_on_and_leaves_nothing_behind(script, tmp_path):
     # A process that keeps its sums after every block, and kills itself after the 40th.
     killed = """
 import os, signal, sys
-from experiment import partial
-partial.EVERY = 0.0
-offer = partial.PartialSums.offer
+from experiment.run import kept
+kept.EVERY = 0.0
+offer = kept.PartialSums.offer
 def offer_and_die(self, done, sums):
     offer(self, done, sums)
     if done == 40:
         os.kill(os.getpid(), signal.SIGKILL)
-partial.PartialSums.offer = offer_and_die
+kept.PartialSums.offer = offer_and_die
 import detect
 detect.main(detect.get_args_parser().parse_args(sys.argv[1:]))
 """
     again = [*how, "--cache_dir", str(tmp_path / "again")]
     done = subprocess.run([sys.executable, "-c", killed, *again], capture_output=True,
-                          cwd=os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(__file__)))))
+                          cwd=ROOT)
     assert done.returncode == -signal.SIGKILL
     folder = tmp_path / "again" / "train"
     assert len(list(folder.glob("partial_cos_pow4_*_process0.pt"))) == 1

@@ -64,7 +64,7 @@ function field(value) {
 
 // Labels as numbers, as in scores.csv, and by their names.
 function sheet() {
-  const heads = ["index", "id", "rank", "given_label", "given_name", "decision", "new_label",
+  const heads = ["index", "id", "suspect_rank", "given_label", "given_name", "decision", "new_label",
     "new_name"];
   const complete = [...decisions].filter(([, one]) => isComplete(one));
   const lines = complete.map(([index, {decision, label}]) => {

@@ -60,8 +60,7 @@ def found(samples):
     """A function that gives the result of the label-error pipeline."""
     def make(kind=None, settings=SETTINGS, **changes):
         return label_errors.find_label_errors(
-            samples(kind, **changes), settings, noise_threshold=0.05, n_iter=2, progress=False,
-            graph=None)
+            samples(kind, **changes), settings, progress=False)
     return make
 
 
@@ -83,7 +82,7 @@ def written(tmp_path):
     """A function that writes the page of a result and gives its path and what its script reads."""
     def write(result, show=None, **settings):
         path = tmp_path / "report.html"
-        html.write(result, path, settings=settings, show=show)
+        html.write(result, path, options=settings, show=show)
         return path, embedded(path)
     return write
 

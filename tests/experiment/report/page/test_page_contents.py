@@ -54,7 +54,7 @@ def test_evidence_where_nothing_is_related(samples):
     """Two rows at a right angle, and one of zeros: no relation to any other row."""
     lone = samples(features=torch.eye(3), probs=torch.eye(3, 4), labels=torch.arange(3),
                    is_noisy=None, ids=None)
-    result = contents.Result(lone, torch.zeros(3), {}, None, [], "", {})
+    result = contents.Result(lone, SETTINGS, {"relation": torch.zeros(3)}, None, [], "", {})
     assert find(result, torch.arange(3)) == [([], [])] * 3
     assert find(result, torch.arange(0)) == []
 
@@ -71,7 +71,7 @@ def test_rows_are_in_the_order_of_suspicion(found, written):
     assert rows["voted"] == result.beyond.voted_labels[order].tolist()
     assert rows["voted"][:8] == [int(row) % 4 for row in order[:8]]  # the true class
     assert rows["name"] == [result.samples.ids[row] for row in order]
-    by_auto = np.argsort(-result.beyond.auto.numpy(), kind="stable").tolist()
+    by_auto = np.argsort(-result.scores["auto"].numpy(), kind="stable").tolist()
     assert [by_auto[place] for place in rows["auto"]] == rows["index"]
     assert rows["issue"] == suspects.table(result)["is_label_issue"].astype(int).tolist()
     assert data["classes"] == list(CLASSES) and data["total"] == 120
@@ -81,7 +81,8 @@ def test_own_data_are_listed_by_auto(found, written):
     result = found(own_data=True, held_out=None)
     data = written(result)[1]
     assert data["score"] == "auto" and data["rows"]["auto"] is None
-    assert data["rows"]["index"] == np.argsort(-result.beyond.auto.numpy(), kind="stable").tolist()
+    by_auto = np.argsort(-result.scores["auto"].numpy(), kind="stable")
+    assert data["rows"]["index"] == by_auto.tolist()
     assert data["summary"][0].startswith("Probabilities as they were given: whether the network")
 
 

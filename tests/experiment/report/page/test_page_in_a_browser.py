@@ -149,7 +149,7 @@ def test_review_by_keys_and_its_export(opened, found, tmp_path):
     assert page.inner_text("#progress") == "1 keep, 1 relabel, 1 drop"
     rows = exported(page, tmp_path)
     index, given, suggested = (data["rows"][name] for name in ("index", "given", "suggested"))
-    assert [(int(row["index"]), row["decision"], int(row["rank"])) for row in rows] == [
+    assert [(int(row["index"]), row["decision"], int(row["suspect_rank"])) for row in rows] == [
         (index[0], "keep", 1), (index[1], "relabel", 2), (index[2], "drop", 3)]
     assert [int(row["given_label"]) for row in rows] == given[:3]
     assert [row["given_name"] for row in rows] == [CLASSES[label] for label in given[:3]]

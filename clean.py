@@ -1,0 +1,138 @@
+"""Write a cleaned copy of your data: labels corrected and rows dropped as was decided.
+
+    python clean.py --decisions decisions.csv --image_dir photos --to cleaned
+    python clean.py --decisions decisions.csv --image_dir photos --to cleaned --copy
+    python clean.py --decisions decisions.csv --image_csv photos.csv --to cleaned
+    python clean.py --decisions decisions.csv --csv reviews.csv --label_column mood --to cleaned
+    python clean.py --decisions decisions.csv --features train.npz --to cleaned
+    python clean.py --automatic suspects.csv --min_score 0.95 --image_dir photos --to cleaned
+
+decisions.csv is what report.html exports, suspects.csv what detect.py writes beside it. The new
+folder gets the data in their own format and changes.csv, which says what changed and why; give it
+to detect.py again. The original is only read. Takes seconds, and with --copy as long as copying.
+"""
+
+import csv
+from argparse import Namespace
+from pathlib import Path
+
+from experiment.command import arguments
+from experiment.command.errors import InputError
+from experiment.command.launch import launch
+from experiment.command.option_types import share
+
+MIN_SCORE = 0.9  # of the suggestions that --automatic takes
+SOUNDS = {"path", "label"}  # columns of a table of sounds, or of images
+
+
+def get_args_parser() -> arguments.Parser:
+    parser = arguments.Parser(__doc__)
+    group = parser.add_argument_group("what is decided, one of")
+    group.add_argument("--decisions", type=Path, metavar="FILE",
+                       help="the decisions.csv that report.html exports: index, id, given_label, "
+                            "decision (keep, relabel, drop), new_label, and names of labels")
+    group.add_argument("--automatic", type=Path, metavar="FILE",
+                       help="suspects.csv: the suggested label of every row that it counts as a "
+                            "label issue, with a score of at least --min_score; no row is dropped")
+    group.add_argument("--min_score", type=share, metavar="S",
+                       help=f"least score, 1 - label_score, of a suggestion that --automatic takes "
+                            f"(default: {MIN_SCORE}); of auto a mean of ranks, so 0.9 is about the "
+                            f"most suspicious tenth of the rows")
+    group = parser.add_argument_group("data as detect.py had them, one of")
+    group.add_argument("--image_dir", type=Path, metavar="DIR",
+                       help="a folder with a folder for each class")
+    group.add_argument("--image_csv", type=Path, metavar="FILE",
+                       help="a table of images with the columns path and label")
+    group.add_argument("--csv", type=Path, metavar="FILE",
+                       help="a table of texts (.csv, .tsv, .parquet, .json, .jsonl), or of sounds "
+                            "with the columns path and label")
+    group.add_argument("--features", type=Path, metavar="FILE",
+                       help="a feature file (.npz, .pt, .safetensors)")
+    group.add_argument("--text_columns", "--text_column", nargs="+", metavar="COLUMN",
+                       help="as given to language/detect.py; needed where a table of texts has "
+                            "columns path and label, too")
+    group.add_argument("--label_column", metavar="COLUMN", help="as given to language/detect.py")
+    group = parser.add_argument_group("the cleaned copy")
+    group.add_argument("--to", type=Path, metavar="DIR",
+                       help="the new folder; one that is there is refused")
+    tree = group.add_mutually_exclusive_group()
+    tree.add_argument("--copy", action="store_const", dest="tree", const="copy",
+                      help="with --image_dir: copy the images to a tree of class folders, too")
+    tree.add_argument("--link", action="store_const", dest="tree", const="link",
+                      help="with --image_dir: a tree of links to the original images instead")
+    group.add_argument("--dry_run", action="store_true",
+                       help="check everything and print the counts, but write nothing")
+    return parser
+
+
+def main(args: Namespace) -> None:
+    decided = arguments.one_of(args, "decisions", "automatic")
+    kind = arguments.one_of(args, "image_dir", "image_csv", "csv", "features")
+    if decided is None or kind is None:
+        raise InputError("expected --decisions or --automatic, and --image_dir, --image_csv, --csv "
+                         "or --features")
+    for option, given, needed in (("min_score", args.min_score, args.automatic),
+                                  (args.tree, args.tree, args.image_dir),
+                                  ("text_columns", args.text_columns, args.csv),
+                                  ("label_column", args.label_column, args.csv)):
+        if given is not None and needed is None:
+            with_ = {"min_score": "automatic", args.tree: "image_dir"}.get(option, "csv")
+            raise InputError(f"--{option}: goes with --{with_} only")
+    if args.to is None and not args.dry_run:
+        raise InputError("--to: expected the name of a new folder, or --dry_run")
+    # Imported here, so that --help does not wait for torch.
+    from experiment.cleaning import cleaned
+    from experiment.files import new_folder
+    from experiment.inputs import decisions
+
+    if args.to is not None:
+        new_folder.check(args.to)  # refused before minutes of loading
+
+    if args.automatic is None:
+        found = decisions.read(args.decisions)
+        counts = [f"{sum(one.action == action for one in found):,} {action}"
+                  for action in decisions.ACTIONS]
+        print(f"{len(found):,} decisions: {', '.join(counts)}")
+    else:
+        least = MIN_SCORE if args.min_score is None else args.min_score
+        found, below = decisions.read_suggestions(args.automatic, least)
+        print(f"{len(found):,} labels suggested with a score of at least {least:g} are taken, "
+              f"{below:,} below it are not")
+    data = load(kind, getattr(args, kind), args.tree, args.text_columns, args.label_column)
+    cleaned.write(data, found, None if args.dry_run else args.to)
+
+
+def load(kind: str, source: Path, tree: str | None, text_columns: list[str] | None,
+         label_column: str | None):
+    """The rows of the data, numbered as in detect.py."""
+    from experiment.cleaning import feature_data, images, table_data, tables
+    from experiment.inputs.own_data import files_of_table
+
+    if kind == "features":
+        return feature_data.of_file(source)
+    if kind == "image_dir":
+        from imagenet import own as own_images
+
+        return images.of_folder(source, *own_images.list_folder(source), tree)
+    if kind == "image_csv" or not (text_columns or label_column) and _is_of_paths(source):
+        return table_data.of_paths(source, files_of_table(source)[1])
+    from language import own as own_texts
+
+    texts, rows = own_texts.read(source, text_columns, label_column)
+    table = tables.read(source)
+    _, labels = own_texts.choose_columns(source, table.columns, text_columns, label_column)
+    return table_data.of_texts(source, table, rows, labels, texts)
+
+
+def _is_of_paths(table: Path) -> bool:
+    if table.suffix != ".csv":
+        return False
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            return SOUNDS <= {name.strip() for name in next(csv.reader(file), [])}
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False  # whoever reads it as a table of texts says what is wrong
+
+
+if __name__ == "__main__":
+    launch(main, get_args_parser())

@@ -1,0 +1,171 @@
+"""Tables in their own format: some rows, with other values in some cells, and all else as it was.
+
+Rows count from 0 as the readers of detect.py count them.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiment.command.errors import InputError
+from experiment.files import separated
+
+Changes = Mapping[str, Mapping[int, str]]  # column -> row -> new text
+
+
+class Table(NamedTuple):
+    """`texts` gives a column (N,) as text, "" for what is missing; `write` some rows to a file."""
+
+    columns: list[str]
+    texts: Callable[[str], list[str]]
+    write: Callable[[Path, Sequence[int], Changes], None]
+
+
+def read(path: Path, *, blank_rows: bool = False) -> Table:
+    """A table by its ending. `blank_rows`: a line of spaces is a row, as for the csv module.
+
+    Raises InputError for one that cannot be read.
+    """
+    if path.suffix == ".parquet":
+        return _parquet(path)
+    if path.suffix in (".json", ".jsonl"):
+        return _json(path)
+    return _separated(path, blank_rows)
+
+
+def _separated(path: Path, blank_rows: bool) -> Table:
+    """CSV, or TSV in which a quotation mark is a character like others. Rows without a new value
+    are written as they were, to the last quotation mark."""
+    tabs = path.suffix == ".tsv"
+    dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None} if tabs else {}
+    spaces = "\r\n " if tabs else "\r\n\t "
+    records = [record for record in separated.read(path, **dialect) if record.fields
+               and (blank_rows or record.raw.strip(spaces))]
+    if not records:
+        raise InputError(f"{path}: expected a header, got nothing")
+    header, rows = records[0], records[1:]
+    columns = [name.strip() if blank_rows else name for name in header.fields]
+    line_break = header.raw[len(header.raw.rstrip("\r\n")):] or "\n"
+
+    def texts(column: str) -> list[str]:
+        at = columns.index(column)
+        return [row.fields[at] if at < len(row.fields) else "" for row in rows]
+
+    def line(row: int, values: Mapping[str, str]) -> str:
+        record = rows[row]
+        if not values:
+            return record.raw if record.raw.endswith(("\r", "\n")) else record.raw + line_break
+        fields = record.fields + [""] * (len(columns) - len(record.fields))
+        for column, value in values.items():
+            fields[columns.index(column)] = value
+        file = io.StringIO()
+        try:
+            csv.writer(file, **dialect).writerow(fields)  # ends in \r\n, so it quotes both
+        except csv.Error as error:
+            raise InputError(f"{path}, row {row}: {values} cannot be written to a {path.suffix} "
+                             f"table ({error})") from error
+        return file.getvalue().removesuffix("\r\n") + line_break
+
+    def write(target: Path, kept: Sequence[int], changes: Changes) -> None:
+        with open(target, "w", newline="", encoding="utf-8") as file:
+            file.write(header.raw)
+            file.writelines(line(row, _of_row(changes, row)) for row in kept)
+
+    return Table(columns, texts, write)
+
+
+def _json(path: Path) -> Table:
+    """A list of objects, or one object a line; lines without a new value stay as they were."""
+    try:
+        content = path.read_text(encoding="utf-8")
+        is_list = path.suffix == ".json" and content.startswith("[")
+        lines = [] if is_list else [line for line in content.split("\n") if line.strip()]
+        objects = json.loads(content) if is_list else [json.loads(line) for line in lines]
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a readable {path.suffix} table ({error})") from error
+    if not all(isinstance(entry, dict) for entry in objects):
+        raise InputError(f"{path}: expected a list of objects, or one object a line")
+    columns = list(dict.fromkeys(name for entry in objects for name in entry))
+
+    def values(column: str) -> list[Any]:
+        return [entry.get(column) for entry in objects]
+
+    def write(target: Path, kept: Sequence[int], changes: Changes) -> None:
+        like = {column: _alike(values(column)) for column in changes}
+
+        def text(row: int) -> str:
+            new = {column: like[column](value) for column, value in _of_row(changes, row).items()}
+            return _dumped(objects[row] | new) if new or is_list else lines[row].rstrip("\r")
+
+        written = [text(row) for row in kept]
+        target.write_text("[" + ",\n ".join(written) + "]\n" if is_list else
+                          "".join(f"{line}\n" for line in written), encoding="utf-8", newline="")
+
+    return Table(columns, lambda column: list(map(_text, values(column))), write)
+
+
+def _parquet(path: Path) -> Table:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with open(path, "rb") as file:  # of a path, pyarrow would take a=b for a column
+            table = parquet.ParquetFile(file).read()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable .parquet table ({error})") from error
+
+    def write(target: Path, kept: Sequence[int], changes: Changes) -> None:
+        changed = table
+        for column, new in changes.items():
+            kind, values = table.schema.field(column).type, table[column].to_pylist()
+            like = _alike(values)
+            try:
+                for row, text in new.items():
+                    values[row] = like(text)
+                changed = changed.set_column(changed.column_names.index(column),
+                                             table.schema.field(column),
+                                             pyarrow.array(values, type=kind))
+            except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+                raise InputError(f"{path}: column {column!r} of {kind} holds no such label "
+                                 f"({error})") from error
+        with open(target, "wb") as file:
+            parquet.write_table(changed.take(pyarrow.array(kept, pyarrow.int64())), file)
+
+    return Table(table.column_names,
+                 lambda column: list(map(_text, table[column].to_pylist())), write)
+
+
+def _of_row(changes: Changes, row: int) -> dict[str, str]:
+    return {column: values[row] for column, values in changes.items() if row in values}
+
+
+def _text(value: Any) -> str:
+    """As language.own reads a value: a whole number is one, whatever holds it."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
+
+
+def _alike(values: Sequence[Any]) -> Callable[[str], Any]:
+    """Text -> the value that stands for it in a column, or one of the column's kind."""
+    known = {_text(value): value for value in values}
+    numbers = all(value is None or isinstance(value, int) and not isinstance(value, bool)
+                  for value in values)
+
+    def value_of(text: str) -> Any:
+        if text in known:
+            return known[text]
+        return int(text) if numbers and text.removeprefix("-").isdecimal() else text
+    return value_of
+
+
+def _dumped(entry: dict[str, Any]) -> str:
+    text = json.dumps(entry, ensure_ascii=False)
+    # Half a character can stand in JSON, but in no file.
+    return text if text.isascii() or text == text.encode("utf-8", "replace").decode() else \
+        json.dumps(entry)

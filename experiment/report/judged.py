@@ -1,0 +1,20 @@
+"""judged.csv: test rows judged by the threshold of an earlier run."""
+
+from pathlib import Path
+
+from experiment.files import writing
+from experiment.inputs.samples import Samples
+from experiment.report.columns import write_csv
+from experiment.run.ood_threshold import Judgement
+
+JUDGED = "judged.csv"
+
+
+def write(test: Samples, judgement: Judgement, folder: Path) -> None:
+    """index, id, relation_score (higher = more outlying) and is_outlier of every row, in order."""
+    with writing.alone(folder):
+        write_csv(folder / JUDGED, {
+            "index": test.index.numpy(),
+            "id": list(test.ids) if test.ids is not None else test.index.numpy(),
+            "relation_score": judgement.scores.numpy(),
+            "is_outlier": judgement.is_ood.numpy()})
