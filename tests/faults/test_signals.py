@@ -49,8 +49,9 @@ def test_every_command_ends_at_once_and_goes_on_later(command, undisturbed, tmp_
 def in_python(code, number, *, after="ready", twice=False):
     """Run code behind `launch` in a process, send the signal once it prints `ready`."""
     program = (f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-               "from experiment import arguments, stopping\nfrom experiment.launch import launch\n"
-               "stopping.PATIENCE = 0.5\n"
+               "from experiment.command import arguments, signals\n"
+               "from experiment.command.launch import launch\n"
+               "signals.PATIENCE = 0.5\n"
                f"def main(args):\n    import time, threading, os\n{code}\n"
                "launch(main, arguments.Parser(''))\n")
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE,

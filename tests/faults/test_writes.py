@@ -96,8 +96,9 @@ def test_what_fails_at_the_very_end(tmp_path, monkeypatch, call, number):
 @writes
 def test_a_full_disk_behind_the_output_is_one_line(tmp_path):
     """python detect.py … > file"""
-    code = ("import sys; sys.path.insert(0, sys.argv.pop())\nfrom experiment import arguments\n"
-            "from experiment.launch import launch\n"
+    code = ("import sys; sys.path.insert(0, sys.argv.pop())\n"
+            "from experiment.command import arguments\n"
+            "from experiment.command.launch import launch\n"
             "launch(lambda args: print('x' * 10**6), arguments.Parser(''))")
     with open("/dev/full", "w") as full:
         done = subprocess.run([sys.executable, "-c", code, ROOT], stdout=full, text=True,

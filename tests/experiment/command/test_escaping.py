@@ -51,8 +51,9 @@ def test_hostile_ids_class_names_and_groups_in_a_report(script, tmp_path, cluste
     assert [int(row["given_label"]) for row in rows] == labels.tolist()
     with open(tmp_path / "train/report/suspects.csv", newline="", encoding="utf-8") as file:
         suspects = list(csv.DictReader(file))
-    assert sorted(row["name"] for row in suspects) == sorted(map(cell, ids))
-    assert {row["given_label"] for row in suspects} == set(map(cell, HOSTILE[:4]))
+    assert sorted(row["id"] for row in suspects) == sorted(map(cell, ids))
+    assert {int(row["given_label"]) for row in suspects} == set(labels.tolist())
+    assert {row["given_name"] for row in suspects} == set(map(cell, HOSTILE[:4]))
     page = (tmp_path / "train/report/report.html").read_bytes().decode("utf-8")
     assert "<script>alert" not in page
     scores = np.array([float(row["relation_score"]) for row in rows])

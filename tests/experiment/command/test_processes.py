@@ -112,15 +112,15 @@ import functools, os, signal, sys
 import tqdm
 init = tqdm.tqdm.__init__
 tqdm.tqdm.__init__ = lambda self, *words, **how: init(self, *words, **how | {"delay": 0})
-from experiment import partial
-from experiment.launch import launch
-offer = partial.PartialSums.offer
+from experiment.command.launch import launch
+from experiment.run import kept
+offer = kept.PartialSums.offer
 def offer_and_die(self, done, sums):
     offer(self, done, sums)
     if done == 5:
         os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv.pop(1) == "dies":
-    partial.EVERY, partial.PartialSums.offer = 0.0, offer_and_die
+    kept.EVERY, kept.PartialSums.offer = 0.0, offer_and_die
 import detect
 sys.argv[0] = "detect.py"
 launch(detect.main, detect.get_args_parser())
@@ -148,7 +148,7 @@ def test_both_killed_go_on_and_only_the_first_draws_bars(script, train_file, tmp
 
 def test_a_dead_process_ends_the_run_with_a_line(train_file, tmp_path, port):
     """The other joins, and is gone before its share is done."""
-    gone = ("import os; from experiment import processes; "
+    gone = ("import os; from experiment.command import processes; "
             "processes.joined().__enter__(); os._exit(9)")
     first = start(0, port, "detect.py", "--features", str(train_file), "--output",
                   str(tmp_path / "out"))
@@ -162,10 +162,11 @@ def test_a_dead_process_ends_the_run_with_a_line(train_file, tmp_path, port):
 
 def test_a_mistake_that_one_process_meets_ends_the_other_with_a_line(train_file, tmp_path, port):
     """Found after the first exchange: before it each says the same."""
-    wrong = ("import sys; from experiment import errors, pipeline; import detect\n"
-             "from experiment.launch import launch\n"
+    wrong = ("import sys; from experiment.command import errors; import detect\n"
+             "from experiment.command.launch import launch\n"
+             "from experiment.run import label_errors as run\n"
              "def refuse(*words, **how): raise errors.InputError('made up')\n"
-             "pipeline.evaluate_all = pipeline.wants_auto = pipeline._initial = refuse\n"
+             "run.evaluate_all = run.Settings.wants_auto = run._initial = refuse\n"
              "sys.argv[0] = 'detect.py'\n"
              "launch(detect.main, detect.get_args_parser())")
     how = ["--features", str(train_file), "--output", str(tmp_path / "out")]

@@ -54,7 +54,7 @@ def test_evidence_where_nothing_is_related(samples):
     """Two rows at a right angle, and one of zeros: no relation to any other row."""
     lone = samples(features=torch.eye(3), probs=torch.eye(3, 4), labels=torch.arange(3),
                    is_noisy=None, ids=None)
-    result = contents.Result(lone, torch.zeros(3), {}, None, [], "", {})
+    result = contents.Result(lone, SETTINGS, {"relation": torch.zeros(3)}, None, [], "", {})
     assert find(result, torch.arange(3)) == [([], [])] * 3
     assert find(result, torch.arange(0)) == []
 

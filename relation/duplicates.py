@@ -1,0 +1,309 @@
+"""Rows that are there twice: identical features, or a cosine above a threshold; and leakage.
+
+Exact copies have features of the same bytes. Near copies have cosine above a threshold that the
+user gives, or that the data give where they can. The distance of a row to its nearest other row,
+|f_i - f_j| = sqrt(2 - 2 cosine), has two modes where there are copies: that of ordinary neighbours,
+and a nearer one. What ordinary neighbours reach is known: around a row whose tenth neighbour is at
+T10, in d dimensions, about 10 (r / T10)^d rows are nearer than r, and d itself follows from
+log(T10 / T5), whose mean is (1/5 + 1/6 + 1/7 + 1/8 + 1/9) / d (Levina and Bickel 2004; the fifth
+and tenth, as up to four copies do not move them). So
+
+    expected(r) = N mean_i min(1, 10 (r / T10_i)^d)        over a sample of rows i
+    found(r)    = rows whose nearest other row is nearer than r, counted over all rows
+
+and the threshold is the largest r at which expected(r) <= found(r) / 100: of a hundred rows that
+are called copies one would be an ordinary neighbour. Where no r does that there is no second mode,
+and nothing but exact copies is claimed (threshold None). Nothing below cosine 0.95 is called a copy
+unasked. Exact copies are joined first and count once. A set in which many rows have ten near copies
+or more looks like one with dense places, and gets no threshold: give one.
+
+Groups are the connected components of all pairs above the threshold; `near_pairs.py` finds these
+without comparing every pair. The pairs are decided in float64, so that no result depends on the
+order of the rows or on how the work was cut. N rows, M test rows, D features, G groups.
+"""
+
+import hashlib
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from relation.near_pairs import NearPairs
+from relation.tiles import row_slices
+from relation.topk import relation_topk
+
+LEAST_COSINE = 0.95  # of a copy that is claimed unasked
+SAMPLE = 1024  # rows that T5, T10 and d are estimated on
+NEIGHBOURS, HALF_WAY = 10, 5  # T10 and T5
+EXPECTED_SHARE = 0.01  # of ordinary neighbours among the claimed rows
+STEPS_PER_OCTAVE = 8  # distances are tried at factors of 2^(1/8)
+OCTAVES = 12  # down to a distance of 8e-5, below what float32 resolves
+PAIRS = 2**14  # decided at a time: 2 x 128 MiB of float64 for a thousand features
+MOST_DIMENSIONS = 100.0  # where T5 = T10
+
+
+class Duplicates(NamedTuple):
+    """groups (N,) int64: the number of the row's group, -1 for a row that has no copy.
+
+    Groups are numbered by their first row. threshold: the cosine that was used, None where exact
+    copies alone were joined. sizes (G,) int64 rows. is_exact (N,) bool: another row is identical.
+    """
+
+    groups: Tensor
+    threshold: float | None
+    sizes: Tensor
+    is_exact: Tensor
+
+    def conflicts(self, labels: Tensor) -> Tensor:
+        """The numbers of the groups whose rows carry several labels (N,), ascending."""
+        rows = (self.groups >= 0).nonzero()[:, 0]
+        group, labels = self.groups[rows], labels.to(self.groups.device)[rows]
+        first = first_of_group(self.groups)[rows]
+        return group[labels != labels.new_zeros(len(self.groups)).index_copy_(
+            0, rows, labels)[first]].unique()
+
+
+class Leakage(NamedTuple):
+    """rows (M,) int64: the training row that each test row is a copy of, -1 where it is of none.
+
+    cosines (M,) float64, 0 where there is none; is_exact (M,) bool; threshold as in `Duplicates`.
+    """
+
+    rows: Tensor
+    cosines: Tensor
+    is_exact: Tensor
+    threshold: float | None
+
+
+@torch.no_grad()
+def find_duplicates(features: Tensor, *, threshold: float | str | None = "auto",
+                    progress: bool = False) -> Duplicates:
+    """Group the copies among the rows of features (N, D), as they come from the model.
+
+    threshold: near copies have a larger cosine, -1 <= threshold < 1; "auto" lets the data choose
+    (see the module), None joins exact copies alone. Raises ValueError for anything else, and for
+    features that are not floats of shape (N, D).
+    """
+    _check(features, "features", threshold)
+    digests = _digests(features)
+    first, single = _identical(digests)
+    first, single = first.to(features.device), single.to(features.device)
+    is_exact = first.bincount(minlength=len(first))[first] > 1
+    parent = first.clone()
+    if threshold is not None and len(single) > 1:
+        rows = features if len(single) == len(features) else features[single]
+        if threshold == "auto":
+            threshold, pairs = _choose(rows, None, digests[single.cpu()], progress=progress)
+        else:
+            pairs = NearPairs(rows, bound=threshold, progress=progress)
+        if threshold is not None:
+            joined = _components(pairs, rows, threshold)
+            place = torch.empty_like(first)
+            place[single] = torch.arange(len(single), device=place.device)
+            parent = single[joined[place[first]]]
+    elif threshold == "auto":
+        threshold = None
+    groups, sizes = _numbered(parent)
+    return Duplicates(groups, threshold, sizes, is_exact)
+
+
+@torch.no_grad()
+def find_leakage(features: Tensor, test_features: Tensor, *, threshold: float | str | None = "auto",
+                 progress: bool = False) -> Leakage:
+    """For each of the test rows (M, D) the training row (N, D) that it is a copy of, if any.
+
+    threshold as in `find_duplicates`; the expected neighbours are those of test rows in the
+    training set. Of several copies the one of largest cosine, then the first; an exact copy goes
+    before any other. Raises ValueError as there, and where the widths differ.
+    """
+    _check(features, "features", threshold)
+    _check(test_features, "test_features", threshold)
+    if features.shape[1] != test_features.shape[1]:
+        raise ValueError(f"features have {features.shape[1]} columns, "
+                         f"test_features {test_features.shape[1]}")
+    if features.dtype != test_features.dtype:
+        raise ValueError(f"expected features of one kind, got {features.dtype} and "
+                         f"test_features of {test_features.dtype}")
+    test_digests = _digests(test_features)
+    known = {}
+    for row, digest in enumerate(_digests(features).tolist()):
+        known.setdefault(digest, row)
+    rows = torch.tensor([known.get(digest, -1) for digest in test_digests.tolist()],
+                        device=features.device)
+    is_exact = rows >= 0
+    cosines = is_exact.double()
+    others = (~is_exact).nonzero()[:, 0]
+    if threshold is not None and len(others):
+        tested = test_features[others]
+        if threshold == "auto":
+            threshold, pairs = _choose(features, tested, test_digests[others.cpu()],
+                                       progress=progress)
+        else:
+            pairs = NearPairs(features, tested, bound=threshold, progress=progress)
+        if threshold is not None:
+            rows[others], cosines[others] = _best(pairs, features, tested, threshold)
+    elif threshold == "auto":
+        threshold = None
+    return Leakage(rows, cosines, is_exact, threshold)
+
+
+def first_of_group(groups: Tensor, labels: Tensor | None = None) -> Tensor:
+    """(N,) int64: the first row of each row's group (N,), itself where it has none (-1).
+
+    A copy that carries the same wrong label would vouch for it. So let the rows that are their own
+    first ones vote, `first == arange(N)`, and give the others their scores, `scores[first]`. With
+    labels (N,) the first row of the group that carries the same label: copies with different labels
+    then contradict each other, and each label counts once.
+    """
+    n = len(groups)
+    rows = torch.arange(n, device=groups.device)
+    key = torch.where(groups >= 0, groups, n + rows)
+    if labels is not None:
+        number = labels.to(groups.device).unique(return_inverse=True)[1]
+        key = key * (int(number.max()) + 1 if n else 1) + number
+    key = key.unique(return_inverse=True)[1]
+    return torch.full((n,), n, device=groups.device).scatter_reduce_(0, key, rows, "amin")[key]
+
+
+def _choose(features: Tensor, tested: Tensor | None, digests: np.ndarray, *, progress: bool
+            ) -> tuple[float | None, NearPairs | None]:
+    """The threshold of the module's text, None if there is none, and the pairs to look it up in.
+
+    digests: of `tested`, or of `features` if there is none; the sample goes by them, so that it is
+    the same rows in whatever order these come.
+    """
+    others = features if tested is None else tested
+    keep = NEIGHBOURS + (tested is None)
+    if len(features) <= keep:
+        return None, None
+    sample = torch.from_numpy(np.argsort(digests)[:SAMPLE].copy()).to(others.device)
+    values = relation_topk(others[sample], None, target_features=features, kernel="cos",
+                           k=keep - 1, progress=progress)[0].double()
+    distance = (2 - 2 * values).clamp(min=0).sqrt()[:, keep - NEIGHBOURS:]  # without the row itself
+    tenth = distance[:, NEIGHBOURS - 1]
+    spread = float((tenth / distance[:, HALF_WAY - 1].clamp(min=1e-12)).log().mean())
+    expected_log = sum(1 / at for at in range(HALF_WAY, NEIGHBOURS))
+    dimensions = min(MOST_DIMENSIONS, expected_log / max(spread, 1e-12))
+    steps = torch.arange(STEPS_PER_OCTAVE * OCTAVES, device=others.device, dtype=torch.float64)
+    radii = math.sqrt(2 - 2 * LEAST_COSINE) * 2 ** (-steps / STEPS_PER_OCTAVE)
+    share = torch.stack([(NEIGHBOURS * (r / tenth.clamp(min=1e-12)) ** dimensions)
+                         .clamp(max=1).mean() for r in radii])
+    possible = share <= EXPECTED_SHARE  # found(r) is N at most
+    if not possible.any():
+        return None, None
+    radii, share = radii[possible], share[possible]
+    pairs = NearPairs(features, tested, bound=1 - float(radii[0]) ** 2 / 2, progress=progress)
+    nearest = _nearest(pairs, others, 1 - float(radii[0]) ** 2 / 2)
+    found = torch.stack([(nearest < r).sum() for r in radii])
+    claimed = (found > 0) & (share * len(others) <= EXPECTED_SHARE * found)
+    if not claimed.any():
+        return None, None
+    return 1 - float(radii[claimed][0]) ** 2 / 2, pairs
+
+
+def _nearest(pairs: NearPairs, others: Tensor, bound: float) -> Tensor:
+    """Distance (M,) float64 to the nearest row, among those above the bound; else infinite."""
+    best = torch.full((len(others),), -torch.inf, device=others.device)
+    for i, j, cosines in pairs.above(bound):
+        best.scatter_reduce_(0, j, cosines, "amax")
+        if pairs.target is None:
+            best.scatter_reduce_(0, i, cosines, "amax")
+    return (2 - 2 * best.double()).clamp(min=0).sqrt()
+
+
+def _components(pairs: NearPairs, features: Tensor, threshold: float) -> Tensor:
+    """(N,) the first row of the connected component of each row: union-find, by whole arrays."""
+    parent = torch.arange(len(features), device=features.device)
+    for i, j, _ in pairs.above(threshold):
+        for at in row_slices(len(i), PAIRS):
+            left, right = i[at], j[at]
+            apart = _roots(parent, left) != _roots(parent, right)  # the rest adds nothing
+            left, right = left[apart], right[apart]
+            close = _cosines(features[left], features[right]) > threshold
+            _join(parent, left[close], right[close])
+    return _roots(parent, torch.arange(len(parent), device=parent.device))
+
+
+def _roots(parent: Tensor, rows: Tensor) -> Tensor:
+    roots = parent[rows]
+    while not torch.equal(roots, above := parent[roots]):
+        roots = above
+    parent[rows] = roots
+    return roots
+
+
+def _join(parent: Tensor, left: Tensor, right: Tensor) -> None:
+    """Join the components of each pair; a parent never comes after its child."""
+    while len(left):
+        left, right = _roots(parent, left), _roots(parent, right)
+        apart = left != right
+        left, right = left[apart], right[apart]
+        parent.scatter_reduce_(0, torch.maximum(left, right), torch.minimum(left, right), "amin")
+
+
+def _best(pairs: NearPairs, features: Tensor, tested: Tensor, threshold: float
+          ) -> tuple[Tensor, Tensor]:
+    """The training row of largest cosine above the threshold (M,), -1 if none, and the cosine."""
+    cosines = torch.zeros(len(tested), dtype=torch.float64, device=features.device)
+    rows = torch.full((len(tested),), -1, device=features.device)
+    best = torch.full_like(cosines, -torch.inf)
+    for i, j, _ in pairs.above(threshold):
+        for at in row_slices(len(i), PAIRS):
+            left, right = i[at], j[at]
+            value = _cosines(features[left], tested[right])
+            close = value > threshold
+            left, right, value = left[close], right[close], value[close]
+            before = best.clone()
+            best.scatter_reduce_(0, right, value, "amax")
+            rows[best > before] = len(features)  # a nearer one: forget the old
+            is_best = value == best[right]
+            rows.scatter_reduce_(0, right[is_best], left[is_best], "amin")
+    found = rows >= 0
+    cosines[found] = best[found]
+    return rows, cosines
+
+
+def _cosines(left: Tensor, right: Tensor) -> Tensor:
+    """(E,) of rows (E, D) and (E, D), in float64."""
+    left, right = left.double(), right.double()
+    size = left.norm(dim=1) * right.norm(dim=1)
+    return (left * right).sum(1) / torch.where(size > 0, size, 1.0)
+
+
+def _digests(features: Tensor) -> np.ndarray:
+    """(N,) 16 bytes for each row: different rows have different ones, short of breaking BLAKE2."""
+    found = []
+    for block in row_slices(len(features), PAIRS):
+        rows = features[block].contiguous().cpu().view(torch.uint8).numpy()
+        found += [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
+    return np.array([b"\1" + digest + b"\1" for digest in found])  # numpy drops zeros at an end
+
+
+def _identical(digests: np.ndarray) -> tuple[Tensor, Tensor]:
+    """(N,) the first row identical to each row, and the rows that are first, ascending."""
+    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
+    return torch.from_numpy(first[inverse]), torch.from_numpy(np.sort(first))
+
+
+def _numbered(first: Tensor) -> tuple[Tensor, Tensor]:
+    """groups (N,) and sizes (G,) of rows with the first row of their component (N,)."""
+    several = first.bincount(minlength=len(first))
+    heads = (several > 1).nonzero()[:, 0]
+    number = torch.full_like(first, -1)
+    number[heads] = torch.arange(len(heads), device=first.device)
+    return number[first], several[heads]
+
+
+def _check(features: Tensor, name: str, threshold: float | str | None) -> None:
+    if features.ndim != 2 or not features.is_floating_point():
+        raise ValueError(f"{name}: expected floats of shape (N, D), "
+                         f"got {features.dtype} {tuple(features.shape)}")
+    if len(features) == 0:
+        raise ValueError(f"{name}: expected at least one row, got none")
+    if threshold is None or threshold == "auto":
+        return
+    if isinstance(threshold, str) or not -1 <= threshold < 1:
+        raise ValueError(f"threshold: expected a cosine from -1 to below 1, 'auto' or None, "
+                         f"got {threshold!r}")

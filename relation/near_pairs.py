@@ -1,0 +1,160 @@
+"""Every pair of rows whose cosine exceeds a bound near 1, without comparing every pair. Exact.
+
+Two rows of unit length with cosine above b are nearer than radius = sqrt(2 - 2 b). Two bounds, both
+proven, discard the rest; no pair above b is ever missed.
+
+Cells. Each row x belongs to the pivot c of largest x . c. For another pivot c', the linear function
+x . (c - c') / |c - c'| changes by no more than the distance between two rows, is >= 0 in the cell
+of c and <= 0 in that of c'. So a row meets the rows of c' only where
+
+    x . c - x . c' <= radius |c - c'|
+
+Projections. With Q orthonormal (D, P), P much smaller than D, and s = |x - Q Q^T x|,
+
+    x . y <= (Q^T x) . (Q^T y) + s_x s_y          (Cauchy-Schwarz on what the projection leaves out)
+
+which is one product of P + 1 numbers per pair. Full cosines are computed for the pairs that pass.
+How many do depends on the data: few where rows form classes and b is near 1, as in trained
+networks; all of them, at the cost of the full product, where everything resembles everything.
+All bounds carry the worst case of float32 rounding.
+
+N source rows, M target rows, D features, K cells. In memory: P + 1 floats and K bits a row (0.5 GB
+for a million rows), one tile, and the pairs of that tile.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from relation.kernel import unit_rows
+from relation.pruning import rounding_margin
+from relation.tiles import row_slices
+
+MOST_CELLS = 1024
+DIRECTIONS = 64  # P
+SAMPLE = 16384  # rows that pivots and directions are chosen on; the pairs do not depend on them
+STEPS = 3  # of k-means, and of the power iteration
+BLOCK = 4096  # rows at a time while rows are sorted into cells
+TILE = 1024  # rows and columns: 4 MiB of bounds
+SPARSE = 64  # a product over a rectangle costs as much per pair as 1/64 of a pair gathered alone
+
+Pairs = tuple[Tensor, Tensor, Tensor]  # source rows, target rows, cosines in float32, each (E,)
+
+
+class _Side(NamedTuple):
+    """Rows prepared for one search; `near` says which cells a row must be compared with."""
+
+    features: Tensor  # (N, D) as they are stored
+    projected: Tensor  # (N, P + 1), the last entry is s
+    home: Tensor  # (N,) the cell of each row
+    near: np.ndarray  # (ceil(K / 8), N) uint8, a bit for each cell and row
+
+
+class NearPairs:
+    """All pairs of source and target rows whose cosine exceeds a bound, at least `bound`."""
+
+    def __init__(self, features: Tensor, target_features: Tensor | None = None, *, bound: float,
+                 progress: bool = False) -> None:
+        """features (N, D), target_features (M, D) or None: pairs within the set, each once."""
+        self.device = features.device
+        self.margin = 2 * rounding_margin(features.shape[1], 0)
+        self.radius = math.sqrt(max(0.0, 2 - 2 * bound) + self.margin)
+        self.progress = progress
+        sample = unit_rows(features[_spread(len(features), SAMPLE).to(features.device)])
+        self.pivots = _pivots(sample, min(MOST_CELLS, max(1, math.isqrt(len(features)))))
+        self.apart = torch.cdist(self.pivots, self.pivots,
+                                 compute_mode="donot_use_mm_for_euclid_dist")
+        self.directions = _directions(sample)
+        self.source = self._side(features)
+        self.target = None if target_features is None else self._side(target_features)
+        self.order = self.source.home.argsort(stable=True)
+        self.sizes = self.source.home.bincount(minlength=len(self.pivots)).tolist()
+
+    def above(self, bound: float) -> Iterator[Pairs]:
+        """Yield pairs with float32 cosine > bound, less rounding, in pieces of at most TILE^2."""
+        within = self.target is None
+        target = self.source if within else self.target
+        start = 0
+        for cell in tqdm(range(len(self.pivots)), desc="copies", unit=" cells", delay=1,
+                         disable=not self.progress):
+            rows = self.order[start:start + self.sizes[cell]]
+            start += len(rows)
+            if len(rows) == 0:
+                continue
+            bits = target.near[cell // 8] & (128 >> cell % 8)
+            columns = torch.from_numpy(np.flatnonzero(bits)).to(self.device)
+            if within:
+                columns = columns[target.home[columns] >= cell]
+            for few in row_slices(len(rows), TILE):
+                for some in row_slices(len(columns), TILE):
+                    i, j, cosines = self._tile(rows[few], columns[some], target,
+                                               bound - self.margin)
+                    if within:  # rows of one cell meet twice, and themselves
+                        once = (self.source.home[i] != self.source.home[j]) | (i < j)
+                        i, j, cosines = i[once], j[once], cosines[once]
+                    if len(i):
+                        yield i, j, cosines
+
+    def _tile(self, rows: Tensor, columns: Tensor, target: _Side, least: float) -> Pairs:
+        """The pairs of rows (B,) and columns (K,) with cosine above `least`."""
+        bounds = self.source.projected[rows] @ target.projected[columns].T
+        i, j = (bounds > least).nonzero(as_tuple=True)
+        if len(i) == 0:
+            return rows[i], columns[j], bounds[i, j]
+        live_rows, i = i.unique(return_inverse=True)
+        live_columns, j = j.unique(return_inverse=True)
+        x = unit_rows(self.source.features[rows[live_rows]])
+        y = unit_rows(target.features[columns[live_columns]])
+        if len(i) * SPARSE < len(x) * len(y):
+            cosines = torch.cat([(x[i[at]] * y[j[at]]).sum(1) for at in row_slices(len(i), BLOCK)])
+        else:
+            cosines = (x @ y.T)[i, j]
+        above = cosines > least
+        return rows[live_rows][i[above]], columns[live_columns][j[above]], cosines[above]
+
+    def _side(self, features: Tensor) -> _Side:
+        n, cells = len(features), len(self.pivots)
+        projected = torch.empty(n, self.directions.shape[1] + 1, device=self.device)
+        home = torch.empty(n, dtype=torch.int64, device=self.device)
+        near = np.empty((-(-cells // 8), n), dtype=np.uint8)
+        for block in row_slices(n, BLOCK):
+            unit = unit_rows(features[block].to(self.device))
+            short = unit @ self.directions
+            projected[block, :-1] = short
+            left = (unit.square().sum(1) - short.square().sum(1)).clamp_(min=0)
+            projected[block, -1] = (left + self.margin).sqrt()
+            toward = unit @ self.pivots.T
+            best, home[block] = toward.max(1)
+            reach = self.radius * self.apart[home[block]] + self.margin
+            near[:, block] = np.packbits((best[:, None] - toward <= reach).cpu().numpy(), axis=1).T
+        return _Side(features, projected, home, near)
+
+
+def _spread(n: int, most: int) -> Tensor:
+    """At most `most` of n row numbers, evenly spaced."""
+    return torch.arange(n) if n <= most else torch.arange(most) * n // most
+
+
+def _pivots(sample: Tensor, cells: int) -> Tensor:
+    """(K, D): means of unit rows, by a few steps of spherical k-means."""
+    pivots = sample[_spread(len(sample), cells).to(sample.device)].clone()
+    for _ in range(STEPS):
+        home = (sample @ pivots.T).argmax(1)
+        sums = torch.zeros_like(pivots).index_add_(0, home, sample)
+        pivots = torch.where(sums.norm(dim=1, keepdim=True) > 0, unit_rows(sums), pivots)
+    return pivots
+
+
+def _directions(sample: Tensor) -> Tensor:
+    """(D, P) orthonormal: about the directions in which the sample (S, D) is largest."""
+    width = sample.shape[1]
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(width, min(DIRECTIONS, width), generator=generator).to(sample.device)
+    for _ in range(STEPS):
+        q = torch.linalg.qr(sample.T @ (sample @ q)).Q
+    return q
