@@ -83,8 +83,11 @@ def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[S
     val_path, val = experiment.features("val")
     ood_path, ood = experiment.features("ood")
     groups = _groups(len(ood), ood_path, extraction)
-    rows = torch.cat([val, ood])
+    rows = experiment.joined(val, ood)
     logits = experiment.apply_head(rows, lambda logits: logits)
+    probs = scratch.empty(folder, *logits.shape)
+    for found, block in zip(probs.split(BLOCK), logits.split(BLOCK)):
+        found.copy_(probs_of(block))
     (val_images, val_problem), (ood_images, ood_problem) = map(experiment.listing, ("val", "ood"))
     ids = [_names(val_images, len(val)), _names(ood_images, len(ood))]
 
@@ -92,7 +95,7 @@ def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[S
         return val_images.media(row) if row < len(val) else ood_images.media(row - len(val))
 
     test = Samples(
-        source=f"{val_path}, {ood_path}", features=rows, logits=logits, probs=probs_of(logits),
+        source=f"{val_path}, {ood_path}", features=rows, logits=logits, probs=probs,
         is_ood=torch.arange(len(rows)) >= len(val),
         group=["id"] * len(val) + [name for name, size in groups for _ in range(size)],
         ids=None if None in ids else [*ids[0], *ids[1]], media=None if None in ids else show,
@@ -169,8 +172,23 @@ class _Experiment:
     def picked(self, rows: Tensor, which: Tensor) -> Tensor:
         """Rows (N, D) chosen by their numbers, in float32."""
         result = scratch.empty(self.folder, len(which), rows.shape[1])
-        for start in range(0, len(which), BLOCK):
-            result[start:start + BLOCK] = rows[which[start:start + BLOCK]]
+        for start in tqdm(range(0, len(which), BLOCK), desc="picking rows", unit=" blocks",
+                          delay=1, disable=not self.extraction.progress):
+            part = result[start:start + BLOCK]
+            if rows.dtype == torch.float32:
+                torch.index_select(rows, 0, which[start:start + BLOCK], out=part)
+            else:
+                part.copy_(rows[which[start:start + BLOCK]])
+        return result
+
+    def joined(self, *parts: Tensor) -> Tensor:
+        """All rows (N, D) of the parts, in float32."""
+        result = scratch.empty(self.folder, sum(map(len, parts)), parts[0].shape[1])
+        start = 0
+        for part in parts:
+            for block in part.split(BLOCK):
+                result[start:start + len(block)] = block
+                start += len(block)
         return result
 
     def listing(self, split: str) -> tuple[data.ImageSet | None, str]:

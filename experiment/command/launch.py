@@ -12,6 +12,7 @@ from experiment.command import processes, signals
 from experiment.command.errors import InputError, Unavailable
 from experiment.command.escaping import printable
 from experiment.command.out_of_memory import is_out_of_memory
+from experiment.command.watch import Watch
 
 PIPE_CLOSED = 141  # exit status when the reader of the output is gone, as shells count it
 # Errors of a file system that are no defect of the code.
@@ -38,7 +39,7 @@ def launch(main: Callable[[argparse.Namespace], None], parser: argparse.Argument
 
     received: list[int] = []
     try:
-        with signals.handling(received, say), processes.joined():
+        with Watch(), signals.handling(received, say), processes.joined():
             if not processes.is_first():
                 args.verbose = False
             main(args)

@@ -13,7 +13,8 @@ from torch import Tensor
 from experiment.command.errors import InputError
 from experiment.inputs.media import Media
 
-BLOCK = 8192  # rows checked at a time, so that memory-mapped tensors need not fit
+BLOCK = 8192  # rows at a time, so that memory-mapped tensors need not fit
+CHECKED = 256  # rows checked at a time: they stay in cache for a few passes
 # Tolerance of the sum of a probability vector: half precision rounds each of C entries.
 SUM_TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 1e-2,
                  torch.bfloat16: 2e-2}
@@ -137,16 +138,24 @@ def _check_values(samples: Samples, refuse) -> None:
         tensor = getattr(samples, name)
         if tensor is None:
             continue
-        for start, block in zip(range(0, len(tensor), BLOCK), tensor.split(BLOCK)):
-            finite = block.float().isfinite()
-            if not finite.all():
-                row = int((~finite).nonzero()[0][0])
-                refuse(f"{name}: expected " + (
-                    "numbers that float32 can hold, got larger ones" if block[row].isfinite().all()
-                    else "finite numbers, got NaN or infinity") + f" in row {start + row}")
-    for start, block in zip(range(0, len(samples), BLOCK), samples.probs.split(BLOCK)):
+        for start, block in zip(range(0, len(tensor), CHECKED), tensor.split(CHECKED)):
+            _check_block(name, start, block, refuse)
+
+
+def _check_block(name: str, start: int, block: Tensor, refuse) -> None:
+    """Rows from `start` on. Smallest and largest entry tell of NaN and infinity, too, at the rate
+    at which memory is read; isfinite takes twenty times as long."""
+    smallest, largest = block.float().aminmax()
+    if not (smallest.isfinite() and largest.isfinite()):
+        row = int((~block.float().isfinite()).nonzero()[0][0])
+        refuse(f"{name}: expected " + (
+            "numbers that float32 can hold, got larger ones" if block[row].isfinite().all()
+            else "finite numbers, got NaN or infinity") + f" in row {start + row}")
+    if name == "probs":
         total = block.float().sum(1)
-        wrong = ((total - 1).abs() > SUM_TOLERANCE[block.dtype]) | (block < 0).any(1)
+        wrong = (total - 1).abs() > SUM_TOLERANCE[block.dtype]
+        if smallest < 0:
+            wrong |= (block < 0).any(1)
         if wrong.any():
             row = int(wrong.nonzero()[0])
             refuse(f"probs: expected probabilities that sum to 1, got a sum of "

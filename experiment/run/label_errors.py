@@ -23,18 +23,21 @@ NAME_LENGTH = 80  # characters of a row's name in a note
 
 def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | None = None,
                       epochs: dict[str, Samples] | None = None, progress: bool) -> Result:
-    """Baselines on the features as they come, then relation before and after refinement; all of it
-    on leave-one-out probabilities too; and `auto`, averaged over `epochs` (name -> samples).
+    """Baselines on the features as they come, then relation before and after refinement; the
+    witnesses of `auto` and `auto` itself, averaged over `epochs` (name -> samples); and with
+    `settings.probs` "loo" all the first ones on leave-one-out probabilities too.
 
     `folder`: where scores before refinement are cached as `settings.graph` says, and where a killed
     run has left partial sums; None: nothing is cached.
     Metrics where the truth is known and holds both classes; a note says why there are none.
     """
     clock = Clock()
-    fingerprint = fingerprint_of(samples)
+    clock.lap("loading")
+    fingerprint = fingerprint_of(samples, progress=progress)
     processes.check_same(fingerprint)
     clock.lap("fingerprint")
-    baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels)
+    baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels,
+                                               progress=progress)
     kept = samples.every(settings.hop)
     scores = {name: values[::settings.hop] for name, values in baselines.items()
               if values.isfinite().all()}
@@ -51,34 +54,41 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
     clock.lap("relation")
     notes += [*said, *_relation_notes(scores, settings)]
 
-    found = beyond = None
+    loo = beyond = None
     if settings.wants_auto(len(kept)):
         found = relation.auto_scores(features, probs, kept.labels.to(features.device),
                                      progress=progress)
         others = {name: _auto(other, samples, settings, progress=progress)
                   for name, other in (epochs or {}).items()}
         clock.lap("auto")
-        on_loo = _on_loo(features, found.probs, kept.labels, scores, related)
-        more, beyond = out_of_sample.describe(kept, found, on_loo, others)
+        loo = found.probs
+        if settings.probs == "loo":
+            if loo is None:
+                loo = relation.leave_one_out_probs(features, kept.labels.to(features.device),
+                                                   probs.shape[1], dtype=probs.dtype)
+            scores |= _on_loo(features, loo, kept.labels, scores, related)
+        more, beyond = out_of_sample.describe(kept, found, others)
         scores |= more
         clock.lap("leave-one-out scores")
     else:
         notes.append("out-of-sample scores and auto are left out (--auto True computes them)")
-    metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy")
+    metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy", progress=progress)
     clock.lap("metrics")
     facts = {} if beyond is None else beyond.facts
     result = Result(kept, settings, scores, kept.is_noisy, metrics, fingerprint, clock.laps,
                     [*kept.notes, *notes, *why_not], _provenance(kept) | facts, beyond)
-    return result if settings.probs == "model" else _by_leave_one_out(result, found.probs)
+    return result if settings.probs == "model" else _by_leave_one_out(result, loo)
 
 
 def _on_loo(features: Tensor, loo: Tensor, labels: Tensor, scores: dict[str, Tensor],
             related: partial) -> dict[str, Tensor]:
-    """The `scores` on leave-one-out probabilities, under the same names."""
+    """The `scores` on leave-one-out probabilities, by the names of `out_of_sample.loo_name`."""
     baselines = relation.label_baseline_scores(features, loo, labels.to(features.device))
     on_loo = {name: values for name, values in baselines.items() if name in scores}
     # The other kernel does not look at probabilities.
-    return on_loo | related(loo) if related.keywords["settings"].kernel == "cos_p" else on_loo
+    if related.keywords["settings"].kernel == "cos_p":
+        on_loo |= related(loo)
+    return {out_of_sample.loo_name(name): values.cpu() for name, values in on_loo.items()}
 
 
 def _provenance(samples: Samples) -> dict[str, Any]:

@@ -7,7 +7,6 @@ of two. N rows, D features, C classes.
 
 import math
 import resource
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,9 +62,8 @@ def forecast(samples: Samples, settings: Settings, *, auto: bool,
     m = 0 if target is None else math.ceil(len(target) / settings.hop)
     device = find_device(settings.device)
     width = torch.empty(0, dtype=getattr(torch, settings.dtype)).element_size()
-    # Half precision is made piece by piece and then joined.
-    copies = 2 * dim + classes if settings.dtype != "float32" else \
-        (dim + classes) * (device.type != "cpu")
+    copied = settings.dtype != "float32" or device.type != "cpu"
+    copies = (dim + classes) * copied
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     rows = 4 * (settings.chunk + TILE_COLUMNS) * (dim + classes)
     tiles = 4 * TILE_ARRAYS * settings.chunk * TILE_COLUMNS
@@ -86,10 +84,6 @@ def available(device: torch.device) -> int | None:
     return min((bytes_ for bytes_ in found if bytes_ is not None), default=None)
 
 
-def peak_memory_mib() -> int:
-    """Largest resident memory of this process so far."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
 def _machine() -> int | None:

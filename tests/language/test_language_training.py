@@ -14,7 +14,7 @@ from experiment.files import writing
 from experiment.inputs.extraction import Extraction
 from language import demo, models, noise, samples, training
 from language.training import Schedule, train
-from relation import detect_label_noise, evaluate, label_baselines
+from relation import detect_label_noise, evaluate, label_baseline_scores
 from tests.conftest import ROOT
 
 SCHEDULE = Schedule(epochs=4, batch_size=16, learning_rate=3e-3, max_length=32)
@@ -212,7 +212,7 @@ def test_trained_on_wrong_labels_the_features_find_them(tmp_path, data_dir, text
     found = samples.load_train(folder, 8, Extraction(device="cpu", progress=False),
                                model_name="tiny", data_dir=data_dir)
     relation = detect_label_noise(found.features, found.probs, found.labels).scores
-    loss = label_baselines.loss(found.features, found.probs, found.labels)
+    loss = label_baseline_scores(found.features, found.probs, found.labels)["loss"]
     ap = {name: evaluate(scores.numpy(), found.is_noisy.numpy()).ap
           for name, scores in (("relation", relation), ("loss", loss))}
     print(f"AP: {ap}; by chance 0.1")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import relation
-from benchmarks.memory import Peak
+from experiment.command.watch import Watch
 from experiment.inputs.samples import Samples
 from experiment.run import label_errors, memory
 from experiment.run.settings import Settings
@@ -137,8 +137,8 @@ def test_forecast_against_what_is_measured(n, dim, classes, auto, dtype):
     samples = rows(n, dim, classes)
     settings = Settings("cos_p", 4, 0.03, 1, 250, dtype, "cpu", auto=auto)
     expected = memory.forecast(samples, settings, auto=auto) / 2**20
-    with Peak() as peak:
+    with Watch() as watch:
         label_errors.find_label_errors(samples, settings, progress=False)
-    measured = peak.mib - peak.start
+    measured = watch.mib - watch.start
     print(f"forecast {expected:.0f} MiB, measured {measured:.0f} MiB")
     assert measured / 2 - 100 < expected < 4 * measured + 100
