@@ -11,7 +11,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -22,34 +21,8 @@ if __name__ == "__main__":  # the project's root in place of this folder: runs f
 from benchmarks import simulate
 from experiment.command import arguments
 from experiment.command.launch import launch
+from experiment.command.watch import Watch
 from relation import detect_label_noise
-
-
-def anonymous_mib() -> float:
-    """Resident memory that no file stands behind."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError("/proc/self/status has no RssAnon")
-
-
-class Peak:
-    """Largest anonymous memory while the block runs, sampled a hundred times a second."""
-
-    def __enter__(self) -> "Peak":
-        self.start = self.mib = anonymous_mib()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.01):
-            self.mib = max(self.mib, anonymous_mib())
 
 
 def measure(n: int, *, dim: int, classes: int) -> dict[str, float]:
@@ -60,11 +33,11 @@ def measure(n: int, *, dim: int, classes: int) -> dict[str, float]:
                         "--dim", str(dim), "--classes", str(classes)], check=True)
         features, probs, labels, _ = simulate.read(Path(folder))
         started = time.perf_counter()
-        with Peak() as peak:
+        with Watch() as watch:
             detect_label_noise(features, probs, labels)
         return {"rows": n, "dim": dim, "classes": classes,
                 "inputs_mib": round((features.nbytes + probs.nbytes) / 2**20),
-                "above_inputs_mib": round(peak.mib - peak.start),
+                "above_inputs_mib": round(watch.mib - watch.start),
                 "seconds": round(time.perf_counter() - started, 1)}
 
 

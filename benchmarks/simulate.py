@@ -34,13 +34,8 @@ def simulate(n: int, *, dim: int = 1024, classes: int = 1000, sharpness: float =
 
     The classes are the same for every seed: two seeds are two samples of one data set.
     """
-    world = torch.Generator().manual_seed(1)
-    groups = max(1, classes // LOOKALIKES)
-    group_of = torch.arange(classes) % groups
-    centre = 0.8 * torch.randn(groups, dim, generator=world)[group_of] \
-        + 0.55 * torch.randn(classes, dim, generator=world)
-    common = 0.5 * torch.randn(dim, generator=world)  # a mean that all features share, as real ones
-    bias = 7 * centre.square().mean(1)
+    centre, common = _world(dim, classes)
+    bias, groups = 7 * centre.square().mean(1), max(1, classes // LOOKALIKES)
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, n, BLOCK):
         rows = min(BLOCK, n - start)
@@ -57,6 +52,25 @@ def simulate(n: int, *, dim: int = 1024, classes: int = 1000, sharpness: float =
         anything = torch.randint(0, classes, (rows,), generator=generator)
         labels = torch.where(changed, anything, true)
         yield x + common, probs, labels, labels != true
+
+
+def head(dim: int = 1024, classes: int = 1000, *, sharpness: float = 2.2) -> tuple[Tensor, Tensor]:
+    """weight (classes, dim) and bias (classes,) of the head that the probabilities come from, all
+    but the smoothing."""
+    centre, common = _world(dim, classes)
+    weight = sharpness * 14 / dim * centre
+    return weight, -7 * sharpness * centre.square().mean(1) - weight @ common
+
+
+def _world(dim: int, classes: int) -> tuple[Tensor, Tensor]:
+    """The centre of each class (classes, dim), and a mean that all features share (dim,), as real
+    ones do."""
+    world = torch.Generator().manual_seed(1)
+    groups = max(1, classes // LOOKALIKES)
+    group_of = torch.arange(classes) % groups
+    centre = 0.8 * torch.randn(groups, dim, generator=world)[group_of] \
+        + 0.55 * torch.randn(classes, dim, generator=world)
+    return centre, 0.5 * torch.randn(dim, generator=world)
 
 
 def write(folder: Path, n: int, *, dim: int = 1024, classes: int = 1000, **how) -> None:

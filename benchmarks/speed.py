@@ -31,10 +31,10 @@ import torch
 from torch import Tensor
 
 from benchmarks import simulate
-from benchmarks.memory import Peak
 from experiment.command import arguments
 from experiment.command.launch import launch
 from experiment.command.option_types import integer_from_zero, positive_integer, positive_number
+from experiment.command.watch import Watch
 from relation import detect_label_noise, relation_scores, unit_rows
 
 THRESHOLD = 0.03
@@ -76,7 +76,7 @@ def compare(source: list[Tensor], target: list[Tensor] | None, *, kernel: str = 
         found["dense_seconds_scaled_up"] = (time.perf_counter() - started) * n / len(timed)
         del dense
     seconds = []
-    with Peak() as peak:
+    with Watch() as watch:
         for _ in range(repeats):
             started = time.perf_counter()
             scores = detect_label_noise(*inputs, **how).reliability if refined else \
@@ -85,7 +85,7 @@ def compare(source: list[Tensor], target: list[Tensor] | None, *, kernel: str = 
     found["engine_seconds"] = statistics.median(seconds)
     if dense_rows:
         found["ratio"] = found["dense_seconds_scaled_up"] / found["engine_seconds"]
-    found["anonymous_mib"] = round(peak.mib)
+    found["anonymous_mib"] = round(watch.mib)
     if not refined:
         found["largest_difference"] = _difference(scores, rows[:CHECKED_ROWS], inputs,
                                                   inputs if target is None else [*target[:2], None],

@@ -19,6 +19,7 @@ from experiment.report.page import html
 from experiment.run import label_errors, memory, ood, ood_baselines, ood_threshold, relation_maps
 from experiment.run.result import Result
 from experiment.run.settings import Settings
+from experiment.run.steps import Clock
 from experiment.sources import Pair, Source
 
 MAPPED = 20  # suspects with a relation map in the report
@@ -86,10 +87,16 @@ def report_judgement(pair: Pair, threshold_from: Path, device: str, output: Outp
 def report(result: Result, folder: Path, output: Output) -> None:
     """Every file of the report in `folder`, then the same on screen."""
     with processes.by_itself(), writing.alone(folder):
-        scores.write(result, folder, options=output.options)
+        clock = Clock(result.seconds)
+        scores.write(result, folder, progress=output.verbose)
+        clock.lap("scores.csv")
         pictures.draw_scores(result, folder / "scores.png")
-        exported = suspects.write(result, folder)
+        clock.lap("scores.png")
+        exported = suspects.write(result, folder, progress=output.verbose)
+        clock.lap("suspects")
         html.write(result, folder / "report.html", options=output.options, show=output.show)
+        clock.lap("report.html")
+        scores.write_metrics(result, folder, options=output.options)
     files = ["scores.csv", *exported, "metrics.json", "scores.png", "report.html"]
     screen.show(result, folder, files, verbose=output.verbose)
 

@@ -180,8 +180,9 @@ def _gather(side: Side, name: str, positions: Positions, buffers: Buffers, use: 
 
 def inverse_norms(features: Tensor) -> Tensor | None:
     """1 / |f| (N,) float32, 0 for a zero row; None where one is beyond SAFE_NORMS."""
-    norms = torch.cat([features[rows].float().norm(dim=1)
-                       for rows in row_slices(len(features), NORM_ROWS)])
+    norms = torch.empty(len(features), device=features.device)
+    for rows in row_slices(len(features), NORM_ROWS):
+        torch.linalg.vector_norm(features[rows].float(), dim=1, out=norms[rows])
     zero = norms == 0
     if zero.any() and features[zero].any():  # a row of tiny entries has norm 0, too
         return None

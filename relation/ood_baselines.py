@@ -126,4 +126,7 @@ def _cholesky_with_ridge(covariance: Tensor) -> Tensor:
 
 def _by_block(score: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
     """score of float32 values (N, ...), BLOCK rows at a time."""
-    return torch.cat([score(values[rows].float()) for rows in row_slices(len(values), BLOCK)])
+    scores = torch.empty(len(values), device=values.device)
+    for rows in row_slices(len(values), BLOCK):
+        scores[rows] = score(values[rows].float())
+    return scores

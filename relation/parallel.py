@@ -6,13 +6,18 @@ the same functions with the same data, computes its share of the pieces, and get
 """
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
+
+AHEAD = 4  # batches for each thread: enough that none waits for a piece that takes long
+LARGEST_BATCH = 16  # pieces
 
 _by_itself = False  # whether this process shares nothing now, in any of its threads
 
@@ -23,7 +28,11 @@ class ProcessLost(RuntimeError):
 
 def in_order(compute: Callable[[Any], Any], pieces: Sequence[Any], device: torch.device
              ) -> Iterator[Any]:
-    """compute(piece) for each piece, in order; on the CPU by as many threads as torch has."""
+    """compute(piece) for each piece, in order; on the CPU by as many threads as torch has.
+
+    At most AHEAD batches for each thread are handed over and not yet taken, so that results do not
+    pile up where whoever takes them is slow.
+    """
     workers = torch.get_num_threads() if device.type == "cpu" else 1
     if workers == 1:
         yield from map(compute, pieces)
@@ -31,12 +40,25 @@ def in_order(compute: Callable[[Any], Any], pieces: Sequence[Any], device: torch
     # Pieces are too small to share: one thread for each kernel. Torch lets go of the interpreter
     # within kernels, so that Python's threads do run side by side.
     # A few pieces at a time where there are thousands: each that is handed over costs switches.
-    batch = max(1, min(16, len(pieces) // (32 * workers)))
+    batch = max(1, min(LARGEST_BATCH, len(pieces) // (32 * workers)))
     with _torch_threads(1), ThreadPoolExecutor(workers, initializer=torch.set_num_threads,
                                                initargs=(1,)) as pool:
-        batches = [pieces[start:start + batch] for start in range(0, len(pieces), batch)]
-        for results in pool.map(lambda batch: [compute(piece) for piece in batch], batches):
-            yield from results  # the map cancels what is left when it is closed
+        batches = (pieces[start:start + batch] for start in range(0, len(pieces), batch))
+        handed_over = deque(pool.submit(_all_of, compute, batch)
+                            for batch in islice(batches, AHEAD * workers))
+        try:
+            while handed_over:
+                results = handed_over.popleft().result()
+                handed_over.extend(pool.submit(_all_of, compute, batch)
+                                   for batch in islice(batches, 1))
+                yield from results
+        finally:
+            for waiting in handed_over:
+                waiting.cancel()
+
+
+def _all_of(compute: Callable[[Any], Any], batch: Sequence[Any]) -> list[Any]:
+    return [compute(piece) for piece in batch]
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def choose_floor(*sides: Tensor, threshold: float) -> float:
     Infinity, above which there are none, where even the highest has too many: the lists would cost
     more than they save.
     """
-    samples = [probs[::max(1, len(probs) // SAMPLE_ROWS)].float() for probs in sides]
+    samples = [_sample(probs) for probs in sides]
     for share, few in FLOORS.items():
         if threshold > 0 and all((sample > threshold * share).sum() <= few * len(sample)
                                  for sample in samples):
@@ -70,18 +70,40 @@ def choose_floor(*sides: Tensor, threshold: float) -> float:
 
 def find_peaks(probs: Tensor, floor: float) -> Peaks | None:
     """The entries of probs (N, C) above the floor; None if one is below 0 or not finite."""
-    rows, columns, values, largest = [], [], [], 0.0
+    device, largest, count = probs.device, 0.0, 0
+    sample = _sample(probs)
+    expected = int((sample > floor).sum()) * len(probs) // len(sample)
+    # Room is made beforehand: pieces kept between the temporaries of each block would let the C
+    # library's heap grow. Memory that is not written to costs nothing.
+    room = expected + expected // 8 + probs.shape[1]
+    rows, columns = torch.empty(2, room, dtype=torch.int64, device=device)
+    values = torch.empty(room, device=device)
     for block in row_slices(len(probs), SCAN_ROWS):
         p = probs[block].float()
         total = p.sum(1)
         if not (p.amin() >= 0 and total.isfinite().all()):
             return None
         row, column = (p > floor).nonzero(as_tuple=True)
-        rows.append(row + block.start)
-        columns.append(column)
-        values.append(p[row, column])
-        largest = max(largest, float(total.amax()))
-    return Peaks(torch.cat(rows), torch.cat(columns), torch.cat(values), largest)
+        end = count + len(row)
+        if end > len(values):
+            rows, columns, values = (_longer(kept, count, end) for kept in (rows, columns, values))
+        torch.add(row, block.start, out=rows[count:end])
+        columns[count:end] = column
+        values[count:end] = p[row, column]
+        largest, count = max(largest, float(total.amax())), end
+    return Peaks(rows[:count], columns[:count], values[:count], largest)
+
+
+def _longer(kept: Tensor, count: int, needed: int) -> Tensor:
+    """The first `count` entries, with room for half as many again as are needed."""
+    longer = kept.new_empty(needed + needed // 2)
+    longer[:count] = kept[:count]
+    return longer
+
+
+def _sample(probs: Tensor) -> Tensor:
+    """About SAMPLE_ROWS of the rows, in even steps."""
+    return probs[::max(1, len(probs) // SAMPLE_ROWS)].float()
 
 
 def rounding_margin(dim: int, classes: int) -> float:

@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from digits.build import build
-from experiment.command import option_types
-from relation.scores import LARGEST_TEMPERATURE
 from tests.conftest import ROOT
 from tests.dense import dense_relation, dense_sums
 
@@ -267,7 +265,6 @@ def test_saved_parameters_and_extreme_options(script, refused, tmp_path, feature
     words = "detect.py", "--features", tmp_path / "a.pt", "--output", tmp_path / "out"
     script(*words, "--pow", "1000", "--kernel", "cos")
     assert "a number above 0, up to 1000, got '1001'" in refused(*words, "--pow", "1001")
-    assert option_types.LARGEST_TEMPERATURE == LARGEST_TEMPERATURE
     script(*words, "--hop", 10**20)
     assert "expected auto, cpu, cuda" in refused(*words, "--device", "cpu:")
 

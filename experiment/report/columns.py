@@ -9,20 +9,15 @@
     suspect_rank      by the score that suspects are listed by
 """
 
-import csv
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from experiment.command.escaping import cell
-from experiment.files import writing
 from experiment.inputs.samples import Samples
 
 Column = list | np.ndarray  # lists hold the data's own text, arrays hold numbers
-ROWS_AT_A_TIME = 65536  # of a CSV file: their text is held in memory
 
 
 def identity(samples: Samples) -> dict[str, Column]:
@@ -50,20 +45,3 @@ def texts(values: Iterable[str]) -> np.ndarray:
     """Texts as an array of objects; a name of bytes that are not UTF-8 with these as escapes."""
     return np.array([value.encode("utf-8", "backslashreplace").decode() for value in values],
                     dtype=object)
-
-
-def write_csv(path: Path, columns: Mapping[str, Column]) -> None:
-    """Write the columns, whole or not at all."""
-    with writing.replacing(path) as temporary, \
-            open(temporary, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(columns)
-        table.writerows(_rows(list(columns.values())))
-
-
-def _rows(columns: list[Column]) -> Iterator[tuple[str, ...]]:
-    """Text of each row; a float32 is written with the digits that give it back exactly."""
-    for start in range(0, len(columns[0]), ROWS_AT_A_TIME):
-        parts = [column[start:start + ROWS_AT_A_TIME] for column in columns]
-        yield from zip(*(part.astype(str) if isinstance(part, np.ndarray) else map(cell, part)
-                         for part in parts))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from experiment.files import writing
 from experiment.inputs.samples import Samples
-from experiment.report.columns import write_csv
+from experiment.report import csv_rows
 from experiment.run.ood_threshold import Judgement
 
 JUDGED = "judged.csv"
@@ -13,7 +13,7 @@ JUDGED = "judged.csv"
 def write(test: Samples, judgement: Judgement, folder: Path) -> None:
     """index, id, relation_score (higher = more outlying) and is_outlier of every row, in order."""
     with writing.alone(folder):
-        write_csv(folder / JUDGED, {
+        csv_rows.write(folder / JUDGED, {
             "index": test.index.numpy(),
             "id": list(test.ids) if test.ids is not None else test.index.numpy(),
             "relation_score": judgement.scores.numpy(),

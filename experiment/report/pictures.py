@@ -13,6 +13,7 @@ from experiment.run.result import Result
 matplotlib.use("Agg")  # a file, never a window
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
+STEPS, FEW = 2000, 1000  # points of a curve: the picture is 1,440 pixels wide
 GOOD, BAD, MUTED = "#4477aa", "#ee6677", "#bbbbbb"
 
 
@@ -45,7 +46,7 @@ def _histogram(axis, score: np.ndarray, truth: np.ndarray | None, negative: str,
     else:
         axis.hist(score[~truth], bins, color=GOOD, alpha=0.75, label=negative)
         axis.hist(score[truth], bins, color=BAD, alpha=0.75, label=positive)
-        axis.legend(frameon=False)
+        axis.legend(frameon=False, loc="upper right")
     axis.set(xlabel="relation score (higher = more suspect)", ylabel="rows", yscale="log")
     axis.spines[["top", "right"]].set_visible(False)
 
@@ -54,8 +55,19 @@ def _precision_recall(axis, scores, truth: np.ndarray) -> None:
     for name, values in scores.items():
         precision, recall, _ = precision_recall_curve(truth, values.numpy())
         ours = {"relation": BAD, "relation (loo)": BAD, "auto": "black"}.get(name)
-        axis.plot(recall, precision, label=name, linewidth=2.2 if ours else 1,
+        shown = _visible(recall)
+        axis.plot(recall[shown], precision[shown], label=name, linewidth=2.2 if ours else 1,
                   color=ours, zorder=3 if ours else 2)
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=8)
+    # A fixed place: the best one is looked for among all points.
+    axis.legend(frameon=False, fontsize=8, loc="lower left")
+
+
+def _visible(recall: np.ndarray) -> np.ndarray:
+    """Which points of a falling recall to draw: all of the first FEW rows that are found, where
+    precision jumps, and beyond them one for each step of recall that can be seen."""
+    steps = np.round(recall * STEPS)
+    first = np.append(True, steps[1:] != steps[:-1])
+    first[-FEW:] = True
+    return first.nonzero()[0]

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import relation
+from experiment.command.watch import peak_memory_mib
 from experiment.files import writing
-from experiment.report.columns import Column, identity, ranks, write_csv
-from experiment.run.memory import peak_memory_mib
+from experiment.report import csv_rows
+from experiment.report.columns import Column, identity, ranks
 from experiment.run.result import Result
 
 LIBRARIES = ("torch", "numpy", "scikit-learn")
@@ -17,9 +18,14 @@ LIBRARIES = ("torch", "numpy", "scikit-learn")
 PUBLISHED = (*relation.LABEL_BASELINES, "relation (initial)")
 
 
-def write(result: Result, folder: Path, *, options: dict[str, Any]) -> None:
-    """Write both files; `options`: the command line."""
-    write_csv(folder / "scores.csv", columns_of(result))
+def write(result: Result, folder: Path, *, progress: bool = False) -> None:
+    """Write scores.csv."""
+    csv_rows.write(folder / "scores.csv", columns_of(result), progress=progress)
+
+
+def write_metrics(result: Result, folder: Path, *, options: dict[str, Any]) -> None:
+    """Write metrics.json, after the other files, whose seconds it holds; `options`: the command
+    line."""
     samples = result.samples
     writing.save_json({
         "rows": result.metrics,
@@ -40,7 +46,7 @@ def columns_of(result: Result) -> dict[str, Column]:
     """The columns of scores.csv, in order; rows as in the data."""
     samples, score = result.samples, result.relation_score.numpy()
     columns = identity(samples)
-    predicted = samples.probs.argmax(1).numpy()
+    predicted = result.predicted.numpy()
     if result.finds_outliers:
         columns["predicted_label"] = predicted
     else:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from experiment.command.escaping import printable
+from experiment.command.watch import peak_memory_mib
 from experiment.inputs.samples import Samples
-from experiment.run.memory import peak_memory_mib
 from experiment.run.ood_threshold import Judgement
 from experiment.run.result import Result
 
@@ -65,7 +65,7 @@ def _print_suspects(result: Result) -> None:
     name, score = result.listed_by, result.listed_score
     labels = {} if samples.labels is None else {"given": samples.labels}
     if result.beyond is None:
-        labels["predicted"] = samples.probs.argmax(1)
+        labels["predicted"] = result.predicted
     else:
         labels["suggested"] = result.beyond.suggested_labels
     texts = zip(*(_padded([word, *map(samples.class_name, numbers[order])])

@@ -5,30 +5,25 @@ opened in spreadsheets, which run what looks like a formula: such text gets an a
 there (and only there; numbers stay as they are).
 """
 
-import csv
 import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pandas
 
-from experiment.command.escaping import cell
 from experiment.files import writing
+from experiment.report import csv_rows
 from experiment.report.columns import identity, labelled, texts
 from experiment.run.result import Result
 
 CSV, PARQUET = "suspects.csv", "suspects.parquet"
 
 
-def write(result: Result, folder: Path) -> list[str]:
+def write(result: Result, folder: Path, *, progress: bool = False) -> list[str]:
     """Write the files to `folder`; returns their names."""
     frame = table(result)
-    with writing.replacing(folder / CSV) as temporary:
-        strings = frame.select_dtypes(exclude=["number", "bool"])
-        safe = frame.assign(**{name: strings[name].map(cell) for name in strings})
-        # All text in quotes: pandas leaves them out around a lone carriage return.
-        safe.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n",
-                    quoting=csv.QUOTE_NONNUMERIC)
+    csv_rows.write(folder / CSV, {name: frame[name].to_numpy() for name in frame},
+                   quote_text=True, end="\n", progress=progress)
     if importlib.util.find_spec("pyarrow") is None:
         (folder / PARQUET).unlink(missing_ok=True)  # of an earlier run: other numbers
         return [CSV]
@@ -45,7 +40,7 @@ def table(result: Result) -> pandas.DataFrame:
     columns = identity(samples)
     columns["id"] = texts(map(str, columns["id"]))
     columns |= {name: texts(values) for name, values in samples.content.items()}
-    predicted = samples.probs.argmax(1)
+    predicted = result.predicted
     if result.finds_outliers:
         columns |= labelled(samples, "predicted", predicted)
         columns["outlier_score"] = scores.numpy()

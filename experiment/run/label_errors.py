@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 import relation
-from experiment.command import processes
+from experiment.command import out_of_memory, processes
 from experiment.command.errors import InputError
 from experiment.inputs.samples import Samples
-from experiment.run import memory, out_of_sample
+from experiment.run import out_of_sample
 from experiment.run.kept import Cache
 from experiment.run.result import Result
 from experiment.run.settings import Settings
@@ -31,10 +31,12 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
     Metrics where the truth is known and holds both classes; a note says why there are none.
     """
     clock = Clock()
-    fingerprint = fingerprint_of(samples)
+    clock.lap("loading")
+    fingerprint = fingerprint_of(samples, progress=progress)
     processes.check_same(fingerprint)
     clock.lap("fingerprint")
-    baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels)
+    baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels,
+                                               progress=progress)
     kept = samples.every(settings.hop)
     scores = {name: values[::settings.hop] for name, values in baselines.items()
               if values.isfinite().all()}
@@ -64,7 +66,7 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
         clock.lap("leave-one-out scores")
     else:
         notes.append("out-of-sample scores and auto are left out (--auto True computes them)")
-    metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy")
+    metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy", progress=progress)
     clock.lap("metrics")
     facts = {} if beyond is None else beyond.facts
     result = Result(kept, settings, scores, kept.is_noisy, metrics, fingerprint, clock.laps,
@@ -97,7 +99,7 @@ def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: Settings
         cache.remove_partial_sums()  # of a run that was killed between saving s0 and removing them
         return cached.to(features.device), [
             f"relation scores before refinement are taken from {cache.graph.path}"]
-    initial = memory.halving(lambda chunk: relation.relation_scores(
+    initial = out_of_memory.halving(lambda chunk: relation.relation_scores(
         features, probs, labels.to(features.device), **_how(settings, progress) | {"chunk": chunk},
         checkpoint=cache.sums if chunk == settings.chunk else None), settings.chunk)
     problem = cache.save(initial) if processes.is_first() else None
@@ -148,9 +150,9 @@ def _relation_scores(features: Tensor, probs: Tensor, *, labels: Tensor, setting
     """relation before and after refinement, (N,) on the CPU under their printed names."""
     how = _how(settings, progress)
     if initial is None:
-        initial = memory.halving(lambda chunk: relation.relation_scores(
+        initial = out_of_memory.halving(lambda chunk: relation.relation_scores(
             features, probs, labels, **how | {"chunk": chunk}), settings.chunk)
-    found = memory.halving(lambda chunk: relation.detect_label_noise(
+    found = out_of_memory.halving(lambda chunk: relation.detect_label_noise(
         features, probs, labels, noise_threshold=settings.noise_threshold, n_iter=settings.n_iter,
         initial=initial, **how | {"chunk": chunk}), settings.chunk)
     return {"relation (initial)": -relation.relative(initial).cpu(),

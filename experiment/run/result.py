@@ -1,11 +1,13 @@
 """What was found: `run` makes it, and `report` reads it."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from experiment.inputs.samples import Samples
+from experiment.inputs.samples import BLOCK, Samples
 from experiment.run.out_of_sample import OutOfSample
 from experiment.run.relation_maps import Maps
 from experiment.run.settings import Settings
@@ -28,6 +30,16 @@ class Result:
     relation_name: str = "relation"  # of `scores`, the one that is reported as relation_score
     train: Samples | None = None  # what the rows were related to; None: to each other
     maps: Maps | None = None  # of the most suspect rows, where several epochs are known
+
+    @cached_property
+    def predicted(self) -> Tensor:
+        """Class of largest probability of each row (N,) int64."""
+        probs = self.samples.probs
+        labels = torch.empty(len(probs), dtype=torch.int64)
+        for found, block in zip(labels.split(BLOCK), probs.split(BLOCK)):
+            # numpy finds it at a third of the time.
+            found.copy_(torch.from_numpy(block.float().numpy().argmax(1)))
+        return labels
 
     @property
     def relation_score(self) -> Tensor:

@@ -5,16 +5,18 @@ import time
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 import relation
 from experiment.command.device import find_device
 from experiment.command.errors import InputError
-from experiment.inputs.samples import BLOCK, Samples
+from experiment.command.watch import Watch
+from experiment.inputs.samples import BLOCK, CHECKED, Samples
 from experiment.run.settings import Settings
 
 
 def evaluate_all(scores: dict[str, Tensor], is_positive: Tensor | None, positive: str,
-                 group: str = "all") -> tuple[list[dict], list[str]]:
+                 group: str = "all", *, progress: bool = False) -> tuple[list[dict], list[str]]:
     """A row of metrics per score, and the notes that say what could not be evaluated."""
     if is_positive is None:
         return [], []
@@ -25,7 +27,8 @@ def evaluate_all(scores: dict[str, Tensor], is_positive: Tensor | None, positive
                 [f"{which} {positive} ({group}): AUROC, AP, TNR95 and FPR95 are not defined"])
     return [{"name": name, "group": group,
              **relation.evaluate(values.numpy(), is_positive.numpy())._asdict()}
-            for name, values in scores.items()], []
+            for name, values in tqdm(scores.items(), desc="metrics", unit=" scores", delay=1,
+                                     disable=not progress)], []
 
 
 def on_device(samples: Samples, settings: Settings) -> tuple[Tensor, Tensor, list[str]]:
@@ -35,34 +38,43 @@ def on_device(samples: Samples, settings: Settings) -> tuple[Tensor, Tensor, lis
     as it is, and may stay memory-mapped.
     """
     device, dtype = find_device(settings.device), getattr(torch, settings.dtype)
-    zeros = sum(int((~block.float().any(1)).sum()) for block in samples.features.split(BLOCK))
+    zeros = sum(int(((block.amax(1) == 0) & (block.amin(1) == 0)).sum())
+                for block in samples.features.split(CHECKED))
     notes = [f"{zeros} of {len(samples)} rows have a feature of zeros and relate to nothing "
              f"({samples.source})"] if zeros else []
     features = samples.features
     if dtype != torch.float32:
-        features = torch.cat([relation.unit_rows(block).to(dtype)
-                              for block in features.split(BLOCK)])
+        features = torch.empty(features.shape, dtype=dtype)
+        for ready, block in zip(features.split(BLOCK), samples.features.split(BLOCK)):
+            ready.copy_(relation.unit_rows(block))
     return features.to(device), samples.probs.to(device, dtype), notes
 
 
-def fingerprint_of(samples: Samples) -> str:
+def fingerprint_of(samples: Samples, *, progress: bool = False) -> str:
     """SHA-256 over features, probabilities and labels with their kinds and shapes."""
     digest = hashlib.sha256()
-    for name in ("features", "probs", "labels"):
-        tensor = getattr(samples, name)
-        if tensor is not None:
+    tensors = {name: getattr(samples, name) for name in ("features", "probs", "labels")}
+    tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    with tqdm(total=sum(tensor.nbytes for tensor in tensors.values()), desc="fingerprint",
+              unit="B", unit_scale=True, delay=1, disable=not progress) as bar:
+        for name, tensor in tensors.items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             for block in tensor.split(BLOCK):
                 digest.update(block.contiguous().view(torch.uint8).numpy())
+                bar.update(block.nbytes)
     return digest.hexdigest()
 
 
 class Clock:
     """Seconds between laps, for metrics.json."""
 
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+    def __init__(self, laps: dict[str, float] | None = None) -> None:
+        """The first lap begins where the command did; where there are earlier `laps`, to which
+        more are added, it begins now."""
+        watch = Watch.latest()
+        begins_now = watch is None or laps is not None
+        self._last = time.perf_counter() if begins_now else watch.began
+        self.laps = {} if laps is None else laps
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()

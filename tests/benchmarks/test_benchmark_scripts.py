@@ -57,10 +57,10 @@ def test_processes(script):
     assert told["largest_difference"] < 1e-6 and told["seconds_of_two"] > 0
 
 
-def test_the_readme_shows_the_table_that_was_measured(tmp_path):
+def test_the_page_on_speed_shows_the_table_that_was_measured(tmp_path):
     found = json.loads((ROOT / "benchmarks/table.json").read_text(encoding="utf-8"))
     assert list(found) == list(table.CASES)
-    assert table.markdown(found) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table.markdown(found) in (ROOT / "docs/speed.md").read_text(encoding="utf-8")
     table.draw(found, tmp_path / "scaling.png")
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
 
@@ -77,3 +77,22 @@ def test_the_readme_shows_the_table_that_was_measured(tmp_path):
 def test_mistakes_get_one_line(refused, tmp_path, words, message):
     assert message in refused(f"benchmarks/{words[0]}", *words[1:], cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow  # four commands at the width of ImageNet
+def test_full_size(script, tmp_path):
+    """The layout once, then every whole command; the memory that they tell is what is seen."""
+    words = ("benchmarks/full_size.py", "--data", tmp_path, "--share", "0.002", "--baselines",
+             "MSP")
+    told = [json.loads(line) for line in script(*words).stdout.splitlines() if line[:1] == "{"]
+    assert [list(figures) for figures in told] == [["detect.py"], ["detect_val.py"],
+                                                  ["detect_ood.py"]]
+    for figures in (next(iter(one.values())) for one in told):
+        assert set(figures["stages"]) >= {"loading", "fingerprint", "relation", "scores.csv"}
+        assert sum(stage["seconds"] for stage in figures["stages"].values()) \
+            < figures["wall_seconds"] + 1
+        assert figures["anonymous_mib"] < figures["told_mib"] + 50
+    assert told[0]["detect.py"]["rows"] == 2486
+    there = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")}
+    script(*words, "--scripts", "detect_val.py")
+    assert there == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")}

@@ -354,3 +354,16 @@ def test_an_error_in_a_worker_ends_the_run(monkeypatch):
     finally:
         torch.set_num_threads(threads)
     assert len(done) < 20  # of 500 blocks
+
+
+@pytest.mark.parametrize("rare", [False, True])
+def test_peaks_are_found_wherever_they_lie(rare):
+    """With `rare` where the sample of the rows, every second one, sees none of them."""
+    generator = torch.Generator().manual_seed(9)
+    probs = torch.softmax(4 * torch.randn(5000, 6, generator=generator), 1)
+    if rare:
+        probs[::2] = 0
+    peaks = find_peaks(probs, 0.02)
+    row, column = (probs > 0.02).nonzero(as_tuple=True)
+    assert torch.equal(peaks.row, row) and torch.equal(peaks.column, column)
+    assert torch.equal(peaks.value, probs[row, column])

@@ -104,7 +104,7 @@ def _rows(result: Result, order: Tensor) -> dict[str, list | None]:
         "cut": cut if any(cut) else None,
         "score": [float(f"{value:.4g}") for value in result.listed_score[listed].tolist()],
         "given": of(samples.labels),
-        "predicted": of(samples.probs.argmax(1)),
+        "predicted": samples.probs[listed].argmax(1).tolist(),
         "voted": of(beyond and beyond.voted_labels),
         "suggested": of(beyond and beyond.suggested_labels),
         "auto": None if result.listed_by == "auto" or "auto" not in result.scores else of(

@@ -29,7 +29,7 @@ TRAIN = draw(60, 0)
 def run(tmp_path):
     test = draw(50, 1, source="test", is_ood=torch.arange(50) >= 40)
     result = find_ood(TRAIN, test, SETTINGS, detectors=ood_baselines.find(["MSP"]), progress=False)
-    report.write(result, tmp_path, options={})
+    report.write_metrics(result, tmp_path, options={})
     return tmp_path, result
 
 
