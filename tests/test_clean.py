@@ -233,7 +233,7 @@ def test_features_by_the_tools_own_suggestions(script, tmp_path, clusters, endin
            tmp_path / "again")
     again = pandas.read_csv(tmp_path / "again/suspects.csv").sort_values("index")
     assert not again["is_label_issue"].any()
-    assert again["given_label"].tolist() == [names[row % 4] for row in range(120)]
+    assert again["given_name"].tolist() == [names[row % 4] for row in range(120)]
     changes = pandas.read_csv(tmp_path / "cleaned/changes.csv")
     assert changes["index"].tolist() == list(range(8))
     assert changes["name"].tolist() == [f"'=row {row}" for row in range(8)]
