@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from relation.components import join, roots_of
 from relation.near_pairs import NearPairs
 from relation.tiles import row_slices
 from relation.topk import relation_topk
@@ -219,28 +220,11 @@ def _components(pairs: NearPairs, features: Tensor, threshold: float) -> Tensor:
     for i, j, _ in pairs.above(threshold):
         for at in row_slices(len(i), PAIRS):
             left, right = i[at], j[at]
-            apart = _roots(parent, left) != _roots(parent, right)  # the rest adds nothing
+            apart = roots_of(parent, left) != roots_of(parent, right)  # the rest adds nothing
             left, right = left[apart], right[apart]
             close = _cosines(features[left], features[right]) > threshold
-            _join(parent, left[close], right[close])
-    return _roots(parent, torch.arange(len(parent), device=parent.device))
-
-
-def _roots(parent: Tensor, rows: Tensor) -> Tensor:
-    roots = parent[rows]
-    while not torch.equal(roots, above := parent[roots]):
-        roots = above
-    parent[rows] = roots
-    return roots
-
-
-def _join(parent: Tensor, left: Tensor, right: Tensor) -> None:
-    """Join the components of each pair; a parent never comes after its child."""
-    while len(left):
-        left, right = _roots(parent, left), _roots(parent, right)
-        apart = left != right
-        left, right = left[apart], right[apart]
-        parent.scatter_reduce_(0, torch.maximum(left, right), torch.minimum(left, right), "amin")
+            join(parent, left[close], right[close])
+    return roots_of(parent, torch.arange(len(parent), device=parent.device))
 
 
 def _best(pairs: NearPairs, features: Tensor, tested: Tensor, threshold: float
