@@ -1,4 +1,4 @@
-"""Every benchmark of the README's table, one after the other, in a process each.
+"""Every benchmark of the table in docs/speed.md, one after the other, in a process each.
 
     python benchmarks/table.py --data simulated
 
@@ -50,7 +50,7 @@ def run(command: str, data: Path) -> dict[str, Any]:
 
 
 def markdown(found: dict[str, dict[str, Any]]) -> str:
-    """The README's table."""
+    """The table of docs/speed.md."""
     lines = ["| case | seconds | plain dense | ratio | × limit | difference | memory |",
              "|---|---|---|---|---|---|---|"]
     for name, figures in found.items():

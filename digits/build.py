@@ -25,10 +25,10 @@ SAVE_EVERY = 10
 def build(folder: Path, epoch: int, *, progress: bool = True) -> None:
     """Write checkpoint-<e>.pth, target.pt (target_val.pt) and features/feat_<part>_<e>.pt.
 
-    The regime is that of the published experiments: cross-entropy without label smoothing, long
-    enough to memorise most wrong labels. The learning rate is constant, so that epoch e is the same
-    however long the training. One thread, so that the result does not depend on how many there
-    are; about 20 seconds for 60 epochs. On one machine a name always gives the same files.
+    As in the published experiments: cross-entropy without label smoothing, long enough to memorise
+    most wrong labels. The learning rate is constant, so that epoch e does not depend on the length
+    of the training, and there is one thread, so that the result does not depend on their number;
+    about 20 seconds for 60 epochs. On one machine a name always gives the same files.
 
     Raises InputError for a folder whose name is no digits experiment.
     """

@@ -1,4 +1,4 @@
-"""Images and labels of one digits experiment, as its folder's name says.
+"""Images and labels of one digits experiment, determined by its folder's name.
 
     digits_noise<R>[_pair][_seed<S>]   all 1,797 digits, of which a share R has wrong labels
     digits[_seed<S>]                   clean training rows of the digits 0-7, a validation part
@@ -23,7 +23,7 @@ VAL_SHARE = 0.3
 
 @dataclass(frozen=True)
 class Variant:
-    """What a folder's name stands for. noise 0: the experiment with validation and OOD parts."""
+    """A parsed folder name. noise 0: the experiment with validation and OOD parts."""
 
     noise: float
     pair: bool  # wrong labels go to one other class each, instead of any other

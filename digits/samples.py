@@ -1,6 +1,6 @@
 """Samples of a digits experiment from the files that `build` wrote.
 
-There is nothing to extract here: `extraction` is taken as every domain's loader takes it.
+Nothing is extracted here: `extraction` is ignored, but every domain's loader has it.
 """
 
 import functools
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from digits.data import parse, parts
@@ -16,6 +17,7 @@ from experiment.files import reading
 from experiment.inputs import media
 from experiment.inputs.extraction import Extraction
 from experiment.inputs.samples import Samples, probs_of
+from experiment.inputs.targets import read_targets
 
 
 def load_train(folder: Path, epoch: int, extraction: Extraction | None = None) -> Samples:
@@ -46,14 +48,12 @@ def load_ood(folder: Path, epoch: int, extraction: Extraction | None = None
 
 def _labelled(folder: Path, epoch: int, part: str, target_file: str) -> Samples:
     features = _features(folder, epoch, part)
-    targets = reading.load(_existing(folder / target_file, folder, epoch))
+    targets = read_targets(_existing(folder / target_file, folder, epoch))
     model = reading.load(_existing(folder / f"checkpoint-{epoch}.pth", folder, epoch))["model"]
     weight, bias = model["head.weight"], model["head.bias"]
     logits = features @ weight.T + bias
-    is_noisy = torch.zeros(len(features), dtype=torch.bool)
-    is_noisy[targets["idx_chg"]] = True
     return Samples(source=str(folder), features=features, probs=probs_of(logits), logits=logits,
-                   labels=targets["targets"], is_noisy=is_noisy, weight=weight, bias=bias,
+                   labels=targets.labels, is_noisy=targets.is_noisy, weight=weight, bias=bias,
                    class_names=[str(digit) for digit in range(len(bias))],
                    held_out=part == "val", media=_pictures(folder, part))
 
@@ -66,8 +66,6 @@ def _pictures(folder: Path, *names: str) -> Callable[[int], media.Media]:
         return torch.cat([found[name].images for name in names])
 
     def show(row: int) -> media.Media:
-        from PIL import Image  # only a report needs it
-
         return media.image(Image.fromarray((255 * (1 - images()[row, 0])).byte().numpy()))
     return show
 

@@ -12,12 +12,12 @@ and is imported only when one of its experiments is asked for.
 """
 
 import importlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from experiment.command.errors import InputError
+from experiment.command.option_types import FOLDER_NAME
 from experiment.files.drive_folder import Published
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,7 +77,7 @@ def find(name: str, dataset: str, cache_dir: Path, epoch: int | None = None) -> 
     Of names that start with `mae` or `digits` the part after the last `_` is the epoch and the
     rest the folder; others are the folder as a whole. `epoch` overrides the name's.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{,99}", name):
+    if not FOLDER_NAME.fullmatch(name):
         raise InputError(f"--name {name[:100]!r}: expected letters, digits, '.', '_' and '-' only, "
                          f"at most 100 of them")
     if dataset == "digits" and not name.startswith("digits"):

@@ -1,6 +1,6 @@
 """ImageNet: models, images, their features, and what is known about their labels.
 
-`samples.py` answers the scripts: it reads the published files where they are there, and otherwise
-computes the features from images (`features.py`) with the experiment's model (`models.py`).
+`samples.py` loads the published files, or else computes the features from images (`features.py`)
+with the experiment's model (`models.py`); `own.py` loads the user's images.
 N images, D feature width, C classes.
 """

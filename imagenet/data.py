@@ -1,13 +1,11 @@
 """The images: ImageNet's train/ and val/, and the four OOD sets, always in `ImageFolder` order.
 
 Set the two folders here, in the environment (IMGNET_DIR, OOD_DIR), or by --imagenet_dir and
---ood_dir; the later of these counts.
+--ood_dir; the latter take precedence.
 """
 
 import functools
 import os
-import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,19 +17,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 
-from experiment.command.errors import InputError
+from experiment.command.errors import InputError, reason_of
 from experiment.inputs.extraction import Extraction
-from experiment.inputs.media import Media, image_file
+from experiment.inputs.media import BROKEN, Media, image_file
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 IMGNET_DIR = Path(os.environ.get("IMGNET_DIR") or DATA / "imagenet")  # holds train/ and val/
 OOD_DIR = Path(os.environ.get("OOD_DIR") or DATA / "ood")
 # In the order of the published features; each holds folders of images.
 OOD_SETS = {"places": "Places", "sun": "SUN", "inat": "iNaturalist", "dtd": "dtd/images"}
-
-# What Pillow raises for broken files of the various formats, and for one of absurdly many pixels.
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
-          Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,7 @@ class ImageSet:
     labels: np.ndarray | None  # (N,) int64, number of the folder among the sorted; None for OOD
     folders: int  # how many folders there are
     sets: dict[str, int]  # name -> rows of each part, in order
-    stamps: str | None = None  # of the files' sizes and times, where these are watched too
+    stamps: str | None = None  # digest of sizes and times, if changes of files are to be noticed
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,7 +46,7 @@ class ImageSet:
         return [os.fsdecode(name) for name in self.names]
 
     def media(self, row: int) -> Media:
-        """One image to look at. Raises InputError where its file cannot be read."""
+        """A thumbnail. Raises InputError if the file cannot be read."""
         return image_file(self.root / os.fsdecode(self.names[row]))
 
 
@@ -80,7 +74,7 @@ def read(split: str, extraction: Extraction) -> ImageSet:
             found = ImageFolder(str(folder))
         except FileNotFoundError as error:
             raise InputError(f"{folder}: expected folders of images "
-                             f"({str(error).splitlines()[0]})") from error
+                             f"({reason_of(error)})") from error
         names += [os.fsencode(path[start:]) for path, _ in found.samples]
         folders += len(found.classes)
         sets[name] = len(found.samples)
@@ -89,10 +83,10 @@ def read(split: str, extraction: Extraction) -> ImageSet:
 
 
 def read_list(path: Path) -> ImageSet:
-    """The validation images as a text file lists them: <folder>/<file>, in `ImageFolder` order.
+    """Validation images listed in a text file: <folder>/<file> per line, in `ImageFolder` order.
 
-    What comes before the folder, or after a space, does not matter.
-    Raises InputError for a line of another form, or another order.
+    Anything before the folder or after a space is ignored. Raises InputError for lines of another
+    form or in another order.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -114,7 +108,7 @@ def read_list(path: Path) -> ImageSet:
 
 
 def find_listed(listed: ImageSet, extraction: Extraction) -> ImageSet | None:
-    """The validation images of `read_list`, where --imagenet_dir holds a val/."""
+    """The validation images of `read_list`, if --imagenet_dir holds a val/."""
     root = _root("val", extraction)
     return replace(listed, root=root) if root.is_dir() else None
 
@@ -122,8 +116,8 @@ def find_listed(listed: ImageSet, extraction: Extraction) -> ImageSet | None:
 class Images(Dataset):
     """Rows (image (3, H, W), problem), one of the two.
 
-    A file that cannot be read is reported as text rather than raised: an exception would come out
-    of the reading process as a traceback.
+    Unreadable files are returned as text: an exception would leave the worker process as a
+    traceback.
     """
 
     def __init__(self, images: ImageSet, transform: Callable) -> None:
@@ -142,8 +136,8 @@ class Images(Dataset):
 
 
 def collate(rows: list[tuple[Tensor | None, str]]) -> tuple[Tensor, list[int], dict[int, str]]:
-    """Images that were read (n, 3, H, W), their positions in the batch, the others' problems by
-    position."""
+    """Readable images (n, 3, H, W), their positions in the batch, problems of others by position.
+    """
     good = [position for position, (image, _) in enumerate(rows) if image is not None]
     images = torch.stack([rows[position][0] for position in good]) if good else torch.empty(0)
     return images, good, {at: problem for at, (_, problem) in enumerate(rows) if problem}

@@ -1,10 +1,9 @@
-"""Features of images, computed once and kept: feat_<split>_<epoch>.pt, one tensor (N, D) float32.
+"""Features of images, cached as feat_<split>_<epoch>.pt, one tensor (N, D) float32.
 
-Extraction streams: finished rows are appended to feat_*.rows, and every few seconds a record in
-feat_*.json says how many of them are safely on disk. A run that was killed, at whatever moment,
-goes on from the record with the same batches, so that the file comes out the same to the byte.
-At the end the rows are copied into feat_*.pt, memory-mapped: memory never holds more than a few
-batches, the disk twice the file for a moment. The record stays and says where the file came from.
+Finished rows are appended to feat_*.rows, and every few seconds a record in feat_*.json says how
+many of them are safely on disk. A killed run resumes from it with the same batches, so the file is
+the same to the byte. At the end the rows are copied, memory-mapped, into feat_*.pt: memory never
+holds more than a few batches, the disk briefly twice the file. The record stays with the features.
 """
 
 import contextlib
@@ -18,6 +17,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+from experiment.command import out_of_memory
 from experiment.command.device import find_device
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
@@ -33,15 +34,15 @@ from experiment.inputs.extraction import Extraction
 from imagenet import models
 from imagenet.data import Images, ImageSet, collate
 
-RECORD_SECONDS = 2.0  # between two records: the work that a kill can cost
+RECORD_SECONDS = 2.0  # between two records: what a kill can cost
 FLOAT_BYTES = 4
-READ_BYTES = 2**20
+READ_BYTES = 2**20  # at a time
 TOP = 5  # classes among which an image's own counts as found, besides the first
 
 
 @dataclass
 class Record:
-    """How far an extraction is, and what it is of; kept as feat_*.json."""
+    """Progress and source of an extraction, stored as feat_*.json."""
 
     source: dict[str, Any]  # network, weights (of the file, and as built), images, sets, precision
     dim: int
@@ -66,11 +67,11 @@ class Batch(NamedTuple):
 
 
 def extract(network: models.Network, images: ImageSet, path: Path, extraction: Extraction) -> None:
-    """Write the features of all images to `path`, going on where an earlier run was stopped.
+    """Write the features of all images to `path`, resuming where an earlier run stopped.
 
-    Prints the accuracy where there is one folder for each of the model's classes. Raises
-    InputError for an unreadable image; with extraction.skip_corrupt its row becomes zeros instead
-    (a zero feature relates to nothing), so that the rows keep the order of the images.
+    Prints the accuracy if there is one folder for each of the model's classes. Raises InputError
+    for an unreadable image; with extraction.skip_corrupt its row becomes zeros (which relate to
+    nothing) instead, so that the rows keep the order of the images.
     """
     device = find_device(extraction.device)
     model = models.build(network).to(device)
@@ -79,7 +80,7 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
         images = replace(images, labels=None)  # folders that are not the model's classes
     writing.check_writable(path.parent)
     with _exclusive(path.with_suffix(".rows")) as rows:
-        for left in path.parent.glob(f".{path.stem}.*.part"):  # by a kill in mid-write
+        for left in path.parent.glob(f".{path.stem}.*.part"):  # of a killed run
             left.unlink()
         if path.is_file():
             problem = misfit(path, network, images)
@@ -87,7 +88,7 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
                 Path(rows.name).unlink(missing_ok=True)
                 return
             print(f"{path.name}: {problem}; starting over")
-            path.unlink()  # before the first record of the new one, which it would pass for
+            path.unlink()  # else the new record would seem to describe the old file
         record = _resume(Record(_source(network, model, images, device), width), path, rows)
         _check_space(len(images), record, path)
         batches = _computed(model, Images(images, models.transform_of(network, model)),
@@ -98,9 +99,8 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
             recorded = time.monotonic()
             for batch in batches:
                 if batch.problems and not extraction.skip_corrupt:
-                    first = next(iter(batch.problems.values()))
-                    raise InputError(f"{first}; replace the file, or give --skip_corrupt to have "
-                                     f"a row of zeros in its place")
+                    raise InputError(f"{next(iter(batch.problems.values()))}; replace the file, or "
+                                     f"give --skip_corrupt to have a row of zeros in its place")
                 _append(batch, images, record, rows)
                 bar.update(len(batch.features))
                 if time.monotonic() - recorded >= RECORD_SECONDS:
@@ -113,7 +113,7 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
 
 
 def record_of(path: Path) -> Record | None:
-    """What the features in `path` come from; None where this module did not write them."""
+    """What the features in `path` come from; None if this module did not write them."""
     try:
         record = Record(**reading.recorded(path.with_suffix(".json")))
     except TypeError:  # missing, or not a record
@@ -128,8 +128,8 @@ def record_of(path: Path) -> Record | None:
 def misfit(path: Path, network: models.Network, images: ImageSet | None) -> str:
     """Why the features in `path` are not those of this network and these images; empty if they are.
 
-    Without images only the network counts. Empty, too, for a file that was brought from elsewhere:
-    it has no record, or that of an extraction which did not come to its end.
+    Without images only the network counts. Empty, too, for a file from elsewhere, which has no
+    record, or the record of an unfinished extraction.
     """
     record = record_of(path)
     if record is None and path.with_suffix(".json").is_file():
@@ -144,9 +144,9 @@ def misfit(path: Path, network: models.Network, images: ImageSet | None) -> str:
 
 
 def tidy(path: Path) -> None:
-    """Remove the rows beside finished features, which a kill at the last moment leaves."""
+    """Remove the rows beside finished features, left by a run that was killed at the very end."""
     rows = path.with_suffix(".rows")
-    # None there, in use by another process, or a folder that is not ours to write in.
+    # Suppressed: no such file, in use by another process, or a folder without write permission.
     with contextlib.suppress(OSError), open(rows, "r+b") as file:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_at(file, rows):
@@ -155,7 +155,7 @@ def tidy(path: Path) -> None:
 
 def _computed(model: nn.Module, images: Images, start: int, device: torch.device,
               extraction: Extraction) -> Iterator[Batch]:
-    """Batches from row `start` on; out of memory halves what is computed at a time, for good."""
+    """Batches from row `start` on. Running out of memory halves the images at a time, for good."""
     workers = min(extraction.workers, os.cpu_count() or 1,
                   math.ceil((len(images) - start) / extraction.batch_size))
     loader = DataLoader(Subset(images, range(start, len(images))), extraction.batch_size,
@@ -166,29 +166,21 @@ def _computed(model: nn.Module, images: Images, start: int, device: torch.device
         features = torch.zeros(n, width)
         guesses = torch.full((n, min(TOP, classes)), -1)
         if good:
-            features[good], guesses[good], step = _forward(model, pixels, device, step)
+            features[good], guesses[good], step = out_of_memory.extracting(
+                partial(_forward, model, pixels, device), step, "image")
         yield Batch(features, guesses, problems)
 
 
 def _forward(model: nn.Module, pixels: Tensor, device: torch.device,
              step: int) -> tuple[Tensor, Tensor, int]:
-    """Features, guesses, and how many images at a time fit in memory. Mixed precision on a GPU."""
-    while True:
-        try:
-            features, guesses = [], []
-            for block in pixels.split(step):
-                with torch.inference_mode(), \
-                        torch.autocast(device.type, enabled=device.type == "cuda"):
-                    feature, logits = models.features_and_logits(model, block.to(device))
-                features.append(feature.float().cpu())
-                guesses.append(logits.topk(min(TOP, logits.shape[1])).indices.cpu())
-            return torch.cat(features), torch.cat(guesses), step
-        except torch.OutOfMemoryError:
-            if min(step, len(pixels)) == 1:
-                raise
-        # Outside of the handler, whose traceback keeps the failed attempt's tensors alive.
-        step = math.ceil(min(step, len(pixels)) / 2)
-        tqdm.write(f"out of memory: {step} images at a time from here on")
+    """Features, guesses and `step`, so many images at a time. Mixed precision on a GPU."""
+    features, guesses = [], []
+    for block in pixels.split(step):
+        with torch.inference_mode(), torch.autocast(device.type, enabled=device.type == "cuda"):
+            feature, logits = models.features_and_logits(model, block.to(device))
+        features.append(feature.float().cpu())
+        guesses.append(logits.topk(min(TOP, logits.shape[1])).indices.cpu())
+    return torch.cat(features), torch.cat(guesses), step
 
 
 def _append(batch: Batch, images: ImageSet, record: Record, rows: BinaryIO) -> None:
@@ -209,13 +201,13 @@ def _append(batch: Batch, images: ImageSet, record: Record, rows: BinaryIO) -> N
 
 
 def _keep(record: Record, rows: BinaryIO, path: Path) -> None:
-    """The rows first, then the record that counts on them."""
+    """Write the rows first, then the record that counts them."""
     os.fsync(rows.fileno())
     writing.save_json(asdict(record), path.with_suffix(".json"))
 
 
 def _resume(record: Record, path: Path, rows: BinaryIO) -> Record:
-    """The record of an earlier run of the same source if there is one; `rows` cut to fit it."""
+    """The record of an earlier run of the same source, if any; truncates `rows` to match it."""
     size = os.fstat(rows.fileno()).st_size
     earlier = record_of(path)
     if earlier is not None and size >= earlier.bytes_done > 0:
@@ -225,7 +217,7 @@ def _resume(record: Record, path: Path, rows: BinaryIO) -> Record:
             print(f"{rows.name}: not as it was written; starting over")
         else:
             record = earlier
-            print(f"{path.name}: going on after {record.done:,} images")
+            print(f"{path.name}: resuming after {record.done:,} images")
     rows.truncate(record.bytes_done)
     return record
 
@@ -240,7 +232,7 @@ def _crc(rows: BinaryIO, length: int) -> int:
 
 
 def _mapped(rows: BinaryIO, record: Record) -> Tensor:
-    """The rows (N, D) as they lie on disk; by the open file, to close it again would unlock it."""
+    """The rows (N, D) on disk; by the open file, since closing another handle would unlock it."""
     content = mmap.mmap(rows.fileno(), record.bytes_done, access=mmap.ACCESS_COPY)
     return torch.frombuffer(content, dtype=torch.float32).view(record.done, record.dim)
 
@@ -258,7 +250,8 @@ def _report(record: Record, images: ImageSet, path: Path) -> None:
 
 @contextlib.contextmanager
 def _exclusive(path: Path) -> Iterator[BinaryIO]:
-    """The file opened for appending, by one process at a time; a killed one leaves it free."""
+    """Open the file for appending, one process at a time. By lockf: a lock by flock would outlive a
+    killed process in the workers that read images."""
     while True:
         with open(path, "a+b") as file:
             try:
@@ -268,7 +261,7 @@ def _exclusive(path: Path) -> Iterator[BinaryIO]:
                 fcntl.lockf(file, fcntl.LOCK_EX)
             except OSError:
                 pass  # some cluster file systems have no locks: then nobody is kept out
-            if _is_at(file, path):  # else the process that had the lock has removed the file
+            if _is_at(file, path):  # else the process with the lock has removed the file
                 yield file
                 return
 

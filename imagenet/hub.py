@@ -1,11 +1,10 @@
 """Image networks in a local folder, as timm or Hugging Face's transformers save them.
 
-All of them get the three methods of timm that features are taken by: `forward_features`,
-`forward_head` and `get_classifier`. The feature is what enters the final linear layer. A folder
-without weights for that layer is a backbone without a head; its feature is the same.
+All of them get the three methods of timm that extraction uses: `forward_features`, `forward_head`
+and `get_classifier`. The feature is the input of the final linear layer. A folder without weights
+for that layer is a backbone without a head; its feature is the same.
 """
 
-import pickle
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,16 +12,13 @@ from pathlib import Path
 import timm
 import torch
 from PIL.Image import Image
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from experiment.command.errors import InputError
 from experiment.files import reading
+from experiment.inputs.own_data import class_names_of
 
 CONFIG = "config.json"
-# What the two libraries raise for a folder that they cannot read.
-UNREADABLE = (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError,
-              SafetensorError, pickle.UnpicklingError)
 
 
 class HubModel(nn.Module):
@@ -34,7 +30,7 @@ class HubModel(nn.Module):
         self.head_hidden_size = final.in_features
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """images (N, 3, H, W) -> (N, D), what enters the final layer."""
+        """images (N, 3, H, W) -> (N, D), the input of the final layer."""
         entered = []
         handle = self.final.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
         try:
@@ -51,37 +47,27 @@ class HubModel(nn.Module):
 
 
 def load(folder: Path) -> nn.Module:
-    """The network of a folder, for inference, on the CPU. InputError where there is none."""
-    try:
+    """The network of a folder, in eval mode, on the CPU. InputError if there is none."""
+    with reading.refusing(folder, "not an image network that timm or transformers can load"):
         if _is_timms(folder):
             return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
         return _from_transformers(folder).eval()
-    except UNREADABLE as error:
-        raise InputError(f"{folder}: not an image network that timm or transformers can load "
-                         f"({_first_line(error)})") from error
 
 
 def class_names(folder: Path) -> tuple[str, ...] | None:
-    """The names of the head's classes in their order, where the folder says more than LABEL_0."""
+    """The names of the head's classes in order, unless they are LABEL_0, LABEL_1, …"""
     config = _config(folder)
-    names = config.get("label_names") or config.get("id2label")
-    if isinstance(names, dict):
-        names = [names[number] for number in sorted(names, key=int)]
-    if not names or str(names[0]).startswith("LABEL_"):
-        return None
-    return tuple(map(str, names))
+    names = config.get("label_names") or config.get("id2label") or {}
+    return class_names_of(names if isinstance(names, dict) else dict(enumerate(names)))
 
 
 def transform_of(folder: Path) -> Callable:
-    """Image to tensor (3, H, W) as a folder of transformers asks for."""
+    """Image to tensor (3, H, W), by the image processor of a transformers folder."""
     from transformers import AutoImageProcessor  # takes seconds
 
-    try:
+    with reading.refusing(folder, "no image processor that transformers can load"):
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True,
                                                        trust_remote_code=False)
-    except UNREADABLE as error:
-        raise InputError(f"{folder}: no image processor that transformers can load "
-                         f"({_first_line(error)})") from error
     return partial(_processed, processor)  # no lambda: it goes to the processes that read images
 
 
@@ -106,7 +92,7 @@ def _from_transformers(folder: Path) -> HubModel:
     from transformers import AutoModelForImageClassification  # takes seconds
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # what matters of its messages is checked here
+    logging.disable_progress_bar()  # missing weights are checked below
     logging.set_verbosity_error()
     model, report = AutoModelForImageClassification.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32,
@@ -124,8 +110,3 @@ def _from_transformers(folder: Path) -> HubModel:
     if lost:
         raise InputError(f"{folder}: weights are missing: {', '.join(lost[:4])}")
     return HubModel(model, final, has_head=f"{name}.weight" not in missing)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -1,7 +1,7 @@
-"""Which network an experiment's folder stands for: MAE fine-tuned ViTs, and any model of timm.
+"""The network of an experiment's folder: MAE fine-tuned ViTs, and any model of timm.
 
-One way to features and logits for all of them: the feature is what enters the final linear layer
-(for MAE the output of `fc_norm` on the mean over patch tokens), the logits are what leaves it.
+The feature is the input of the final linear layer (for MAE the output of `fc_norm` on the mean over
+patch tokens), the logits are its output.
 """
 
 import difflib
@@ -23,7 +23,7 @@ from timm.data import (
 from timm.models import clean_state_dict
 from torch import Tensor, nn
 
-from experiment.command.errors import InputError, Unavailable
+from experiment.command.errors import InputError, Unavailable, reason_of
 from experiment.files import reading
 from imagenet import hub
 
@@ -45,12 +45,12 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True)
 class Network:
-    """A model of timm, and the file of its weights (None: timm's own); or a folder that has all."""
+    """A model of timm, and the file of its weights (None: timm's own); or a folder with both."""
 
     name: str
     architecture: str
     weights: Path | None
-    needs_head: bool = True  # one linear final layer, without which only features can be had
+    needs_head: bool = True  # one linear final layer; without it there are only features
 
     @property
     def is_folder(self) -> bool:
@@ -66,9 +66,9 @@ class Network:
 
 
 def find(folder: Path, epoch: int | None, checkpoint: Path | None) -> Network:
-    """The network of an experiment folder; `checkpoint` takes the place of its own weights.
+    """The network of an experiment folder; `checkpoint` replaces its own weights.
 
-    mae_base*, mae_large*: checkpoint-<epoch>.pth in the folder. Else the folder's name is timm's.
+    mae_base*, mae_large*: checkpoint-<epoch>.pth in the folder; else a name of timm's.
     """
     name = folder.name
     if name in ELSEWHERE:
@@ -91,9 +91,9 @@ def find(folder: Path, epoch: int | None, checkpoint: Path | None) -> Network:
 
 
 def fingerprint(network: Network) -> str:
-    """What tells the weights from others, without building the model: SHA-256 of their file.
+    """Identifies the weights without building the model: SHA-256 of their file.
 
-    A second for 1 GB, once. Of timm's own weights it is the name that they are published under.
+    A second for 1 GB, once. For timm's own weights, the name that they are published under.
     """
     if network.weights is None:
         return f"timm/{network.architecture}.{timm.get_pretrained_cfg(network.architecture).tag}"
@@ -110,7 +110,7 @@ def _sha256_now(path: Path) -> str:
 
 
 def read_head(network: Network) -> Head:
-    """The final layer's weights, without building the model where a file holds them."""
+    """The final layer's weights, without building the model if they are in a file."""
     if network.weights is None or network.is_folder:
         return head_of(_linear(build(network), network))
     layer = timm.get_pretrained_cfg(network.architecture).classifier
@@ -132,7 +132,7 @@ def head_of(classifier: nn.Linear) -> Head:
 
 
 def build(network: Network) -> nn.Module:
-    """The model with its weights, for inference, on the CPU."""
+    """The model with its weights, in eval mode, on the CPU."""
     if network.weights is None:
         model = _from_timm(network)
     else:
@@ -143,7 +143,7 @@ def build(network: Network) -> nn.Module:
 
 
 def widths(model: nn.Module) -> tuple[int, int]:
-    """D of the features and C of the final layer, 0 where that is not one linear layer."""
+    """D of the features and C of the final layer, 0 if that is not one linear layer."""
     classifier = model.get_classifier()
     if isinstance(classifier, nn.Linear):
         return classifier.in_features, classifier.out_features
@@ -205,12 +205,12 @@ def _from_timm(network: Network) -> nn.Module:
                          f"own with --checkpoint FILE")
     try:
         return timm.create_model(network.architecture, pretrained=True)
-    except OSError as error:  # what the hub's client raises without a connection, too
-        # Images of one's own are seen by a network in a folder, too.
+    except OSError as error:  # raised by the hub's client, too, without a connection
+        # For the user's images a network in a folder will do, too.
         folder = "" if network.needs_head else ", or as -n a folder that timm or transformers saved"
         raise Unavailable(
             f"--name {network.name}: timm's weights could not be downloaded "
-            f"({str(error).splitlines()[0]}); fetch them elsewhere and give --checkpoint "
+            f"({reason_of(error)}); fetch them elsewhere and give --checkpoint "
             f"FILE{folder}") from error
 
 
@@ -227,7 +227,7 @@ def _not_one_layer(network: Network, found: object) -> InputError:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """The weights in a checkpoint of ours, of timm or of the published code, memory-mapped."""
+    """The weights in a checkpoint of timm, the published code or ours, memory-mapped."""
     content = reading.load_safetensors(path)[0] if path.suffix == ".safetensors" else \
         reading.load(path)
     if isinstance(content, dict):

@@ -1,10 +1,9 @@
-"""Your own images: a folder with one folder per class, or a table of paths and labels.
+"""The user's own images: a folder with one folder per class, or a table of paths and labels.
 
-Features are those of any network (`find`), kept as feat_<network>-<digest>.pt under
-the data's folder of results, and extracted anew once files or weights are others.
+Features come from any network (`find`). They are cached as feat_<network>-<digest>.pt in the data's
+results folder and recomputed when files or weights change.
 """
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,13 +19,13 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from experiment.command import processes
 from experiment.command.errors import InputError
-from experiment.files import reading
+from experiment.files import reading, writing
 from experiment.inputs import media, probe
 from experiment.inputs.extraction import Extraction
 from experiment.inputs.own_data import (
-    Own,
+    OwnHead,
     Rows,
-    few,
+    abbreviated,
     files_of_table,
     folder_name_of,
     labelled_samples,
@@ -37,21 +36,21 @@ from experiment.inputs.samples import Samples, probs_of
 from imagenet import features, hub, models
 from imagenet.data import ImageSet
 
-OTHER = "passed over, being no image by its ending"
-NETWORK = "resnet50"  # without -n: 100 MB, and the fastest of what the paper uses
+OTHER = "skipped: not an image extension"
+NETWORK = "resnet50"  # the default: 100 MB, and the fastest of the paper's networks
 
 
 class Images(NamedTuple):
-    """Files of all rows, and which rows can be used."""
+    """The files of all rows, and the rows that can be used."""
 
     files: Sequence[Path]
     rows: Rows
 
 
 def list_folder(folder: Path) -> Images:
-    """The images of folders that are classes, in `ImageFolder` order: sorted by their paths.
+    """The images of a folder with a folder for each class, in `ImageFolder` order: sorted by path.
 
-    Files of other endings are passed over, with a note; so is a class without images. Raises
+    Files with other extensions and classes without images are skipped, with a note. Raises
     InputError for a folder without any image in a class.
     """
     if not folder.is_dir():
@@ -71,7 +70,7 @@ def list_folder(folder: Path) -> Images:
                          f"image in them")
     loose = [path for path in folder.iterdir() if path.suffix.lower() in IMG_EXTENSIONS]
     notes = (*_note(empty, "without any image"), *_note(_names(other, folder), OTHER),
-             *_note(_names(loose, folder), "left out, lying in no folder of a class"))
+             *_note(_names(loose, folder), "left out: not in the folder of a class"))
     return Images(files, Rows.of(str(folder), _names(files, folder), labels, notes=notes))
 
 
@@ -81,7 +80,7 @@ def list_table(path: Path) -> Images:
 
 
 def list_any(folder: Path) -> Images:
-    """All images below a folder, whatever its folders mean."""
+    """All images below a folder."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     files, other = _walk(folder)
@@ -96,7 +95,7 @@ def load_source(kind: str, path: Path, cache_dir: Path, name: str | None,
     """Samples of an "image_dir" or an "image_csv", and the folder of their results."""
     folder = cache_dir / folder_name_of(path)
     images = _images(kind, path)
-    with processes.first_alone():
+    with processes.first_before_others():
         return load(images, folder, name, extraction), folder
 
 
@@ -106,7 +105,7 @@ def load_source_pair(kind: str, paths: tuple[Path, Path], cache_dir: Path, name:
     folder of results."""
     folders = cache_dir / folder_name_of(paths[0]), cache_dir / folder_name_of(paths[1])
     images = _images(kind, paths[0])
-    with processes.first_alone():
+    with processes.first_before_others():
         return (*load_ood(images, list_any(paths[1]), folders, name, extraction), folders[1])
 
 
@@ -116,7 +115,7 @@ def _images(kind: str, path: Path) -> Images:
 
 def load(images: Images, folder: Path, name: str | None, extraction: Extraction, *,
          labels_matter: bool = True) -> Samples:
-    """Samples of labelled images as network `name` sees them; features are kept in `folder`."""
+    """Samples of labelled images, by network `name`; features are cached in `folder`."""
     network = find(name or NETWORK, extraction.checkpoint)
     rows, found = _features(images, folder, network, extraction)
     return labelled_samples(rows, found, _own(network, found), progress=extraction.progress,
@@ -127,7 +126,7 @@ def load_ood(train: Images, test: Images, folders: tuple[Path, Path], name: str 
              extraction: Extraction) -> tuple[Samples, Samples]:
     """Training rows, and test rows whose probabilities come from the same head.
 
-    `folders`: where the features of either are kept.
+    `folders`: where the features of either are cached.
     """
     trained = load(train, folders[0], name, extraction, labels_matter=False)
     network = find(name or NETWORK, extraction.checkpoint)
@@ -142,22 +141,22 @@ def load_ood(train: Images, test: Images, folders: tuple[Path, Path], name: str 
 
 def _features(images: Images, folder: Path, network: models.Network, extraction: Extraction
               ) -> tuple[Rows, Tensor]:
-    """Features (n, D) of the readable rows, from the cache where it is of these files."""
+    """Features (n, D) of the readable rows, from the cache if it is of these files."""
     rows = images.rows
     files = [images.files[row].absolute() for row in rows.index]
     listed = ImageSet(Path(rows.source), np.array([os.fsencode(path) for path in files]), None, 0,
                       {"images": len(files)}, stamps_of(files))
     # Where data and weights lie is part of the name, so that two of one name share no file.
-    where = f"{Path(rows.source).absolute()}\0{network.weights and network.weights.absolute()}"
-    digest = hashlib.sha256(os.fsencode(where)).hexdigest()[:8]
-    path = folder / "features" / f"feat_{network.name}-{digest}.pt"
+    name = writing.distinct(network.name, Path(rows.source).absolute(),
+                            network.weights and network.weights.absolute())
+    path = folder / "features" / f"feat_{name}.pt"
     if not path.is_file() or features.misfit(path, network, listed):
-        # An unreadable image is no mistake here but a finding; its row of zeros is dropped below.
+        # An unreadable image is reported, not an error; its row of zeros is dropped below.
         features.extract(network, listed, path, replace(extraction, skip_corrupt=True))
     record = features.record_of(path)
     if record is None:
-        raise InputError(f"{path.with_suffix('.json')}: missing, so that nobody knows what the "
-                         f"features beside it come from; remove them too")
+        raise InputError(f"{path.with_suffix('.json')}: missing, so the origin of the features "
+                         f"beside it is unknown; remove them too")
     unreadable = dict(zip(record.unreadable_rows, record.unreadable))
     found = reading.load(path)
     if unreadable:
@@ -170,16 +169,16 @@ def _features(images: Images, folder: Path, network: models.Network, extraction:
     return rows, found
 
 
-def _own(network: models.Network, found: Tensor) -> Own | None:
+def _own(network: models.Network, found: Tensor) -> OwnHead | None:
     head = own_head(network)
     if head is None:
         return None
     head = probe.Head(*head)
-    return Own(head(found), class_names(network), head)
+    return OwnHead(head(found), class_names(network), head)
 
 
 def _shown(images: Images, rows: Rows) -> dict:
-    """What the report shows of an image, and its path for others to load."""
+    """Thumbnails for the report, and paths for suspects.csv."""
     paths = [str(images.files[row].absolute()) for row in rows.index]
     return dict(content={"filepath": paths}, media=partial(_picture, images.files))
 
@@ -189,7 +188,7 @@ def _picture(files: Sequence[Path], row: int) -> media.Media:
 
 
 def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Images below a folder and other files, hidden ones left aside, sorted as `ImageFolder`."""
+    """Images and other files below a folder, without hidden ones, sorted as by `ImageFolder`."""
     images, other = [], []
     for root, _, names in sorted(os.walk(folder, followlinks=True)):
         for path in (Path(root, name) for name in sorted(names)):
@@ -203,13 +202,13 @@ def _names(files: Sequence[Path], folder: Path) -> list[str]:
 
 
 def _note(files: Sequence[str], what: str) -> tuple[str, ...]:
-    return (f"{len(files)} {what}: {few(files)}",) if files else ()
+    return (f"{len(files)} {what}: {abbreviated(files)}",) if files else ()
 
 
 def find(name: str, checkpoint: Path | None) -> models.Network:
-    """The network for anyone's images: a model of timm, or a folder with config and weights.
+    """The network for the user's images: a model of timm, or a folder with config and weights.
 
-    `checkpoint` takes the place of timm's own weights; they may lack a head.
+    `checkpoint` replaces timm's own weights; they may lack a head.
     """
     path = Path(name)
     if (path / hub.CONFIG).is_file():
@@ -228,11 +227,11 @@ def find(name: str, checkpoint: Path | None) -> models.Network:
 
 
 def own_head(network: models.Network) -> models.Head | None:
-    """The final layer of a network that may lack one."""
+    """The final layer of a network, or None."""
     classifier = models.build(network).get_classifier()
     return models.head_of(classifier) if isinstance(classifier, nn.Linear) else None
 
 
 def class_names(network: models.Network) -> tuple[str, ...] | None:
-    """What the classes of its final layer are called, where the network says so."""
+    """The names of the network's classes, if it has any."""
     return hub.class_names(network.weights) if network.is_folder else None

@@ -1,8 +1,8 @@
-"""ImageNet's answer to the scripts: features from the cache or from images, probabilities, labels.
+"""ImageNet's Samples: features from the cache or from images, probabilities, labels.
 
-Features stay memory-mapped. Probabilities are not stored but softmax(head(features)), computed in
-blocks: 5 GB for the training set, in a nameless file that is memory-mapped and goes with the
-process; so do rows that are picked from the features.
+Features stay memory-mapped. Probabilities are not stored but computed in blocks as
+softmax(head(features)): 5 GB for the training set, in an unlinked temporary file, memory-mapped;
+picked rows of the features too.
 """
 
 from collections.abc import Callable
@@ -30,9 +30,9 @@ VAL_ROWS_PER_CLASS = 50
 
 
 def load_train(folder: Path, epoch: int | None, extraction: Extraction) -> Samples:
-    """The training set with its given labels; is_noisy where the folder has a target.pt.
+    """The training set with its given labels; is_noisy if the folder has a target.pt.
 
-    Raises InputError where no labels are known, or files do not fit together.
+    Raises InputError if no labels are known, or files do not fit together.
     """
     experiment = _Experiment.of(folder, epoch, extraction)
     return _train(experiment, _known_labels(experiment), demand_labels=True)
@@ -76,7 +76,7 @@ def load_val(folder: Path, epoch: int | None, extraction: Extraction) -> Samples
 def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[Samples, Samples]:
     """Training rows; validation rows (in-distribution, group "id") followed by the OOD rows.
 
-    The training labels are None where they are not known, and a note says why.
+    Training labels that are not known are None, and a note says why.
     """
     experiment = _Experiment.of(folder, epoch, extraction)
     known = _known_labels(experiment)
@@ -107,7 +107,7 @@ def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[S
 
 @dataclass(frozen=True)
 class _Experiment:
-    """A folder of results, its network, and what the user said."""
+    """A folder of results, its network, and the user's options."""
 
     folder: Path
     epoch: int | None
@@ -121,9 +121,9 @@ class _Experiment:
         return cls(folder, epoch, extraction, network, models.read_head(network))
 
     def features(self, split: str) -> tuple[Path, Tensor]:
-        """feat_<split>.pt and its rows (N, D), memory-mapped; extracted if it is not there.
+        """feat_<split>.pt and its rows (N, D), memory-mapped; extracted if missing or outdated.
 
-        Extracted anew if its record names other weights or images than those asked for.
+        Outdated: its record names other weights or images than those asked for.
         """
         suffix = "" if self.epoch is None else f"_{self.epoch}"
         path = self.folder / "features" / f"feat_{split}{suffix}.pt"
@@ -146,9 +146,9 @@ class _Experiment:
         return path, rows
 
     def _outdated(self, split: str, path: Path) -> str:
-        """Why features that were extracted here cannot serve; empty if they can."""
+        """Why features that were extracted here cannot be used; empty if they can."""
         if not path.with_suffix(".json").is_file():
-            return ""  # published: spare the listing of the images
+            return ""  # published: no need to list the images
         problem = features.misfit(path, self.network, self.listing(split)[0])
         if not problem:
             features.tidy(path)
@@ -192,7 +192,7 @@ class _Experiment:
         return result
 
     def listing(self, split: str) -> tuple[data.ImageSet | None, str]:
-        """The images, where they are there; why they cannot be listed, where they should be."""
+        """The images, None if their folder is missing; and why they cannot be listed, if so."""
         if not data.is_there(split, self.extraction):
             return None, ""
         try:
@@ -202,18 +202,18 @@ class _Experiment:
 
 
 def _known_labels(experiment: _Experiment) -> targets.Targets | Tensor | None:
-    """What target.pt or --train_labels say: read first, lest a wrong file end hours of work."""
+    """Labels from target.pt or --train_labels: read first, so that a wrong file fails early."""
     target, file = experiment.folder / "target.pt", experiment.extraction.train_labels
     if not target.is_file():
         return None if file is None else targets.read_labels(file)
     if file is not None:
         raise InputError(f"--train_labels: the experiment has labels of its own in {target}")
-    return targets.read_targets(target)
+    return targets.read_targets(target, need_rows=True)
 
 
 def _train(experiment: _Experiment, known: targets.Targets | Tensor | None, *,
            demand_labels: bool) -> Samples:
-    """The rows the network was trained on; labels None and a note where they are not known."""
+    """The rows the network was trained on; labels None, with a note, if they are not known."""
     if isinstance(known, targets.Targets):
         return _train_on_targets(experiment, known)
     path, rows = experiment.features("train")
@@ -238,7 +238,7 @@ def _train(experiment: _Experiment, known: targets.Targets | Tensor | None, *,
 
 
 def _train_on_targets(experiment: _Experiment, found: targets.Targets) -> Samples:
-    """The rows that target.pt picks, with its labels; ids fall back on their row numbers."""
+    """The rows chosen by target.pt, with its labels; ids are row numbers without the images."""
     path, rows = experiment.features("train")
     if len(rows) != len(found.labels):
         if len(rows) <= int(found.rows.max()):
@@ -263,7 +263,7 @@ def _train_on_targets(experiment: _Experiment, found: targets.Targets) -> Sample
 
 
 def _names(images: data.ImageSet | None, n: int) -> list[str] | None:
-    """File names of the n rows, where the images are there and as many."""
+    """File names of the n rows, if there are as many images."""
     return images.ids() if images is not None and len(images) == n else None
 
 

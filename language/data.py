@@ -9,12 +9,13 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas
 import torch
 from torch import Tensor
 
-from experiment.command.errors import InputError, Unavailable
+from experiment.command.errors import InputError, Unavailable, reason_of
 
 HUB = "nyu-mll/glue"
 # What the hub's copy calls a split, and how files of it are named elsewhere; the first found wins.
@@ -25,6 +26,16 @@ LABEL_COLUMNS = ("label", "gold_label")
 # Label order of the GLUE tasks: the numbers that the published files use.
 CLASS_NAMES = {"sst2": ("negative", "positive"),
                "mnli": ("entailment", "neutral", "contradiction")}
+
+
+class Columns(NamedTuple):
+    """Names of columns in a table; None: the usual ones."""
+
+    text: Sequence[str] | None = None  # one, or two for pairs
+    label: str | None = None
+
+
+USUAL = Columns()
 
 
 @dataclass(frozen=True)
@@ -117,9 +128,8 @@ def _from_hub(task: str, split: str) -> pandas.DataFrame:
     try:
         return datasets.load_dataset(HUB, task, split=split).to_pandas()
     except (OSError, ValueError) as error:  # no connection, offline mode, nothing in the cache
-        reason = str(error).strip().splitlines()[0]
-        raise Unavailable(f"{HUB} {task}: cannot be fetched ({reason[:200]}); give its files with "
-                          f"--data_dir") from error
+        raise Unavailable(f"{HUB} {task}: cannot be fetched ({reason_of(error)}); give its files "
+                          f"with --data_dir") from error
 
 
 def _from_folder(folder: Path, split: str) -> tuple[str, pandas.DataFrame]:
@@ -153,8 +163,8 @@ def read_file(path: Path) -> pandas.DataFrame:
     try:
         return READERS[path.suffix](path)
     except (OSError, ValueError, pandas.errors.ParserWarning) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path}: not a readable {path.suffix} table ({reason[:200]})") from error
+        raise InputError(f"{path}: not a readable {path.suffix} table ({reason_of(error)})"
+                         ) from error
 
 
 def _read_separated(path: Path, **how) -> pandas.DataFrame:

@@ -1,8 +1,8 @@
-"""The embedded trial: the whole way of SST-2 and MNLI, small, without a network connection.
+"""The demo: the whole SST-2 and MNLI experiment in small, without a network connection.
 
 The texts are paragraphs from the documentation strings of matplotlib, networkx and scikit-learn,
-read from the installed packages (nothing of them is part of this project); the class of a paragraph
-is its package. A two-layer RoBERTa of random weights with its own vocabulary is fit to the clean
+read from the installed packages (none of them is part of this project); the class of a paragraph is
+its package. A two-layer RoBERTa with random weights and its own vocabulary is fit to the clean
 labels, the published recipe makes noisy ones from its probabilities, a second one is fit to those.
 """
 
@@ -24,7 +24,8 @@ from experiment.command.device import find_device
 from experiment.command.errors import InputError
 from experiment.files import writing
 from experiment.inputs.extraction import Extraction
-from language import data, features, layout, noise, samples
+from experiment.inputs.targets import read_targets
+from language import data, features, layout, noise
 from language.data import Texts
 from language.models import Classifier
 from language.training import Schedule, train
@@ -33,7 +34,7 @@ PACKAGES = {"drawing": "matplotlib", "graphs": "networkx", "learning": "sklearn"
 PER_CLASS = {"train": 1500, "validation": 150}
 WORDS = range(8, 41)  # of a paragraph
 PROSE = re.compile(r"[A-Z][A-Za-z0-9 ,.;:'()`*-]*\.")  # sentences, not code, tables or markup
-CLEAN = "roberta-tiny"  # has the part of the RoBERTa-Large
+CLEAN = "roberta-tiny"  # plays the part of the RoBERTa-Large
 VOCABULARY = 4000
 SCHEDULE = Schedule(epochs=layout.EPOCH, learning_rate=5e-4, max_length=48)
 
@@ -41,9 +42,9 @@ SCHEDULE = Schedule(epochs=layout.EPOCH, learning_rate=5e-4, max_length=48)
 def make(folder: Path, extraction: Extraction) -> None:
     """Texts, clean model, noisy labels, noisy model and features, laid out as the published files.
 
-    Finished parts stay, so that a run that was ended goes on.
+    Finished parts stay, so that a stopped run can be resumed.
     """
-    where, target = folder / "data", folder / samples.TARGET
+    where, target = folder / "data", folder / noise.TARGET
     if not data.has_split("validation", where):
         _write_texts(where)
     texts, validation = (data.load(folder.name, split, where) for split in PER_CLASS)
@@ -51,16 +52,17 @@ def make(folder: Path, extraction: Extraction) -> None:
 
     def fit(name: str, labels: Tensor) -> layout.Place:
         print(f"{folder / name}: fitting", flush=True)
-        train(tiny_roberta(texts), texts, labels, folder / name, schedule=SCHEDULE,
-              device=find_device(extraction.device), validation=validation,
+        start = tiny_roberta(texts)
+        start.model.to(find_device(extraction.device))
+        train(start, texts, labels, folder / name, schedule=SCHEDULE, validation=validation,
               progress=extraction.progress)
         return layout.locate(folder, name, layout.EPOCH)
 
     place = fit(CLEAN, texts.labels)
     if not target.is_file():
         logits = features.obtain(place, "train", texts, extraction)["logit"]
-        samples.save_targets(*noise.noisy_labels(logits.softmax(1), texts.labels), target)
-    labels, is_noisy = samples.read_targets(target)
+        noise.save_targets(*noise.noisy_labels(logits.softmax(1), texts.labels), target)
+    _, labels, is_noisy = read_targets(target)
     print(f"{target}: {int(is_noisy.sum()):,} labels made wrong", flush=True)
     place = fit(layout.DEMO, labels)
     for split, part in (("train", texts), ("validation", validation)):

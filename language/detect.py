@@ -15,7 +15,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+if __name__ == "__main__":  # the project's root instead of this folder on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment.command import arguments
@@ -44,18 +44,18 @@ def main(args: Namespace) -> None:
     from experiment.inputs.own_data import folder_name_of
     from experiment.sources import Source
 
-    find_device(args.device)  # refused before hours of loading
+    find_device(args.device)  # fails before hours of loading
     extraction = Extraction.of(args)
     if args.csv is None:
         from language import layout
+        from language.data import Columns
         from language.samples import load_train
 
         folder = args.cache_dir / args.task_name
         own_report = layout.locate(folder, args.model_name, args.epoch).report
         samples = load_train(
             folder, args.epoch, extraction, model_name=args.model_name, data_dir=args.data_dir,
-            text_columns=args.text_columns, label_column=args.label_column,
-            max_length=args.max_length)
+            columns=Columns(args.text_columns, args.label_column))
         folder = own_report.parent
     else:
         from language import own
@@ -63,8 +63,7 @@ def main(args: Namespace) -> None:
         arguments.one_of(args, "csv", "data_dir")
         folder = args.cache_dir / folder_name_of(args.csv)
         texts, rows = own.read(args.csv, args.text_columns, args.label_column)
-        samples = own.load(texts, rows, folder, args.model_name, extraction,
-                           max_length=args.max_length)
+        samples = own.load(texts, rows, folder, args.model_name, extraction)
     detection.report_label_errors(Source(samples, folder), Settings.of(args),
                                   detection.Output.of(args))
 

@@ -1,4 +1,4 @@
-"""Bring what an experiment needs: the published files of SST-2 or MNLI, or make the demo.
+"""Download the published files of SST-2 or MNLI, or make the demo.
 
     python language/download.py -t sst2       # 680 MB from Google Drive
     python language/download.py -t mnli       # 1.7 GB
@@ -9,7 +9,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+if __name__ == "__main__":  # the project's root instead of this folder on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment.command import arguments

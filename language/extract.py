@@ -3,14 +3,14 @@
     python language/extract.py -t sst2 -e 4
     python language/extract.py -t sst2 -e 4 --split validation
 
-detect.py extracts what it needs by itself; this is for other splits and epochs, or in advance.
+detect.py extracts what it needs; this script is for other splits and epochs, or in advance.
 """
 
 import sys
 from argparse import Namespace
 from pathlib import Path
 
-if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+if __name__ == "__main__":  # the project's root instead of this folder on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment.command import arguments
@@ -38,8 +38,7 @@ def main(args: Namespace) -> None:
     place = layout.locate(folder, args.model_name, args.epoch)
     texts = data.load(args.task_name, args.split, data.find_folder(folder, args.data_dir),
                       need_labels=False, text_columns=args.text_columns)
-    content = features.obtain(place, args.split, texts, Extraction.of(args),
-                              max_length=args.max_length)
+    content = features.obtain(place, args.split, texts, Extraction.of(args))
     (n, dim), classes = content["feat_cls"].shape, content["logit"].shape[1]
     print(f"{place.features / f'feat_{args.split}.pt'}: {n:,} texts, {dim} features, "
           f"{classes} classes")

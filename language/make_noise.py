@@ -5,16 +5,16 @@
 
 The published labels are those of a RoBERTa-Large at epoch 4. Its schedule is not stated; the one
 here, 10 epochs of which the fourth is used, is that of the RoBERTa-Base, so labels may differ from
-the published ones. The training may be ended once epoch_4 is there.
+the published ones. The training may be stopped once epoch_4 is there.
 
-The recipe is in noise.py. A file that is there already stays: the published one is never replaced.
+The recipe is in noise.py. An existing file is never replaced.
 """
 
 import sys
 from argparse import Namespace
 from pathlib import Path
 
-if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+if __name__ == "__main__":  # the project's root instead of this folder on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment.command import arguments
@@ -36,18 +36,20 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment.command.errors import InputError
     from language import noise
-    from language.samples import TARGET, load_train, save_targets
+    from language.data import Columns
+    from language.samples import load_train
 
     folder = args.cache_dir / args.task_name
-    if (folder / TARGET).exists():
-        raise InputError(f"{folder / TARGET}: is there already; remove it to have it made anew")
+    target = folder / noise.TARGET
+    if target.exists():
+        raise InputError(f"{target}: exists already; remove it to make a new one")
     clean = load_train(
         folder, args.epoch, Extraction.of(args), clean=True,
-        model_name=args.model_name, data_dir=args.data_dir, text_columns=args.text_columns,
-        label_column=args.label_column, max_length=args.max_length)
+        model_name=args.model_name, data_dir=args.data_dir,
+        columns=Columns(args.text_columns, args.label_column))
     targets, changed = noise.noisy_labels(clean.probs, clean.labels)
-    save_targets(targets, changed, folder / TARGET)
-    print(f"{folder / TARGET}: {len(changed):,} of {len(targets):,} labels changed")
+    noise.save_targets(targets, changed, target)
+    print(f"{target}: {len(changed):,} of {len(targets):,} labels changed")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 """Loading text classifiers as the transformers library saves them."""
 
-import pickle
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -19,12 +17,10 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from experiment.command.errors import InputError, Unavailable
+from experiment.command.errors import InputError, Unavailable, reason_of
+from experiment.files import reading
+from experiment.files.checks import BROKEN
 from language.layout import homes_of
-
-# What transformers raises for a folder that it cannot read; its own defects are not told apart.
-UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError,
-              pickle.UnpicklingError)
 
 
 class Classifier(NamedTuple):
@@ -44,16 +40,16 @@ class Classifier(NamedTuple):
 def load(weights: Path, homes: Sequence[Path]) -> Classifier:
     """The classifier whose weights lie in `weights`, config and tokenizer in one of `homes`.
 
-    Weights become float32 whatever they are stored in. Raises InputError for anything missing:
-    transformers itself would fill in random weights for a missing head, and hand out a tokenizer
-    of five words for a missing vocabulary.
+    Weights become float32. Raises InputError for anything missing: transformers itself would fill
+    in random weights for a missing head, and return a tokenizer of five words for a missing
+    vocabulary.
     """
     quieten()
     local = dict(local_files_only=True, trust_remote_code=False)
     home = next((home for home in homes if (home / "config.json").is_file()), None)
     if home is None:
         raise InputError(f"{homes[-1]}: no config.json")
-    try:
+    with reading.refusing(weights, "not a model that transformers can load"):
         config = AutoConfig.from_pretrained(home, **local)
         if config.is_encoder_decoder or config.pad_token_id is None:
             raise InputError(
@@ -62,9 +58,6 @@ def load(weights: Path, homes: Sequence[Path]) -> Classifier:
                 f"pad_token_id {config.pad_token_id}")
         model, report = AutoModelForSequenceClassification.from_pretrained(
             weights, config=config, dtype=torch.float32, output_loading_info=True, **local)
-    except UNREADABLE as error:
-        raise InputError(f"{weights}: not a model that transformers can load "
-                         f"({_first_line(error)})") from error
     if report["missing_keys"]:
         raise InputError(f"{weights}: expected a model fine-tuned for classification, but its "
                          f"weights lack {', '.join(sorted(report['missing_keys'])[:4])}")
@@ -74,22 +67,20 @@ def load(weights: Path, homes: Sequence[Path]) -> Classifier:
 def start_from(source: str, *, classes: int, class_names: Sequence[str] | None) -> Classifier:
     """A pretrained model to fine-tune, from a folder or by its name on the hub.
 
-    Where it has no head for so many classes it gets one, drawn from torch's global generator.
-    Raises InputError for a source that cannot be had, or whose weights do not fill the body.
+    If it has no head for so many classes it gets a random one, from torch's global generator.
+    Raises InputError for a source that cannot be loaded, or that lacks weights of the body.
     """
     quieten()
     named = dict(num_labels=classes) if class_names is None else dict(
         id2label=dict(enumerate(class_names)),
         label2id={name: label for label, name in enumerate(class_names)})
-    try:
+    with reading.refusing(f"--init {source}",
+                          "neither a model's folder nor one that the hub gives"):
         model, report = AutoModelForSequenceClassification.from_pretrained(
             source, dtype=torch.float32, trust_remote_code=False, ignore_mismatched_sizes=True,
             output_loading_info=True, **named)
-    except UNREADABLE as error:
-        raise InputError(f"--init {source}: neither a model's folder nor one that the hub gives "
-                         f"({_first_line(error)})") from error
     keys = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
-    # BERT's pooler is new too: models of language alone have none.
+    # BERT's pooler may be new too: language models have none.
     lost = sorted(key for key in keys if key.startswith(f"{model.base_model_prefix}.")
                   and ".pooler." not in key)
     if lost:
@@ -102,20 +93,20 @@ def start_from(source: str, *, classes: int, class_names: Sequence[str] | None) 
 def load_backbone(source: str) -> tuple[Classifier, bool]:
     """Any text model, from a folder or by its name on the hub, and whether it has a trained head.
 
-    Raises InputError for a folder that holds none; Unavailable where the hub gives nothing.
+    Raises InputError for a folder without one, Unavailable if the hub does not provide it.
     """
     quieten()
     local = Path(source).is_dir()
     try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            source, dtype=torch.float32, trust_remote_code=False, output_loading_info=True,
-            local_files_only=local)
-    except UNREADABLE as error:
+        with reading.refusing(source, "not a model that transformers can load"):
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                source, dtype=torch.float32, trust_remote_code=False, output_loading_info=True,
+                local_files_only=local)
+    except InputError as error:
         if local:
-            raise InputError(f"{source}: not a model that transformers can load "
-                             f"({_first_line(error)})") from error
+            raise
         raise Unavailable(f"-n {source}: no such folder, and the hub does not give a model of that "
-                          f"name ({_first_line(error)}); fetch one elsewhere and name its "
+                          f"name ({reason_of(error.__cause__)}); fetch one elsewhere and name its "
                           f"folder") from error
     if model.config.is_encoder_decoder or model.config.pad_token_id is None:
         raise InputError(f"{source}: expected an encoder, or a decoder, with a padding token; got "
@@ -131,14 +122,14 @@ def load_backbone(source: str) -> tuple[Classifier, bool]:
 
 
 def quieten() -> None:
-    """No progress bars and reports of transformers: what matters of them is checked here."""
+    """Switch off progress bars and reports of transformers; missing weights are checked here."""
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 
 
 def reads_forward_only(model: PreTrainedModel) -> bool:
-    """Whether the first token is blind to those after it, as in GPT-like models."""
-    # Two texts that differ in their last token; the ids themselves mean nothing.
+    """Whether the first token does not attend to later ones, as in GPT-like models."""
+    # Two texts that differ in their last token only, of arbitrary ids.
     probe = torch.tensor([[2, 3, 4], [2, 3, 5]], device=model.device) % model.config.vocab_size
     with torch.inference_mode():
         first = model(input_ids=probe, output_hidden_states=True).hidden_states[-1][:, 0]
@@ -153,10 +144,10 @@ def _tokenizer(homes: Sequence[Path | str], vocab_size: int, *, local: bool
         try:
             tokenizer = AutoTokenizer.from_pretrained(home, local_files_only=local,
                                                       trust_remote_code=False)
-        except UNREADABLE as error:
-            found.append(f"{home}: {_first_line(error)}")
+        except BROKEN as error:
+            found.append(f"{home}: {reason_of(error)}")
             continue
-        # Models often have a few rows more than words, never twice as many.
+        # Models often have a few more rows than words, never twice as many.
         if vocab_size // 2 < len(tokenizer) <= vocab_size:
             tokenizer.padding_side = "right"
             return tokenizer
@@ -167,15 +158,10 @@ def _tokenizer(homes: Sequence[Path | str], vocab_size: int, *, local: bool
 
 
 def _positions(model: PreTrainedModel) -> int:
-    """How many tokens the position embeddings allow; RoBERTa's begin after the padding index."""
+    """The number of tokens that the positions allow; RoBERTa's begin after the padding index."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding) and name.endswith(("position_embeddings", "wpe")):
             return module.num_embeddings - (0 if module.padding_idx is None
                                             else module.padding_idx + 1)
     positions = getattr(model.config, "max_position_embeddings", -1)
     return positions if positions > 0 else sys.maxsize
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -1,18 +1,21 @@
-"""The published noisy labels: a few of the labels that a good model is sure of are made wrong.
+"""The published noisy labels: some of the labels that a good model is confident of are made wrong.
 
-N rows, C classes. Kim, Yun, Song 2023, section 5; the model there is a RoBERTa-Large at epoch
-4 on the clean labels, by a schedule that is not stated.
+N rows, C classes. Kim, Yun, Song 2023, section 5; the model there is a RoBERTa-Large at epoch 4 on
+the clean labels; its schedule is not stated.
 """
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from experiment.command.errors import InputError
+from experiment.files import writing
 
-SURE = 0.6  # a label is taken as right where its probability is above this
-EVERY = 10  # of the rows with such labels, every tenth is changed
+TARGET = "target0.1_large_4.pt"  # the published name: share, model size and epoch
+SURE = 0.6  # a label of higher probability counts as right
+EVERY = 10  # every tenth row with such a label is changed
 RATIO = 0.1
 SEED = 0
 
@@ -24,8 +27,8 @@ def noisy_labels(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         changed = sure[0], sure[10], sure[20], ...     at most ceil(0.1 * number of sure rows)
         new     = (old + d) mod C, with d drawn evenly from 1 .. C - 1, always with the same seed
 
-    For two classes that is a flip. probs (N, C), labels (N,) int64. Raises InputError where no row
-    is sure, or for a single class.
+    For two classes that is a flip. probs (N, C), labels (N,) int64. Raises InputError if no row is
+    sure, or for a single class.
     """
     classes = probs.shape[1]
     if classes < 2:
@@ -36,9 +39,14 @@ def noisy_labels(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         raise InputError(f"noisy labels: expected rows whose label has a probability above {SURE}, "
                          f"got none in {len(labels)}; was the model trained on these labels?")
     changed = sure[::EVERY][:math.ceil(RATIO * len(sure))]
-    # The stream of torch.manual_seed(0), without touching the global one.
+    # The same numbers as after torch.manual_seed(0), without touching the global generator.
     steps = torch.randint(1, classes, (len(changed),),
                           generator=torch.Generator().manual_seed(SEED))
     targets = labels.clone()
     targets[changed] = (labels[changed] + steps) % classes
     return targets, changed
+
+
+def save_targets(targets: Tensor, changed: Tensor, path: Path) -> None:
+    """Write noisy labels (N,) and the changed rows in the published form."""
+    writing.save({"idx_clean": None, "idx_chg": changed, "targets": targets.tolist()}, path)

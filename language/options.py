@@ -1,11 +1,17 @@
-"""Command-line options that the scripts of this folder share. Imports nothing heavy."""
+"""Command-line options that the scripts of this folder share."""
 
 import argparse
-import re
 from pathlib import Path
 
 from experiment.command import arguments
-from experiment.command.option_types import device_name, positive_integer, truth
+from experiment.command.option_types import (
+    device_name,
+    folder_name,
+    positive_integer,
+    truth,
+)
+from experiment.inputs.extraction import Extraction
+from language import DEMO, EPOCH, HUB_MODEL, PUBLISHED
 
 
 def add_task_options(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +36,8 @@ def add_own_option(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--csv", type=Path, metavar="FILE",
                        help="a table (.csv, .tsv, .parquet, .json, .jsonl) of texts and labels, "
                             "instead of a task; -n is then any text model of the transformers "
-                            "library, a folder or a name on the hub (default: roberta-base)")
+                            "library, a folder or a name on the hub "
+                            f"(default: {HUB_MODEL})")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +46,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-n", "--model_name", metavar="NAME|PATH",
                        help="folder of the model under the task's, or the path of any folder that "
                             "transformers' save_pretrained wrote (default: "
-                            "roberta-base_fp16_noise0.1; of the demo roberta-tiny_noise0.1)")
-    group.add_argument("-e", "--epoch", type=positive_integer, default=4, metavar="E",
+                            f"{PUBLISHED}; of the demo {DEMO})")
+    group.add_argument("-e", "--epoch", type=positive_integer, default=EPOCH, metavar="E",
                        help="of the folders epoch_<E> in the model's, if it has any "
                             "(default: %(default)s)")
 
@@ -50,7 +57,8 @@ def add_extraction_options(parser: argparse.ArgumentParser, *, batch_size: int =
     group = parser.add_argument_group("texts through the model")
     group.add_argument("--batch_size", type=positive_integer, default=batch_size,
                        metavar="B", help="texts at a time (default: %(default)s)")
-    group.add_argument("--max_length", type=positive_integer, default=128, metavar="L",
+    group.add_argument("--max_length", type=positive_integer,
+                       default=Extraction.max_length, metavar="L",
                        help="tokens of a text or pair; longer ones are cut (default: %(default)s)")
 
 
@@ -65,11 +73,3 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
                        help="where to compute (default: %(default)s, a GPU if there is one)")
     group.add_argument("--verbose", type=truth, nargs="?", const=True, default=True,
                        metavar="BOOL", help="progress and details (default: %(default)s)")
-
-
-def folder_name(text: str) -> str:
-    """A name that cannot lead out of the folder it is looked for in."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text):
-        raise argparse.ArgumentTypeError(f"expected letters, digits, '.', '_' and '-', "
-                                         f"first a letter or digit, got {text!r}")
-    return text

@@ -1,11 +1,10 @@
-"""Your own texts: a table with a column of texts and one of labels, and any text model.
+"""The user's own texts: a table with a column of texts and one of labels, and any text model.
 
-The model need not know these classes: its feature is then the mean of the last hidden states over a
-text's tokens. Where its head does know them, the feature is the published one, the last hidden
-state at the first token. Features are kept, and made anew once texts or weights are others.
+If the model's head fits the classes, the feature is the published one, the last hidden state at the
+first token; else it is the mean of the last hidden states over a text's tokens. Features are cached
+and recomputed when texts or weights change.
 """
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,20 +16,19 @@ from experiment.command.errors import InputError
 from experiment.files import writing
 from experiment.inputs import media
 from experiment.inputs.extraction import Extraction
-from experiment.inputs.own_data import Own, Rows, labelled_samples
+from experiment.inputs.own_data import OwnHead, Rows, class_names_of, labelled_samples
 from experiment.inputs.samples import Samples
-from language import data, features
+from language import HUB_MODEL, data, features
 from language.data import Texts
 
-MODEL = "roberta-base"  # without -n
-NAME_LENGTH = 80  # characters of a text that stand for it on screen
+NAME_LENGTH = 80  # characters of a text shown on screen
 
 
 def read(path: Path, text_columns: Sequence[str] | None, label_column: str | None
          ) -> tuple[list[tuple[str, ...]], Rows]:
     """Texts (N,) of all rows, each of one column or two, and the rows that can be used.
 
-    Raises InputError for a file or a column that is not there, and where no row can be used.
+    Raises InputError for a missing file or column, and if no row can be used.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -59,47 +57,44 @@ def choose_columns(path: Path, known: Sequence[str], text_columns: Sequence[str]
 
 
 def load(texts: list[tuple[str, ...]], rows: Rows, folder: Path, name: str | None,
-         extraction: Extraction, *, max_length: int) -> Samples:
-    """Samples of labelled texts as model `name` sees them; features are kept in `folder`."""
-    source = name or MODEL
+         extraction: Extraction) -> Samples:
+    """Samples of labelled texts, by model `name`; features are cached in `folder`."""
+    source = name or HUB_MODEL
     weights = Path(source).resolve() if Path(source).is_dir() else None
     kept = Texts(rows.source, tuple(map(list, zip(*(texts[row] for row in rows.index)))), None,
                  None)
     origin = {"weights": source if weights is None else features.fingerprint(weights),
-              "texts": kept.fingerprint(), "max_length": max_length}
-    digest = hashlib.sha256(f"{Path(rows.source).absolute()}\0{weights}".encode()).hexdigest()[:8]
-    path = folder / "features" / f"feat_{(weights or Path(source)).name}-{digest}.pt"
-    content = writing.remembered(path, origin, partial(_extract, source, kept, extraction,
-                                                     max_length))
-    own = None if "logit" not in content else Own(
+              "texts": kept.fingerprint(), "max_length": extraction.max_length}
+    name = writing.distinct((weights or Path(source)).name, Path(rows.source).absolute(), weights)
+    path = folder / "features" / f"feat_{name}.pt"
+    content = writing.remembered(path, origin, partial(_extract, source, kept, extraction))
+    own = None if "logit" not in content else OwnHead(
         content["logit"], content["class_names"], features=content["feat_cls"])
     joined = [" | ".join(texts[row]) for row in rows.index]
     return labelled_samples(rows, content["feat_mean"], own, progress=extraction.progress,
                             content={"text": joined}, media=partial(_text, texts))
 
 
-def _extract(source: str, texts: Texts, extraction: Extraction, max_length: int) -> dict:
+def _extract(source: str, texts: Texts, extraction: Extraction) -> dict:
     from language import models  # transformers takes seconds to import
 
     device = find_device(extraction.device)
     classifier, has_head = models.load_backbone(source)
     content = features.extract(classifier, texts, device=device, mean=True,
-                               batch_size=extraction.batch_size, max_length=max_length,
-                               progress=extraction.progress)
+                               batch_size=extraction.batch_size,
+                               max_length=extraction.max_length, progress=extraction.progress)
     if not has_head:
         return {"feat_mean": content["feat_mean"]}
-    names = classifier.model.config.id2label
-    names = [str(names[column]) for column in sorted(names)]
-    return content | {"class_names": None if names[0].startswith("LABEL_") else names}
+    return content | {"class_names": class_names_of(classifier.model.config.id2label)}
 
 
 def _strings(values: pandas.Series) -> list[str]:
-    """Texts, empty where there is none."""
+    """Texts, empty for missing values."""
     texts = []
     for value, missing in zip(values, values.isna()):
-        if isinstance(value, float) and value.is_integer():  # of whole numbers with gaps
+        if isinstance(value, float) and value.is_integer():  # a column of integers with gaps
             value = int(value)
-        # JSON can hold half a character, which no file can.
+        # JSON can hold half a surrogate pair, which UTF-8 cannot.
         texts.append("" if missing else str(value).encode("utf-8", "replace").decode())
     return texts
 

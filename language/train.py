@@ -5,31 +5,36 @@
     python language/train.py -t mine --data_dir DIR --clean --init FOLDER -n NAME
 
 AdamW, lr 1e-5, weight decay 0.1, batch 32, fp16 on a GPU, 10 epochs, warm-up 1256 (sst2) or 7432
-(mnli) steps. Run it again after it was ended: it goes on after the last whole epoch.
+(mnli) steps. Rerun the same command to resume after the last whole epoch.
 """
 
 import sys
 from argparse import Namespace
 from pathlib import Path
 
-if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+if __name__ == "__main__":  # the project's root instead of this folder on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment.command import arguments
 from experiment.command.launch import launch
-from experiment.command.option_types import number_from_zero, positive_integer, positive_number
-from language import options
+from experiment.command.option_types import (
+    folder_name,
+    number_from_zero,
+    positive_integer,
+    positive_number,
+)
+from language import HUB_MODEL, PUBLISHED, options
 
 
 def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
     options.add_task_options(parser)
     group = parser.add_argument_group("training")
-    group.add_argument("-n", "--model_name", type=options.folder_name,
-                       default="roberta-base_fp16_noise0.1", metavar="NAME",
+    group.add_argument("-n", "--model_name", type=folder_name,
+                       default=PUBLISHED, metavar="NAME",
                        help="folder of the model under the task's (default: %(default)s)")
-    group.add_argument("--init", default="roberta-base", metavar="MODEL",
-                       help="what to start from: a folder, or a name on the hub "
+    group.add_argument("--init", default=HUB_MODEL, metavar="MODEL",
+                       help="model to start from: a folder, or a name on the hub "
                             "(default: %(default)s)")
     group.add_argument("--clean", action="store_true",
                        help="the data's own labels, not those of target0.1_large_4.pt")
@@ -54,7 +59,9 @@ def main(args: Namespace) -> None:
 
     from experiment.command.device import find_device
     from experiment.command.errors import InputError
-    from language import data, models, samples, training
+    from experiment.inputs.targets import read_targets
+    from language import data, models, training
+    from language.noise import TARGET
 
     folder = args.cache_dir / args.task_name
     where = data.find_folder(folder, args.data_dir)
@@ -62,16 +69,17 @@ def main(args: Namespace) -> None:
     texts = data.load(args.task_name, "train", where, **columns)
     labels = texts.labels
     if not args.clean:
-        labels, _ = samples.read_targets(folder / samples.TARGET)
+        labels = read_targets(folder / TARGET).labels
         if len(labels) != len(texts):
-            raise InputError(f"{folder / samples.TARGET}: expected {len(texts)} rows as in "
+            raise InputError(f"{folder / TARGET}: expected {len(texts)} rows as in "
                              f"{texts.source}, got {len(labels)}")
     validation = data.load(args.task_name, "validation", where, class_names=texts.class_names,
                            **columns) if data.has_split("validation", where) else None
     torch.manual_seed(args.seed)  # of the new head
+    start = models.start_from(args.init, classes=texts.classes, class_names=texts.class_names)
+    start.model.to(find_device(args.device))
     training.train(
-        models.start_from(args.init, classes=texts.classes, class_names=texts.class_names),
-        texts, labels, folder / args.model_name, device=find_device(args.device),
+        start, texts, labels, folder / args.model_name,
         schedule=training.Schedule(
             epochs=args.epochs, batch_size=args.batch_size, learning_rate=args.lr,
             weight_decay=args.weight_decay, max_length=args.max_length, seed=args.seed,

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, get_polynomial_decay_schedule_with_war
 
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
+from experiment.inputs.extraction import Extraction
 from language import features, layout
 from language.data import Texts
 from language.models import Classifier, quieten
@@ -30,80 +31,85 @@ WARMUP_SHARE = 0.06  # of all steps, for other tasks: what the published numbers
 
 @dataclass(frozen=True)
 class Schedule:
-    """What decides the weights that come out, beside texts, labels and the model to start from."""
+    """What determines the weights, besides texts, labels and the model to start from."""
 
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float = 1e-5
     weight_decay: float = 0.1
     warmup: int | None = None  # steps; None: 6 % of all
-    max_length: int = features.MAX_LENGTH
+    max_length: int = Extraction.max_length
     seed: int = 0
 
 
 def train(start: Classifier, texts: Texts, labels: Tensor, folder: Path, *, schedule: Schedule,
-          device: torch.device, validation: Texts | None = None, progress: bool = False) -> None:
+          validation: Texts | None = None, progress: bool = False) -> None:
     """Fine-tune to labels (N,), one folder epoch_<k> after each epoch k = 1, 2, ...
 
     AdamW, no weight decay on biases and norms, linear (polynomial of power 1) decay after the
-    warm-up (to 1e-7, or a tenth of a rate below 1e-6), fp16 autocast on a GPU. The folder gets the
-    config and tokenizer, each epoch_<k>/ the weights (float32) and training.json; the newest also
-    holds training.pt, from which a run that was ended in any way goes on at the next epoch, with
-    the same steps as one that was not.
+    warm-up (to 1e-7, or a tenth of a rate below 1e-6), fp16 autocast on a GPU; on the device of
+    `start`. The folder gets the config and tokenizer, each epoch_<k>/ the weights (float32) and
+    training.json; the newest also holds training.pt, from which a run that was stopped in any way
+    resumes at the next epoch, with the same steps as an uninterrupted run.
 
-    Prints a line for each epoch. Raises InputError where labels do not fit the model, the folder
-    holds the epochs of another training, or a record of one that is not readable, or cannot be
-    written, and where the loss is not finite.
+    Prints a line for each epoch. Raises InputError for labels that do not fit the model, a folder
+    with the epochs or an unreadable record of another training, a folder that cannot be written,
+    and a loss that is not finite.
     """
     quieten()
+    settings = _settings(start, texts, labels, schedule)
+    writing.check_writable(folder)
+    with writing.alone(folder):
+        done = _epochs_done(folder, settings)
+        _drop_states_before(done, folder)
+        if done == schedule.epochs:
+            return
+        classifier, parts = _resumed(start, folder, done, schedule, settings["steps"])
+        for epoch in range(done + 1, schedule.epochs + 1):
+            loss = _run_epoch(classifier, texts, labels, epoch, parts, schedule, progress=progress)
+            if not loss < float("inf"):
+                raise InputError(f"epoch {epoch}: the loss is no longer finite; try a smaller --lr")
+            result = {"epoch": epoch, "step": epoch * settings["steps"] // schedule.epochs,
+                      "loss": round(loss, 4)}
+            if validation is not None:
+                result["validation_accuracy"] = _accuracy(classifier, validation, schedule)
+            state = {name: part.state_dict() for name, part in parts.items()}
+            _save_epoch(folder, epoch, classifier.model, state if epoch < schedule.epochs else None,
+                        result | {"settings": settings})
+            print(", ".join(f"{name} {value}" for name, value in result.items()), flush=True)
+
+
+def _settings(start: Classifier, texts: Texts, labels: Tensor, schedule: Schedule) -> dict:
+    """What determines the weights, for training.json."""
     classes = start.model.config.num_labels
     if int(labels.max()) >= classes:
         raise InputError(f"labels: expected 0 to {classes - 1}, got {int(labels.max())}")
-    steps_per_epoch = -(-len(texts) // schedule.batch_size)
-    settings = asdict(schedule) | {
-        "start": start.model.name_or_path, "device": device.type, "texts": texts.fingerprint(),
-        "labels": hashlib.sha256(labels.numpy()).hexdigest(),
-        "steps": steps_per_epoch * schedule.epochs}
-    writing.check_writable(folder)
-    with writing.alone(folder):
-        _go_on(start, texts, labels, folder, settings, schedule=schedule, device=device,
-               validation=validation, progress=progress)
+    return asdict(schedule) | {
+        "start": start.model.name_or_path, "device": start.model.device.type,
+        "texts": texts.fingerprint(), "labels": hashlib.sha256(labels.numpy()).hexdigest(),
+        "steps": -(-len(texts) // schedule.batch_size) * schedule.epochs}
 
 
-def _go_on(start: Classifier, texts: Texts, labels: Tensor, folder: Path, settings: dict, *,
-           schedule: Schedule, device: torch.device, validation: Texts | None, progress: bool
-           ) -> None:
-    """`train` behind the epochs that the folder holds."""
-    done = _epochs_done(folder, settings)
-    _drop_states_before(done, folder)
-    if done == schedule.epochs:
-        return
-    classifier = Classifier(_resumed(start.model, folder, done).to(device), start.tokenizer)
-    parts = _parts(classifier.model, schedule, settings["steps"])
+def _resumed(start: Classifier, folder: Path, done: int, schedule: Schedule, steps: int
+             ) -> tuple[Classifier, dict]:
+    """The classifier after `done` epochs, and its `_parts`."""
+    device = start.model.device
+    classifier = Classifier(_model_after(done, start.model, folder).to(device), start.tokenizer)
+    parts = _parts(classifier.model, schedule, steps)
     if done:
         state = reading.load(folder / f"epoch_{done}" / "training.pt")
         for name, part in parts.items():
             part.load_state_dict(state[name])
     else:
         _save_home(start, folder)
-    for epoch in range(done + 1, schedule.epochs + 1):
-        loss = _run_epoch(classifier, texts, labels, epoch, schedule, progress=progress, **parts)
-        if not loss < float("inf"):
-            raise InputError(f"epoch {epoch}: the loss is no longer finite; try a smaller --lr")
-        step = epoch * settings["steps"] // schedule.epochs
-        said = {"epoch": epoch, "step": step, "loss": round(loss, 4)}
-        if validation is not None:
-            said["validation_accuracy"] = _accuracy(classifier, validation, schedule)
-        state = {name: part.state_dict() for name, part in parts.items()}
-        _save_epoch(folder, epoch, classifier.model, state if epoch < schedule.epochs else None,
-                    said | {"settings": settings})
-        print(", ".join(f"{name} {value}" for name, value in said.items()), flush=True)
+    return classifier, parts
 
 
-def _run_epoch(classifier: Classifier, texts: Texts, labels: Tensor, epoch: int,
-               schedule: Schedule, *, optimizer, decay, scaler, progress: bool) -> float:
+def _run_epoch(classifier: Classifier, texts: Texts, labels: Tensor, epoch: int, parts: dict,
+               schedule: Schedule, *, progress: bool) -> float:
     """One pass; returns the mean loss. Order and dropout depend on seed and epoch alone."""
     model = classifier.model.train()
+    optimizer, decay, scaler = parts["optimizer"], parts["decay"], parts["scaler"]
     torch.manual_seed(schedule.seed * 1000 + epoch)
     total = torch.zeros((), device=model.device)
     batches = torch.randperm(len(texts)).split(schedule.batch_size)
@@ -122,7 +128,7 @@ def _run_epoch(classifier: Classifier, texts: Texts, labels: Tensor, epoch: int,
 
 
 def _parts(model: PreTrainedModel, schedule: Schedule, steps: int) -> dict:
-    """What has a state beside the weights: the optimizer, its decay, the scaler of fp16."""
+    """What has a state besides the weights: the optimizer, its decay, the scaler of fp16."""
     optimizer = optimizer_of(model, schedule)
     warmup = round(WARMUP_SHARE * steps) if schedule.warmup is None else schedule.warmup
     return {"optimizer": optimizer,
@@ -170,14 +176,14 @@ def _recorded_settings(record: Path) -> dict:
                          f"choose another --model_name or remove {record.parents[1]}") from error
 
 
-def _resumed(model: PreTrainedModel, folder: Path, done: int) -> PreTrainedModel:
+def _model_after(done: int, model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     if done == 0:
         return model
     weights = folder / f"epoch_{done}"
     written = reading.recorded(weights / "training.json").get("weights")
     if written not in (None, features.fingerprint(weights)):
         raise InputError(f"{weights}: its weights are not as they were written; remove {folder} "
-                         f"to train anew")
+                         f"to train again")
     return type(model).from_pretrained(weights, dtype=torch.float32,
                                        local_files_only=True)
 
@@ -225,9 +231,9 @@ def _save_epoch(folder: Path, epoch: int, model: PreTrainedModel, state: dict | 
 
 
 def _drop_states_before(epoch: int, folder: Path) -> None:
-    """Remove training.pt of all earlier epochs, those included that a killed run left.
+    """Remove training.pt of all earlier epochs, including leftovers of killed runs.
 
-    Each is twice the weights in size, and nothing goes on from it any more.
+    Each is twice the size of the weights and no longer needed.
     """
     for earlier in layout.epochs_in(folder):
         if earlier < epoch:

@@ -1,23 +1,32 @@
 """One score that does not ask how long the model was trained: `auto`.
 
-Four scores of the given labels, HIGHER = MORE SUSPECT:
+Witnesses give every row probabilities p_k(c) over the classes, without a look at its own label but
+for the model's, and sharpened until the given labels are most probable under them:
 
-    loss           -log p_y of the model, which was trained on the row's own label
-    loss (loo)     -log p_y of ridge regression without the row (`leave_one_out.py`)
-    loss (refit)   the same, fitted without every row that the first fit or the neighbours reject
-    neighbours     the nearest rows that neither rejects (`neighbours.py`)
+    model          the given probabilities, of a network that was trained on the row's own label
+    loo            ridge regression without the row (`leave_one_out.py`)
+    local, votes   similarity to each class's nearest rows, and the nearest rows' labels
+                   (`neighbours.py`)
+    refit          ridge regression fitted on the trusted rows alone
+    trusted        `local` among the trusted rows alone
 
-How far the model may be believed is seen without knowing the truth. Of the labels that
-leave-one-out rejects, it rejects a share a: near 1 if it never memorised them, near 0 if it did. Of
-those that leave-one-out accepts it accepts a share b: less than 1 if it is trained too little. A
-coin would reach 1/2, so
+Trusted are the rows whose label neither loo nor local would replace. Probabilities are averaged and
+not ranks: a witness that knows little says so, by probabilities that are all alike, and so does one
+that repeats every given label. HIGHER = MORE SUSPECT:
 
-    w    = max(0, min(2 a - 1, 2 b - 1))
-    auto = (loss (refit) + (2 - w) neighbours + w (loss + loss (loo))) / (3 + w)
+    q    = (1 - s) (w model + loo + local + votes) / (w + 3)  +  s (refit + trusted) / 2
+    auto = 1 - q_y
 
-of the scores' ranks divided by N: ranks, as their scales have nothing in common. Where the model
-knows, all four are averaged; where it only repeats what it was told, the two that listened to the
-suspects fall silent, and the neighbours speak for one of them.
+w is how far the model may be believed, seen without knowing the truth. Of the labels that loo
+rejects, it rejects a share a: near 1 if it never memorised them, near 0 if it did. Of those that
+loo accepts it accepts a share b: less than 1 if it is trained too little. A coin would reach 1/2:
+
+    w = max(0, min(2 a - 1, 2 b - 1))
+
+s = min(1, 2 (share of rows that are not trusted)): without wrong labels every row is evidence,
+hard ones above all; where half of the labels are wrong, what all rows say is a coin.
+
+Beyond DENSE entries (N, C) a row is asked about SLOTS classes: its own and the likeliest.
 """
 
 from typing import NamedTuple
@@ -25,10 +34,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from relation.label_baselines import label_baseline_scores
-from relation.leave_one_out import LeaveOneOut, fit_leave_one_out, row_blocks
-from relation.neighbours import ask_neighbours
+from relation.count import Count, count_wrong
+from relation.leave_one_out import LeaveOneOut, fit_leave_one_out
+from relation.neighbours import ask_neighbours, half_whitened, local_probs, vote_probs
 from relation.parallel import from_first
+
+DENSE = 2**22
+SLOTS = 8
+KEPT = 10**8  # entries (N, C) of leave-one-out's probabilities up to which they are kept: 400 MB
+OF_MODEL = 3  # of the slots at most are the model's likeliest classes, the others leave-one-out's
 
 
 class Regime(NamedTuple):
@@ -45,19 +59,24 @@ class Regime(NamedTuple):
 class Auto(NamedTuple):
     """All (N,), on the CPU, higher = more suspect: scores in 0 .. 1 and its parts by their names.
 
-    suggested_labels: what the refit predicts; voted_labels: the class of the trusted neighbours.
-    n_wrong: rows whose label both replace, by the same one. n_suspects: rows whose label
-    leave-one-out rejects. probs (N, C): of leave-one-out, where the features are.
+    suggested_labels: the likeliest class of the average; voted_labels: that of the trusted
+    neighbours. n_wrong: estimated number of wrong labels, count: it with its interval. n_suspects:
+    rows whose label leave-one-out rejects. probs (N, C): of leave-one-out, where the features are,
+    None beyond KEPT entries.
     """
 
     scores: Tensor
     parts: dict[str, Tensor]
     suggested_labels: Tensor
     voted_labels: Tensor
-    n_wrong: int
+    count: Count
     n_suspects: int
     regime: Regime
-    probs: Tensor
+    probs: Tensor | None
+
+    @property
+    def n_wrong(self) -> int:
+        return self.count.wrong
 
 
 def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *, progress: bool = False) -> Auto:
@@ -66,62 +85,82 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *, progress: bo
     features (N, D), probs (N, C) of the model, labels (N,). No setting, no truth.
     """
     classes = probs.shape[1]
-    fitted = fit_leave_one_out(features, labels, classes, progress=progress)
-    held_out = torch.empty_like(probs)
-    loo_loss, loo_label = _read(fitted, labels, held_out, progress=progress)
-    near = ask_neighbours(features, labels, classes, progress=progress)
-    trusted = (loo_label == labels) & (near.winner == labels)
-    if not trusted.any():
-        trusted = ~trusted
-    trusted = from_first(trusted)  # each process fits by itself: they may differ by rounding
-    # Settings of the first fit: chosen on trusted rows alone they would suit labels without noise.
-    refit = fit_leave_one_out(features, labels, classes, weights=trusted.double(),
-                              penalty=fitted.penalty,
-                              softmax_temperature=fitted.softmax_temperature, progress=progress)
-    refit_loss, refit_label = _read(refit, labels, None, progress=progress)
-    trusted_near = ask_neighbours(features, labels, classes, trusted=trusted, progress=progress)
+    fit = fit_leave_one_out(features, labels, classes, progress=progress)
+    labels = labels.to(fit.rows.device)
+    held_out = torch.empty_like(probs) if probs.numel() <= KEPT else None
+    slots, loo, model = _candidates(fit, probs, held_out, progress=progress)
+    likeliest = slots.gather(1, loo.argmax(1, keepdim=True))[:, 0]
+    close = half_whitened(fit)
+    near = ask_neighbours(close, labels, slots, progress=progress)
+    local = local_probs(near.local)
+    nearest = slots.gather(1, local.argmax(1, keepdim=True))[:, 0]
+    shares = torch.bincount(labels, minlength=classes) / len(labels)
+    votes = vote_probs(near.votes, slots, shares)
 
-    regime = _regime(_predictions(probs), loo_label, near.winner, labels)
-    parts = {"loss (loo)": loo_loss.cpu(), "loss (refit)": refit_loss.cpu(),
-             "neighbours": trusted_near.against.cpu()}
-    replaced = (refit_label != labels) & (refit_label == trusted_near.winner)
-    model_loss = label_baseline_scores(features, probs, labels)["loss"].cpu()
-    return Auto(_combine(model_loss, parts, regime.weight), parts,
-                refit_label.cpu(), trusted_near.winner.cpu(), int(replaced.sum()),
-                int((loo_label != labels).sum()), regime, held_out)
+    trusted = (likeliest == labels) & (nearest == labels)
+    sure = trusted if trusted.any() else ~trusted
+    sure = from_first(sure)  # each process fits by itself: they may differ by rounding
+    refit = _at(fit.refit(sure.double(), progress=progress), slots, progress=progress)
+    trusted_near = local_probs(ask_neighbours(close, labels, slots, trusted=sure,
+                                              progress=progress).local, sure)
 
-
-def average_ranks(scores: Tensor) -> Tensor:
-    """Rank / N in float64, the largest 1; equal scores share the mean of their ranks."""
-    _, inverse, counts = scores.unique(return_inverse=True, return_counts=True)
-    last = counts.cumsum(0).double()
-    return (last - (counts.double() - 1) / 2)[inverse] / len(scores)
-
-
-def _combine(model_loss: Tensor, parts: dict[str, Tensor], weight: float) -> Tensor:
-    model, loo, refit, near = (average_ranks(scores) for scores in (model_loss, *parts.values()))
-    return (refit + (2 - weight) * near + weight * (model + loo)) / (3 + weight)
-
-
-def _read(fitted: LeaveOneOut, labels: Tensor, probs: Tensor | None, *, progress: bool
-          ) -> tuple[Tensor, Tensor]:
-    """-log p_y (N,) and the label of largest p (N,); fills `probs` (N, C) where it is wanted."""
-    own = torch.empty(len(labels), dtype=torch.float64, device=fitted.rows.device)
-    best = torch.empty_like(labels)
-    for rows, log_probs in fitted.blocks(progress=progress):
-        own[rows] = -log_probs.gather(1, fitted.rows.labels[rows, None])[:, 0]
-        best[rows] = log_probs.argmax(1).to(best.device)
-        if probs is not None:
-            probs[rows] = log_probs.exp().to(probs.device, probs.dtype)
-    return own, best
+    guess = slots.gather(1, model.argmax(1, keepdim=True))[:, 0]
+    regime = _regime(guess, likeliest, nearest, labels)
+    weight = min(1.0, 2 * float((~sure).double().mean()))
+    everyone = (regime.weight * model + loo + local + votes) / (regime.weight + 3)
+    mixed = (1 - weight) * everyone + weight * (refit + trusted_near) / 2
+    suggested, voted = (slots.gather(1, p.argmax(1, keepdim=True))[:, 0]
+                        for p in (mixed, trusted_near))
+    replaced = (slots.gather(1, refit.argmax(1, keepdim=True))[:, 0] == voted) & (voted != labels)
+    parts = {"loss (loo)": loo, "loss (refit)": refit, "neighbours": local, "votes": votes,
+             "neighbours (trusted)": trusted_near}
+    return Auto((1 - mixed[:, 0].double()).clamp(0, 1).cpu(),
+                {name: -p[:, 0].clamp(min=1e-38).log().cpu() for name, p in parts.items()},
+                suggested.cpu(), voted.cpu(),
+                count_wrong((loo + local + votes) / 3, shares[labels], int(replaced.sum())),
+                int((likeliest != labels).sum()), regime, held_out)
 
 
-def _predictions(probs: Tensor) -> Tensor:
-    """Labels of largest probability (N,), in blocks, as probs may be memory-mapped."""
-    labels = torch.empty(len(probs), dtype=torch.int64, device=probs.device)
-    for rows in row_blocks(len(probs), "", progress=False):
-        labels[rows] = probs[rows].argmax(1)
-    return labels
+def _candidates(fit: LeaveOneOut, probs: Tensor, held_out: Tensor | None, *, progress: bool
+                ) -> tuple[Tensor, Tensor, Tensor]:
+    """slots (N, S), the classes each row is asked about, -1 where there are fewer, the given label
+    first; and the probabilities (N, S) that leave-one-out and the model give to them. Fills
+    held_out (N, C) with all of leave-one-out's, if it is wanted."""
+    n, classes = probs.shape
+    labels, device = fit.rows.labels, fit.rows.device
+    width = classes if n * classes <= DENSE else min(classes, SLOTS)
+    slots = torch.empty(n, width, dtype=torch.int64, device=device)
+    loo, model = (torch.empty(n, width, device=device) for _ in range(2))
+    for rows, log_probs in fit.blocks(progress=progress):
+        if held_out is not None:
+            held_out[rows] = log_probs.exp().to(held_out.device, held_out.dtype)
+        own, given = probs[rows].to(device).float(), labels[rows, None]
+        from_model = min(OF_MODEL, classes)
+        likely = torch.cat([given, log_probs.topk(min(classes, width), dim=1).indices], 1)
+        if width < classes:
+            likely = torch.cat([given, own.topk(from_model, dim=1).indices, likely[:, 1:]], 1)
+        slots[rows] = found = _first_distinct(likely, width)
+        there = found >= 0
+        loo[rows] = log_probs.gather(1, found.clamp(min=0)).exp().float().where(there, 0.0)
+        model[rows] = own.gather(1, found.clamp(min=0)).where(there, 0.0)
+    return slots, loo, model
+
+
+def _first_distinct(likely: Tensor, width: int) -> Tensor:
+    """The first `width` different entries of each row of (B, K), -1 where there are fewer."""
+    seen = (likely[:, :, None] == likely[:, None]).tril(-1).any(2)
+    # A stable sort by whether an entry came before keeps the order of the others.
+    order = seen.to(torch.int8).argsort(dim=1, stable=True)
+    return likely.masked_fill(seen, -1).gather(1, order)[:, :width]
+
+
+def _at(fit: LeaveOneOut, slots: Tensor, *, progress: bool) -> Tensor:
+    """Probabilities (N, S) of the fit at the slots."""
+    found = torch.zeros(slots.shape, device=slots.device)
+    for rows, log_probs in fit.blocks(progress=progress):
+        at = slots[rows]
+        found[rows] = log_probs.gather(1, at.clamp(min=0)).exp().float().where(at >= 0, 0.0)
+    return found
 
 
 def _regime(model: Tensor, loo: Tensor, near: Tensor, labels: Tensor) -> Regime:

@@ -12,8 +12,11 @@ The third line is an identity, not an approximation (Sherman-Morrison; Allen 197
 as much as one. Rows of weight 0 are predicted by a fit that never saw them. A class of one row is
 unknown to the fit without that row: its z is 0 and the row is suspect, as nothing supports it.
 
-Two passes over the rows, in blocks: one for A and B, one for z and h. Held in memory are A's
-eigenvectors (D, D) and B (D, C) in float64, one block, and what the caller keeps of the result.
+Two passes over the rows, in blocks: one for A and B, one for z and h. Of A = V diag(v) V^T only
+W and R = V diag(v + a)^-1/2 (D, D) meet the rows, as h_i = w_i |R^T x_i|^2. A second fit to some of
+the same rows starts from A and B and takes the others out. Products are float64 up to EXACT rows
+and float32 beyond, summed over blocks in float64. Held in memory are A and V (D, D) and B (D, C)
+in float64, one block, and what the caller keeps of the result.
 """
 
 from collections.abc import Iterator
@@ -21,15 +24,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 from tqdm import tqdm
 
 from relation.kernel import unit_rows
 from relation.tiles import row_slices
 
-BLOCK = 4096  # rows at a time: 64 MiB of float64 for a thousand features and a thousand classes
+BLOCK = 4096  # rows at a time: 16 MiB of float32 for a thousand features
+EXACT = 8192  # rows up to which products are float64; beyond, float32 halves the time
 SAMPLED = 4096  # rows on which penalty and temperature are chosen; more change neither by much
-PENALTIES = tuple(10.0 ** exponent for exponent in range(-9, 1))  # times the sum of the weights
+# Times the sum of the weights; below 1e-7 the penalty would be less than what float32 rounds off.
+PENALTIES = tuple(10.0 ** exponent for exponent in range(-7, 1))
 NEWTON_STEPS = 30
 TOLERANCE = 1e-4  # of the temperature, relative
 SHARPEST = 1e4  # bound of 1 / softmax_temperature, which has no optimum where classes separate
@@ -44,44 +48,51 @@ class _Rows(NamedTuple):
     coordinates: Tensor | None
     device: torch.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float64 if len(self.labels) <= EXACT else torch.float32
+
     def inputs(self, rows: slice | Tensor) -> Tensor:
-        """x (B, D + 1) of the chosen rows: unit features and a constant, in float64."""
+        """x (B, D + 1) of the chosen rows: unit features and a constant."""
         if self.coordinates is not None:
             return self.coordinates[rows]
-        x = unit_rows(self.features[rows].to(self.device)).double()
+        x = unit_rows(self.features[rows].to(self.device)).to(self.dtype)
         return torch.cat([x, x.new_ones(len(x), 1)], 1)
 
 
-class _Ridge(NamedTuple):
-    """A = V diag(values) V^T, so that one more penalty costs a scaling and not a fit."""
-
-    values: Tensor  # (D + 1,)
-    vectors: Tensor  # (D + 1, D + 1), the V
-    sums: Tensor  # (D + 1, C), V^T B
-
-    def left_out(self, x: Tensor, labels: Tensor, weights: Tensor, penalty: float) -> Tensor:
-        """z (B, C) of rows with x V (B, D + 1), labels (B,), weights (B,)."""
-        shrunk = x / (self.values + penalty)
-        own = weights * (shrunk * x).sum(1)
-        z = shrunk @ self.sums - own[:, None] * one_hot(labels, self.sums.shape[1])
-        return z / (1 - own)[:, None]
-
-
 class LeaveOneOut(NamedTuple):
-    """A fit, and the two settings that it predicts with."""
+    """A fit: its rows, A (D + 1, D + 1) and B (D + 1, C), the settings, and W and R of them."""
 
     rows: _Rows
-    ridge: _Ridge
+    gram: Tensor
+    sums: Tensor
     penalty: float
     softmax_temperature: float
+    solution: Tensor  # W (D + 1, C)
+    root: Tensor  # R (D + 1, D + 1)
 
     def blocks(self, *, progress: bool = False) -> Iterator[tuple[slice, Tensor]]:
-        """Yield (rows, log p (B, C) float64) for all rows in order: nothing of size (N, C)."""
+        """Yield (rows, log p (B, C)) for all rows in order: nothing of size (N, C)."""
         rows = self.rows
         for block in row_blocks(len(rows.labels), "leave-one-out", progress=progress):
-            z = self.ridge.left_out(rows.inputs(block) @ self.ridge.vectors, rows.labels[block],
-                                    rows.weights[block], self.penalty)
-            yield block, torch.log_softmax(z / self.softmax_temperature, 1)
+            x, weights = rows.inputs(block), rows.weights[block].to(rows.dtype)
+            own = weights * (x @ self.root).square_().sum(1)
+            z = _left_out(x @ self.solution, own, rows.labels[block])
+            yield block, torch.log_softmax(z.div_(self.softmax_temperature), 1)
+
+    def refit(self, weights: Tensor, *, progress: bool = False) -> "LeaveOneOut":
+        """The fit with other weights (N,) and the same settings. Only rows whose weight changes
+        are read.
+
+        Raises ValueError as `fit_leave_one_out`.
+        """
+        rows = self.rows
+        _check_weights(weights, len(rows.labels))
+        weights = weights.to(rows.device, torch.float64)
+        change = rows._replace(weights=weights - rows.weights)
+        gram, sums = _add_up(change, self.sums.shape[1], progress=progress)
+        return _solved(rows._replace(weights=weights), self.gram + gram, self.sums + sums,
+                       (self.penalty, self.softmax_temperature))
 
 
 def fit_leave_one_out(features: Tensor, labels: Tensor, classes: int, *,
@@ -93,7 +104,7 @@ def fit_leave_one_out(features: Tensor, labels: Tensor, classes: int, *,
     weights (N,) >= 0, all 1 if not given. Penalty and temperature that are not given minimise the
     leave-one-out cross-entropy of the given labels over the rows of positive weight, by closed
     form; beyond SAMPLED rows they are chosen on that many random ones (predicted by the fit to
-    all). For fixed settings the result is exact. float64 throughout, on the CPU for Apple's GPUs.
+    all). For fixed settings the result is exact. On the CPU for Apple's GPUs, which lack float64.
 
     Raises ValueError for shapes that disagree, labels outside 0 .. classes - 1, negative weights or
     no positive one, a penalty or a temperature that is not above 0.
@@ -102,11 +113,10 @@ def fit_leave_one_out(features: Tensor, labels: Tensor, classes: int, *,
     device = torch.device("cpu") if features.device.type == "mps" else features.device
     rows = _Rows(features, labels.to(device), weights.to(device, torch.float64), None, device)
     if features.shape[1] >= len(features):
-        rows = rows._replace(coordinates=_coordinates(rows.inputs(slice(None))))
-    ridge = _fit(rows, classes, progress=progress)
-    if penalty is None or softmax_temperature is None:
-        penalty, softmax_temperature = _choose(ridge, rows, penalty, softmax_temperature)
-    return LeaveOneOut(rows, ridge, penalty, softmax_temperature)
+        rows = rows._replace(coordinates=_coordinates(rows.inputs(slice(None)).double())
+                             .to(rows.dtype))
+    gram, sums = _add_up(rows, classes, progress=progress)
+    return _solved(rows, gram, sums, (penalty, softmax_temperature))
 
 
 def leave_one_out_probs(features: Tensor, labels: Tensor, classes: int, *,
@@ -143,37 +153,65 @@ def _coordinates(x: Tensor) -> Tensor:
     return vectors * values.clamp(min=0).sqrt()
 
 
-def _fit(rows: _Rows, classes: int, *, progress: bool) -> _Ridge:
+def _add_up(rows: _Rows, classes: int, *, progress: bool) -> tuple[Tensor, Tensor]:
+    """A (D + 1, D + 1) and B (D + 1, C), float64, of the rows whose weight is not 0."""
     width = rows.inputs(slice(0, 1)).shape[1]
     gram = torch.zeros(width, width, dtype=torch.float64, device=rows.device)
     sums = torch.zeros(classes, width, dtype=torch.float64, device=rows.device)
-    for block in row_blocks(len(rows.labels), "ridge regression", progress=progress):
-        x = rows.inputs(block)
-        weighted = x * rows.weights[block, None]
+    counted = rows.weights.nonzero()[:, 0]
+    for block in row_blocks(len(counted), "ridge regression", progress=progress):
+        # All rows count, most of the time: a slice copies nothing, and reads a mapped file in order
+        chosen = block if len(counted) == len(rows.labels) else counted[block]
+        x = rows.inputs(chosen)
+        weighted = x * rows.weights[chosen, None].to(x.dtype)
         gram += x.T @ weighted
-        sums.index_add_(0, rows.labels[block], weighted)
+        sums.index_add_(0, rows.labels[chosen], weighted.double())
+    return gram, sums.T
+
+
+def _solved(rows: _Rows, gram: Tensor, sums: Tensor,
+            settings: tuple[float | None, float | None]) -> LeaveOneOut:
+    """The fit from A and B; settings (penalty, softmax_temperature) that are None are chosen."""
     values, vectors = torch.linalg.eigh(gram)
-    return _Ridge(values.clamp_(min=0), vectors, vectors.T @ sums.T)
+    values = values.clamp_(min=0)
+    turned = vectors.T @ sums
+    if None in settings:
+        settings = _choose(rows, values, vectors, turned, settings)
+    shrunk = vectors / (values + settings[0]).sqrt()
+    solution = shrunk @ (turned / (values + settings[0]).sqrt()[:, None])
+    return LeaveOneOut(rows, gram, sums, *settings, solution.to(rows.dtype), shrunk.to(rows.dtype))
 
 
-def _choose(ridge: _Ridge, rows: _Rows, penalty: float | None, softmax_temperature: float | None
-            ) -> tuple[float, float]:
-    """Penalty and temperature of least cross-entropy; what is given stays."""
+def _left_out(z: Tensor, own: Tensor, labels: Tensor) -> Tensor:
+    """z (B, C) of the fit without the row, from that with it and h (B,); in place."""
+    z.scatter_add_(1, labels[:, None], -own[:, None])
+    return z.div_((1 - own)[:, None])
+
+
+def _choose(rows: _Rows, values: Tensor, vectors: Tensor, turned: Tensor,
+            settings: tuple[float | None, float | None]) -> tuple[float, float]:
+    """Penalty and temperature of least cross-entropy; what is given stays.
+
+    In the basis of V one more penalty costs a scaling and a product, and not a fit.
+    """
+    penalty, softmax_temperature = settings
     chosen = sample_rows(rows.weights.nonzero()[:, 0], SAMPLED)
-    x = rows.inputs(chosen) @ ridge.vectors
-    labels, weights = rows.labels[chosen], rows.weights[chosen]
+    x = rows.inputs(chosen) @ vectors.to(rows.dtype)
+    labels, weights = rows.labels[chosen], rows.weights[chosen].to(rows.dtype)
+    values, turned = values.to(rows.dtype), turned.to(rows.dtype)
     total = float(rows.weights.sum())
     trials, sharpness = [], 1.0
     for candidate in [share * total for share in PENALTIES] if penalty is None else [penalty]:
-        z = ridge.left_out(x, labels, weights, candidate)
-        sharpness = _best_sharpness(z, labels, weights, sharpness) if softmax_temperature is None \
+        shrunk = x / (values + candidate)
+        z = _left_out(shrunk @ turned, weights * (shrunk * x).sum(1), labels)
+        sharpness = best_sharpness(z, labels, weights, sharpness) if softmax_temperature is None \
             else 1 / softmax_temperature
         loss = (sharpness * z).logsumexp(1) - sharpness * z.gather(1, labels[:, None])[:, 0]
         trials.append((float(weights @ loss), candidate, 1 / sharpness))
     return min(trials)[1:]
 
 
-def _best_sharpness(z: Tensor, labels: Tensor, weights: Tensor, sharpness: float) -> float:
+def best_sharpness(z: Tensor, labels: Tensor, weights: Tensor, sharpness: float = 1.0) -> float:
     """The factor b of least weighted cross-entropy of softmax(b z): convex in b, by Newton's steps
     from `sharpness`."""
     share = weights / weights.sum()
@@ -202,9 +240,13 @@ def _check(features: Tensor, labels: Tensor, classes: int, weights: Tensor | Non
         raise ValueError(f"labels: expected {n} integers of 0 to {classes - 1}")
     if weights is None:
         weights = torch.ones(n, dtype=torch.float64)
-    if weights.shape != (n,) or weights.min() < 0 or not weights.any():
-        raise ValueError(f"weights: expected {n} numbers of at least 0, not all of them 0")
+    _check_weights(weights, n)
     for name, value in {"penalty": penalty, "softmax_temperature": softmax_temperature}.items():
         if value is not None and not value > 0:
             raise ValueError(f"{name}: expected a number above 0, got {value}")
     return weights
+
+
+def _check_weights(weights: Tensor, n: int) -> None:
+    if weights.shape != (n,) or weights.min() < 0 or not weights.any():
+        raise ValueError(f"weights: expected {n} numbers of at least 0, not all of them 0")

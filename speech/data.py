@@ -1,8 +1,8 @@
-"""Clips and labels: the layout of ESC-50, one waveform, and the file of noisy labels.
+"""Clips and labels: the layout of ESC-50, and one waveform.
 
-A data folder holds `meta/esc50.csv` and the files it names under `audio/`. Of the table's columns
-`filename` and `target` (whole numbers from 0) are needed; `fold` says which rows are held out (1),
-and without it none is; `category` names the classes.
+A data folder holds `meta/esc50.csv` and its files under `audio/`. The table needs the columns
+`filename` and `target` (whole numbers from 0); rows with `fold` 1 are held out, none without that
+column; `category` names the classes.
 """
 
 import csv
@@ -17,25 +17,22 @@ import torch
 from torch import Tensor
 
 from experiment.command.errors import InputError
-from experiment.files import reading, writing
 
-TARGETS = "target_noisy0.1.pt"  # the published name; 0.1 is NOISE
-NOISE = 0.1
 HELD_OUT = 1  # the fold that the published experiment does not train on
-CLASSES = 10_000  # more are a mistake: every number below the largest target is a class
+CLASSES = 10_000  # at most, as every number below the largest target is a class
 LARGEST = 2**28  # samples of a file in all channels: 1 GiB, an hour and a half of 48 kHz
-UNKNOWN_LENGTH = 0x7ffff000  # what those write who do not know the length yet, or more
+UNKNOWN_LENGTH = 0x7ffff000  # or more: written by programs that do not know the length yet
 WINDOW = 0.025  # seconds; the filter bank has no frame for a shorter clip
 
 
 @dataclass(frozen=True)
 class Clips:
-    """N sound files and their labels as the table gives them, in its order."""
+    """N sound files and their labels, in the order of the table."""
 
     folder: Path
     files: tuple[Path, ...]
     labels: Tensor  # (N,) int64
-    class_names: tuple[str, ...]  # (C,), of the whole table, whichever rows are kept
+    class_names: tuple[str, ...]  # (C,) of the whole table
 
     def __len__(self) -> int:
         return len(self.files)
@@ -73,8 +70,8 @@ def read_clips(folder: Path, *, held_out: bool = False) -> Clips:
 def read_wave(path: Path, rate: int) -> np.ndarray:
     """A sound file as mono float32 samples (S,) at `rate` Hz; channels are averaged.
 
-    Reads what libsndfile does: WAV of any width, FLAC, Ogg, MP3.
-    Raises InputError, with the file's name, for anything else and for a clip without sound.
+    Formats are those of libsndfile: WAV of any width, FLAC, Ogg, MP3. Raises InputError for
+    anything else and for a clip without sound.
     """
     try:
         with soundfile.SoundFile(path) as file:
@@ -100,78 +97,20 @@ def read_wave(path: Path, rate: int) -> np.ndarray:
 
 
 def _is_cut_wave(path: Path) -> bool:
-    """Whether a WAV file is shorter than its header says: libsndfile takes what is there."""
+    """Whether a WAV file is shorter than its header says, which libsndfile does not check."""
     with open(path, "rb") as file:
         head = file.read(12)
     announced = int.from_bytes(head[4:8], "little")
-    # One byte may be missing: that which pads an odd length.
+    # The padding byte of an odd length may be missing.
     return head[:4] == b"RIFF" and announced < UNKNOWN_LENGTH \
         and announced + 7 > path.stat().st_size
 
 
 def mixing_notes(files: Sequence[Path]) -> tuple[str, ...]:
-    """A line for the screen where readable sound files have more than one channel."""
+    """A note if sound files have more than one channel."""
     mixed = [path for path in files if soundfile.info(path).channels > 1]
     return (f"{len(mixed)} of {len(files)} clips have more than one channel, mixed down to one; "
             f"the first is {mixed[0]}",) if mixed else ()
-
-
-def noisy_labels(labels: Tensor, classes: int, *, seed: int, rate: float = NOISE
-                 ) -> dict[str, Tensor]:
-    """`targets` (N,), of which round(rate * N) rows, `idx_chg`, are changed to another class.
-
-    Rows are drawn without repetition and new classes evenly among the others, from the seed alone.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    changed = torch.randperm(len(labels), generator=generator)[:round(rate * len(labels))]
-    changed = changed.sort().values
-    step = torch.randint(1, classes, (len(changed),), generator=generator)
-    targets = labels.clone()
-    targets[changed] = (targets[changed] + step) % classes
-    return {"targets": targets, "idx_chg": changed}
-
-
-def planted_labels(folder: Path, clips: Clips, *, seed: int) -> Tensor:
-    """The labels (N,) of the folder's file of targets, which is drawn first if it is not there.
-
-    Raises InputError where the file is of other clips.
-    """
-    path = folder / TARGETS
-    if len(clips.class_names) < 2:
-        raise InputError(f"{clips.folder}: expected at least two classes")
-    with writing.alone(folder):  # another training may be about to draw them
-        if not path.is_file():
-            writing.save(noisy_labels(clips.labels, len(clips.class_names), seed=seed), path)
-    labels, _ = read_targets(path)
-    check_count(path, labels, clips)
-    return labels
-
-
-def check_count(path: Path, labels: Tensor, clips: Clips) -> None:
-    """Refuse a file of targets that has not one label per training clip."""
-    if len(labels) != len(clips):
-        raise InputError(f"{path}: expected a label for each of the {len(clips)} training clips "
-                         f"of {clips.folder}, got {len(labels)}")
-
-
-def read_targets(path: Path) -> tuple[Tensor, Tensor]:
-    """Given labels (N,) int64 and which of them are wrong (N,) bool, from a file of `targets`
-    and `idx_chg` (positions in `targets`).
-
-    Raises InputError where either is missing or is not made of whole numbers.
-    """
-    content = reading.load(path)
-    found = list(content) if isinstance(content, dict) else [type(content).__name__]
-    for name in ("targets", "idx_chg"):
-        if name not in found:
-            raise InputError(f"{path}: expected a dict with targets and idx_chg, got {found}")
-    labels, changed = (_whole_numbers(content[name], f"{path}: {name}")
-                       for name in ("targets", "idx_chg"))
-    if ((changed < 0) | (changed >= len(labels))).any():
-        raise InputError(f"{path}: idx_chg: expected positions from 0 to {len(labels) - 1}")
-    is_noisy = torch.zeros(len(labels), dtype=torch.bool)
-    is_noisy[changed] = True
-    return labels, is_noisy
 
 
 def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
@@ -198,15 +137,3 @@ def _whole_number(text: str | None, what: str) -> int:
     if text is None or not text.strip().isdecimal() or int(text) >= CLASSES:
         raise InputError(f"{what}: expected a whole number from 0 to {CLASSES - 1}, got {text!r}")
     return int(text)
-
-
-def _whole_numbers(values, what: str) -> Tensor:
-    try:
-        tensor = torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{what}: expected whole numbers ({error})") from error
-    if tensor.ndim != 1 or len(tensor) and (tensor.is_floating_point() or tensor.is_complex()
-                                            or tensor.dtype == torch.bool):
-        raise InputError(f"{what}: expected a row of whole numbers, got {tensor.dtype} of shape "
-                         f"{tuple(tensor.shape)}")
-    return tensor.long()

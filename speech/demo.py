@@ -1,4 +1,4 @@
-"""The embedded trial: synthetic sounds made by numpy, and a network small enough to train on them.
+"""The demo: synthetic sounds made by numpy, and a network small enough to train on them.
 
 Nothing here was recorded. Ten kinds of sound, 100 clips of one second each, vary in pitch,
 loudness, onset and background, and are written as ESC-50 is: five folds, the first held out.
@@ -15,7 +15,7 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 
 from experiment.files import writing
-from speech import data, models, training
+from speech import data, models, noise, training
 
 RATE = 16_000  # Hz
 SECONDS = 1.0
@@ -108,7 +108,7 @@ def build(folder: Path, *, progress: bool) -> None:
     """Clips, wrong labels, a trained network and its features: all that detection reads."""
     write_clips(folder / "data")
     clips = data.read_clips(folder / "data")
-    labels = data.planted_labels(folder, clips, seed=0)
+    labels = noise.planted_labels(folder, clips, seed=0)
     torch.manual_seed(0)
     network = models.new(classes=len(SOUNDS), frames=FRAMES, width=64, depth=2)
     training.fit(network, clips, labels, folder, RECIPE, device="cpu", progress=progress)

@@ -16,14 +16,15 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+if __name__ == "__main__":  # the project's root instead of this folder on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment.command import arguments
 from experiment.command.launch import launch
-from experiment.command.option_types import positive_integer
+from experiment.command.option_types import folder_name, positive_integer
 from experiment.inputs.extraction import Extraction
 from experiment.run.settings import Settings
+from speech import AUDIOSET_MODEL
 
 
 def get_args_parser() -> arguments.Parser:
@@ -32,8 +33,8 @@ def get_args_parser() -> arguments.Parser:
     group.add_argument("--csv", type=Path, metavar="FILE",
                        help="your own sounds instead of a task: a table with the columns path "
                             "(relative to it) and label; -n is then any AST (default: "
-                            "MIT/ast-finetuned-audioset-10-10-0.4593 from the hub)")
-    group.add_argument("-t", "--task_name", default="esc50", metavar="TASK",
+                            f"{AUDIOSET_MODEL} from the hub)")
+    group.add_argument("-t", "--task_name", type=folder_name, default="esc50", metavar="TASK",
                        help="esc50, demo, or the name you gave your own (default: %(default)s)")
     group.add_argument("-n", "--model_name", default="ast", metavar="ast|PATH",
                        help="ast is the task's own model, PATH a folder of an AST as Hugging Face "
@@ -59,7 +60,7 @@ def main(args: Namespace) -> None:
     from experiment.inputs.own_data import folder_name_of
     from experiment.sources import Source
 
-    find_device(args.device)  # refused before minutes of loading
+    find_device(args.device)  # fails before minutes of loading
     extraction = Extraction.of(args)
     named = None if args.model_name == "ast" else args.model_name
     if args.csv is None:

@@ -2,24 +2,22 @@
 
 The network is transformers' own. A published checkpoint is the state dict of a DataParallel model:
 timm's distilled DeiT as `module.v.*`, a LayerNorm and a Linear as `module.mlp_head.{0,1}.*`;
-`_layout` says which tensors of transformers each of its tensors is. N clips, D width, C classes.
+`_layout` maps its tensors to those of transformers. N clips, D width, C classes.
 """
 
-import pickle
-import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, AutoConfig
 from transformers.utils import logging
 
 from experiment.command.errors import InputError, Unavailable
 from experiment.files import reading
+from experiment.inputs.own_data import class_names_of
 
 RATE = 16_000  # Hz
 FRAMES = 512  # of 10 ms: the published input length
@@ -28,20 +26,20 @@ MEAN, STD = -6.6268077, 5.358466  # of ESC-50's filter banks, as published
 PATCH, STRIDE = 16, 10
 FREQUENCY_PATCHES = (BINS - PATCH) // STRIDE + 1  # 12
 HEAD_WIDTH = 64  # of every DeiT; a state dict does not tell its number of heads
-BLOCK_EPS, HEAD_EPS = 1e-6, 1e-5  # as trained; transformers' default 1e-12 moves features by 3e-4
+BLOCK_EPS, HEAD_EPS = 1e-6, 1e-5  # as trained; transformers' default 1e-12 changes features by 3e-4
 UNUSED = ("v.head", "v.head_dist")  # DeiT's own heads of 1000 classes: in the file, never called
 ENCODER = "audio_spectrogram_transformer"
 
 
 @dataclass(frozen=True)
 class Network:
-    """A classifier and the front end that makes its input: (frames, bins) from a waveform."""
+    """A classifier and its front end, which turns a waveform into (frames, bins)."""
 
     model: ASTForAudioClassification
     front_end: ASTFeatureExtractor
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, D), what enters the last linear layer, and logits (N, C)."""
+        """Features (N, D), the input of the last linear layer, and logits (N, C)."""
         pooled = self.model.get_submodule(ENCODER)(inputs).pooler_output
         feature = self.model.classifier.layernorm(pooled)
         return feature, self.model.classifier.dense(feature)
@@ -50,8 +48,8 @@ class Network:
 def new(*, classes: int, frames: int = FRAMES, width: int = 768, depth: int = 12) -> Network:
     """A network with random weights, of the published kind and by default of its size.
 
-    Weights get a deviation of 1 / sqrt(inputs): transformers' 0.02 is made for wide networks, and
-    a narrow one hardly learns from it. Positions get 0.02 instead of 0, as in DeiT.
+    Weights have a deviation of 1 / sqrt(inputs): with transformers' 0.02, meant for wide networks,
+    a narrow one hardly learns. Positions have 0.02 instead of 0, as in DeiT.
     """
     network = _network(_config(classes, _time_patches(frames), width, depth, 4 * width))
     for module in network.model.modules():
@@ -102,8 +100,8 @@ def from_published(state: Mapping[str, Tensor], source: str) -> Network:
 
 
 def to_published(model: ASTForAudioClassification) -> dict[str, Tensor]:
-    """The DataParallel state dict of `from_published`, with zeros for DeiT's unused heads, so
-    that the published code, which loads strictly, takes it too."""
+    """The DataParallel state dict of `from_published`, with zeros for the unused heads of DeiT,
+    which the published code expects."""
     state, config = model.state_dict(), model.config
     written = {f"module.{published}": torch.cat([state[name] for name in names])
                for published, names in _layout(config.num_hidden_layers)}
@@ -116,7 +114,7 @@ def to_published(model: ASTForAudioClassification) -> dict[str, Tensor]:
 def load_folder(folder: Path) -> Network:
     """An AST as `save_pretrained` writes it, together with its feature extractor.
 
-    Raises InputError where a part is missing, is another architecture, or does not fit.
+    Raises InputError for a missing part, another architecture, or parts that do not fit.
     """
     model = _pretrained(folder)
     return Network(model.eval(), _front_end(folder, model))
@@ -154,10 +152,8 @@ def load_backbone(source: str) -> tuple[Network, bool]:
 
 
 def class_names(network: Network) -> tuple[str, ...] | None:
-    """The names of the network's classes, where it knows more than LABEL_0."""
-    names = network.model.config.id2label
-    names = tuple(str(names[column]) for column in sorted(names))
-    return None if names[0].startswith("LABEL_") else names
+    """The names of the network's classes, unless they are LABEL_0, LABEL_1, …"""
+    return class_names_of(network.model.config.id2label)
 
 
 def pretrained(source: str | Path, classes: int) -> Network:
@@ -191,7 +187,7 @@ def pretrained(source: str | Path, classes: int) -> Network:
 
 
 def _layout(depth: int) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each published tensor, and the tensors of transformers that stacked in rows make it up."""
+    """Each published tensor, and the tensors of transformers that it stacks in rows."""
     embeddings = f"{ENCODER}.embeddings"
     yield "v.cls_token", (f"{embeddings}.cls_token",)
     yield "v.dist_token", (f"{embeddings}.distillation_token",)
@@ -213,7 +209,7 @@ def _layout(depth: int) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _config(classes: int, time_patches: int, width: int, depth: int, hidden: int) -> ASTConfig:
-    # Ten lengths give the same patches; this one gives 512 for the published 50.
+    # Ten lengths have the same patches; this one is 512 for the published 50.
     frames = STRIDE * time_patches + 12
     return ASTConfig(
         num_labels=classes, max_length=frames, num_mel_bins=BINS, patch_size=PATCH,
@@ -235,7 +231,7 @@ def _time_patches(frames: int) -> int:
 
 
 def _pretrained(source: str | Path) -> ASTForAudioClassification:
-    """An AST of which nothing is missing."""
+    """An AST with all its weights."""
     model, missing = _loaded(source)
     if missing:
         raise InputError(f"{source}: the weights lack {min(missing)} ({len(missing)} tensors are "
@@ -244,25 +240,22 @@ def _pretrained(source: str | Path) -> ASTForAudioClassification:
 
 
 def _loaded(source: str | Path) -> tuple[ASTForAudioClassification, set[str]]:
-    """An AST, and what of its head is missing: the body must be complete."""
-    # Its bars and tables would stand before our one line of what is wrong.
+    """An AST with a complete body, and the missing weights of its head."""
+    # Its progress bars and tables would precede our one-line error.
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     local = isinstance(source, Path)
     if local and not (source / "config.json").is_file():
         raise InputError(f"{source}: no config.json; expected the folder of an AST as Hugging "
                          f"Face's save_pretrained writes it")
-    try:
+    instead = "" if local else "; a folder that holds an AST can be named instead"
+    with reading.refusing(source, "cannot be loaded as an AST", instead):
         config = AutoConfig.from_pretrained(source, local_files_only=local,
                                             trust_remote_code=False)
         if not isinstance(config, ASTConfig):
             raise InputError(f"{source}: expected an AST, got {config.model_type}")
         model, loading = ASTForAudioClassification.from_pretrained(
             source, local_files_only=local, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        reason = textwrap.shorten(str(error), 200)
-        instead = "" if local else "; a folder that holds an AST can be named instead"
-        raise InputError(f"{source}: cannot be loaded as an AST ({reason}){instead}") from error
     missing = set(loading["missing_keys"])
     lost = {key for key in missing if not key.startswith("classifier.")}
     if lost:
@@ -272,8 +265,8 @@ def _loaded(source: str | Path) -> tuple[ASTForAudioClassification, set[str]]:
 
 
 def _quietly(make, *args, **kwargs) -> ASTFeatureExtractor:
-    """A feature extractor without the warning that its lowest mel filters are empty: with 128 bins
-    and 512 points they are in Kaldi's filter bank too."""
+    """A feature extractor without the warning about empty low mel filters: with 128 bins and 512
+    points they are empty in Kaldi's filter bank, too."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "At least one mel filter", UserWarning)
         return make(*args, **kwargs)

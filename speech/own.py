@@ -1,10 +1,9 @@
-"""Your own sounds: a table of paths and labels, and any AST.
+"""The user's own sounds: a table of paths and labels, and any AST.
 
-Features are what enters the network's last layer, whatever classes that was trained for. They are
-kept, and made anew once files or weights are others.
+Features are the inputs of the network's last layer, whatever classes it was trained for. They are
+cached and recomputed when files or weights change.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,28 +20,27 @@ from experiment.command.errors import InputError
 from experiment.files import writing
 from experiment.inputs import media
 from experiment.inputs.extraction import Extraction
-from experiment.inputs.own_data import Own, Rows, labelled_samples, stamps_of
+from experiment.inputs.own_data import OwnHead, Rows, labelled_samples, stamps_of
 from experiment.inputs.samples import Samples
-from speech import data
+from speech import AUDIOSET_MODEL, data, features
 
-MODEL = "MIT/ast-finetuned-audioset-10-10-0.4593"  # without -n: AST after AudioSet
-SILENCE = 1e-4  # of full scale, -80 dB: below it there is nothing that a label could be about
+SILENCE = 1e-4  # of full scale, -80 dB: below it there is nothing to label
 
 
 def load(files: Sequence[Path], rows: Rows, folder: Path, name: str | None, extraction: Extraction
          ) -> Samples:
-    """Samples of labelled clips as the AST `name` hears them; features are kept in `folder`."""
-    source = name or MODEL
+    """Samples of labelled clips, by the AST `name`; features are cached in `folder`."""
+    source = name or AUDIOSET_MODEL
     kept = [files[row] for row in rows.index]
     weights = Path(source).resolve() if Path(source).exists() else None
     parts = [] if weights is None else [weights, *sorted(weights.glob("*"))]
     origin = {"weights": source if weights is None else stamps_of(parts), "clips": stamps_of(kept)}
-    digest = hashlib.sha256(f"{Path(rows.source).absolute()}\0{weights}".encode()).hexdigest()[:8]
-    path = folder / "features" / f"feat_{(weights or Path(source)).stem}-{digest}.pt"
+    name = writing.distinct((weights or Path(source)).stem, Path(rows.source).absolute(), weights)
+    path = folder / "features" / f"feat_{name}.pt"
     content = writing.remembered(path, origin, partial(_extract, source, files, rows, extraction))
     rows = rows.drop(content["problems"])
     rows = replace(rows, notes=data.mixing_notes([files[row] for row in rows.index]))
-    own = None if "logit" not in content else Own(content["logit"], content["class_names"])
+    own = None if "logit" not in content else OwnHead(content["logit"], content["class_names"])
     return labelled_samples(
         rows, content["feat"], own, progress=extraction.progress,
         content={"filepath": [str(files[row]) for row in rows.index]},
@@ -50,9 +48,9 @@ def load(files: Sequence[Path], rows: Rows, folder: Path, name: str | None, extr
 
 
 def _extract(source: str, files: Sequence[Path], rows: Rows, extraction: Extraction) -> dict:
-    """feat (n, D) of the clips that can be heard, why the others cannot by their row numbers, and
-    logit (n, C) of a trained head with the names of its classes."""
-    from speech import features, models  # transformers, needed only to extract
+    """feat (n, D) of the usable clips, the problems of the others by row number, and, for a trained
+    head, logit (n, C) and class_names."""
+    from speech import models  # transformers takes seconds to import
 
     device = find_device(extraction.device)
     network, has_head = models.load_backbone(source)
@@ -60,7 +58,7 @@ def _extract(source: str, files: Sequence[Path], rows: Rows, extraction: Extract
     banks = _banks(files, rows, network.front_end, extraction, problems)
     first = next(banks, None)
     if first is None:
-        rows.drop(problems)  # refuses, as none is left
+        rows.drop(problems)  # raises InputError, as none is left
     found = features.extract(network, chain([first], banks), device=device)
     head = {"logit": found["logit"], "class_names": models.class_names(network)} if has_head else {}
     return {"feat": found["feat"], "problems": problems} | head
@@ -68,14 +66,12 @@ def _extract(source: str, files: Sequence[Path], rows: Rows, extraction: Extract
 
 def _banks(files: Sequence[Path], rows: Rows, front_end, extraction: Extraction,
            problems: dict[int, str]) -> Iterator[Tensor]:
-    """Model inputs (B, T, bins) of the clips in turn; those that cannot be heard go to
-    `problems`."""
-    from speech.features import filter_bank
-
+    """Model inputs (B, T, bins) of the clips in turn; unusable clips are added to `problems`."""
     batch = []
     for row in tqdm(rows.index, "clips", delay=1, disable=not extraction.progress, leave=False):
         try:
-            batch.append(filter_bank(_wave(files[row], front_end.sampling_rate), front_end))
+            wave = _wave(files[row], front_end.sampling_rate)
+            batch.append(features.filter_bank(wave, front_end))
         except InputError as error:
             problems[row] = str(error).removeprefix(f"{files[row]}: ")
         if len(batch) == extraction.batch_size:
@@ -86,7 +82,7 @@ def _banks(files: Sequence[Path], rows: Rows, front_end, extraction: Extraction,
 
 
 def _wave(path: Path, rate: int) -> np.ndarray:
-    """`data.read_wave`, but silence is refused too."""
+    """`data.read_wave`, with InputError for silence, too."""
     wave = data.read_wave(path, rate)
     if np.abs(wave - wave.mean()).max() < SILENCE:
         raise InputError(f"{path}: {len(wave) / rate:.3g} s of silence")

@@ -5,32 +5,37 @@
     python speech/train.py -t mine --data_dir my_clips --as_given       # on the labels as given
 
 Changes 10 % of the training labels (once, and keeps them), trains 25 epochs, and writes what
-detect.py reads: audio_model_epoch<e>.pth and feat_train_<e>.pt of epochs 5, 15 and 25. A run that
-was stopped goes on where it was. The CPU needs 3.5 GB, but 850 steps are work for a GPU.
+detect.py reads: audio_model_epoch<e>.pth and feat_train_<e>.pt of epochs 5, 15 and 25. Rerun the
+same command to resume. The CPU needs 3.5 GB, but 850 steps are work for a GPU.
 """
 
 import sys
 from argparse import Namespace
 from pathlib import Path
 
-if __name__ == "__main__":  # the project's root in place of this folder: runs from anywhere
+if __name__ == "__main__":  # the project's root instead of this folder on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment.command import arguments
 from experiment.command.launch import launch
-from experiment.command.option_types import device_name, positive_integer, positive_number, truth
-
-HUB = "MIT/ast-finetuned-audioset-10-10-0.4593"  # AST after AudioSet, by its authors
+from experiment.command.option_types import (
+    device_name,
+    folder_name,
+    positive_integer,
+    positive_number,
+    truth,
+)
+from speech import AUDIOSET_MODEL
 
 
 def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
     group = parser.add_argument_group("data")
-    group.add_argument("-t", "--task_name", default="esc50", metavar="TASK",
+    group.add_argument("-t", "--task_name", type=folder_name, default="esc50", metavar="TASK",
                        help="esc50, or a name for your own clips (default: %(default)s)")
     group.add_argument("-n", "--model_name", default="ast", metavar="ast|PATH",
-                       help=f"weights to start from: ast is {HUB}, PATH a folder of an AST as "
-                            "Hugging Face saves it (default: %(default)s)")
+                       help=f"weights to start from: ast is {AUDIOSET_MODEL}, PATH a folder of "
+                            "an AST as Hugging Face saves it (default: %(default)s)")
     group.add_argument("--data_dir", type=Path, required=True, metavar="DIR",
                        help="folder with meta/esc50.csv and audio/")
     group.add_argument("--as_given", action="store_true",
@@ -67,18 +72,18 @@ def main(args: Namespace) -> None:
 
     from experiment.command.device import find_device
     from experiment.command.errors import InputError
-    from speech import data, models, training
+    from speech import data, models, noise, training
     from speech.samples import task_folder
 
     folder = task_folder(args.cache_dir, args.task_name)
     clips = data.read_clips(args.data_dir)
     torch.manual_seed(args.seed)  # the fresh head
-    source = HUB if args.model_name == "ast" else Path(args.model_name)
+    source = AUDIOSET_MODEL if args.model_name == "ast" else Path(args.model_name)
     network = models.pretrained(source, len(clips.class_names))
     if not args.as_given:
-        labels = data.planted_labels(folder, clips, seed=args.seed)
-    elif (folder / data.TARGETS).is_file():
-        raise InputError(f"--as_given: {folder / data.TARGETS} holds other labels; remove it or "
+        labels = noise.planted_labels(folder, clips, seed=args.seed)
+    elif (folder / noise.TARGETS).is_file():
+        raise InputError(f"--as_given: {folder / noise.TARGETS} holds other labels; remove it or "
                          f"choose another --task_name")
     else:
         labels = clips.labels

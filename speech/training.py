@@ -1,7 +1,7 @@
-"""Fine-tuning on noisy labels, epoch by epoch, so that a killed run goes on where it was.
+"""Fine-tuning on noisy labels, epoch by epoch; a killed run resumes after the last epoch.
 
-After each chosen epoch a folder receives audio_model_epoch<e>.pth and feat_train_<e>.pt, in the
-published form; training.pt, written after every epoch, is what a later start goes on from.
+Each chosen epoch writes audio_model_epoch<e>.pth and feat_train_<e>.pt, in the published form;
+training.pt, written after every epoch, is the checkpoint to resume from.
 N clips, T frames, B bins.
 """
 
@@ -30,14 +30,14 @@ DECAY = 0.85  # of the learning rate per epoch, once it falls
 
 @dataclass(frozen=True)
 class Recipe:
-    """What training depends on besides network and clips; the defaults are as published."""
+    """Settings of the training; the defaults are as published."""
 
     epochs: int = 25
     keep: tuple[int, ...] = (5, 15, 25)  # epochs whose network and features are written
     learning_rate: float = 1e-5
     decay_after: int = 5  # epochs at the full rate
     batch_size: int = 48
-    clips_per_pass: int = 2  # of a batch, whose gradients add up: what bounds memory
+    clips_per_pass: int = 2  # of a batch, gradients are summed: bounds memory
     frequency_mask: int = 24  # bins, at most
     time_mask: int = 96  # frames, at most
     seed: int = 0
@@ -45,8 +45,8 @@ class Recipe:
 
 def fit(network: Network, clips: Clips, labels: Tensor, folder: Path, recipe: Recipe, *,
         device: torch.device | str, progress: bool) -> None:
-    """Train on clips and their labels (N,); write networks and features to `folder`, always those
-    of the last epoch.
+    """Train on clips and their labels (N,); write networks and features of `recipe.keep` and of the
+    last epoch to `folder`.
 
     Model inputs stay in memory: 0.25 MiB a clip of 512 frames, 0.4 GiB for ESC-50.
     """
@@ -59,18 +59,18 @@ def fit(network: Network, clips: Clips, labels: Tensor, folder: Path, recipe: Re
     with writing.alone(folder):
         for epoch, loss in epochs(network, inputs, labels, folder / "training.pt", recipe,
                                   device=device, progress=progress):
-            said = f"epoch {epoch:2} of {recipe.epochs}: loss {loss:.3f}"
+            line = f"epoch {epoch:2} of {recipe.epochs}: loss {loss:.3f}"
             if epoch in (*recipe.keep, recipe.epochs):
                 _keep(network, inputs, folder, epoch, recipe, device)
                 if len(held_out):
                     found = features.extract(network, held_out_inputs.split(recipe.clips_per_pass),
                                              device=device)["logit"].argmax(1)
                     right = (found == held_out.labels).float().mean()
-                    said += f", {right:.1%} of the {len(held_out)} held-out clips right"
+                    line += f", {right:.1%} of the {len(held_out)} held-out clips right"
             if progress:
-                print(said, flush=True)
+                print(line, flush=True)
         if not (folder / f"audio_model_epoch{recipe.epochs}.pth").is_file():
-            # The run had ended before, and its last network was removed since.
+            # A finished run whose last network was removed.
             _keep(network, inputs, folder, recipe.epochs, recipe, device)
 
 
@@ -78,10 +78,10 @@ def epochs(network: Network, inputs: Tensor, labels: Tensor, state_file: Path, r
            device: torch.device | str, progress: bool) -> Iterator[tuple[int, float]]:
     """Train on inputs (N, T, B) and labels (N,); yields each epoch and its mean loss.
 
-    Adam on the cross-entropy; order and masks of an epoch follow from seed and epoch alone. After
-    an epoch, once the caller asks for the next, the state is written to `state_file`; a later call
-    goes on behind that epoch and ends with the same weights as a run that was never stopped.
-    Raises InputError where the file comes from other settings or data.
+    Adam on the cross-entropy; order and masks of an epoch depend on seed and epoch alone. When the
+    caller asks for the next epoch, the state is written to `state_file`; a later call resumes there
+    and ends with the same weights as an uninterrupted run. Raises InputError if the file is from
+    other settings or data.
     """
     model = network.model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, betas=BETAS,
@@ -89,11 +89,11 @@ def epochs(network: Network, inputs: Tensor, labels: Tensor, state_file: Path, r
     digest = hashlib.sha256(inputs.numpy())
     digest.update(labels.numpy())
     origin = asdict(recipe) | {"data": digest.hexdigest()}
-    del origin["clips_per_pass"]  # changes rounding only: a run that lacks memory may go on
+    del origin["clips_per_pass"]  # changes rounding only: may be reduced to resume
     done = steps = 0
     if state_file.is_file():
         done, steps = _resume(network, optimizer, state_file, origin)
-        print(f"{state_file}: going on after epoch {done}, step {steps}")
+        print(f"{state_file}: resuming after epoch {done}, step {steps}")
     for epoch in range(done + 1, recipe.epochs + 1):
         generator = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
         for group in optimizer.param_groups:
@@ -112,9 +112,9 @@ def epochs(network: Network, inputs: Tensor, labels: Tensor, state_file: Path, r
 
 
 def masked(inputs: Tensor, recipe: Recipe, network: Network, generator: torch.Generator) -> Tensor:
-    """SpecAugment: of each clip one band of bins and one span of frames set to what padding is.
+    """SpecAugment: in each clip one band of bins and one span of frames take the value of padding.
 
-    Widths are even up to the recipe's, and so are places (Park et al. 2019).
+    Widths are uniform up to the recipe's, and so are positions (Park et al. 2019).
     """
     front_end = network.front_end
     padding = (0 - front_end.mean) / (2 * front_end.std)

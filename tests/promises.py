@@ -15,24 +15,34 @@ from pathlib import Path
 import pytest
 
 PROMISES = {
-    "files": "A file that is cut, has flipped bytes, is empty or of another kind is refused by "
-             "name, never read as wrong numbers",
-    "hostile": "A hostile file runs nothing, reaches nothing outside its folder and makes nothing "
-               "large; no load is unrestricted",
+    "files": "A file that is truncated, has flipped bytes, is empty or of another kind is refused "
+             "by name, never read as wrong numbers",
+    "hostile": "A malicious file runs nothing, reaches nothing outside its folder and allocates "
+               "nothing large; no load is unrestricted",
     "signals": "Ctrl-C and SIGTERM end a run within five seconds, with one line and exit status "
                "130 or 143",
-    "kills": "After SIGKILL at any moment the same command ends as an undisturbed run does",
-    "writes": "Files appear whole or not at all; a full disk gets one line and leaves the old file",
-    "sharing": "Two processes on one experiment do not spoil each other's files",
-    "caches": "What is kept is used only where it was made from the same data and settings",
-    "names": "Names of any kind stay in the results folder, and are escaped in CSV and on the "
-             "terminal",
+    "kills": "After SIGKILL at any moment, rerunning the command ends as an undisturbed run does",
+    "writes": "Files appear whole or not at all; a full disk gives one line and keeps the old file",
+    "sharing": "Two processes on one experiment do not corrupt each other's files",
+    "caches": "Cached results are used only for the data and settings that they were made from",
+    "names": "Names of any kind stay in the results folder, and are escaped in CSV files and on "
+             "the terminal",
     "numbers": "Extreme numbers give finite, ordered scores or a clear refusal, never NaN",
-    "memory": "A run says what it needs, fits itself into what is there, and goes on with the same "
-              "result when memory ends",
-    "load": "Many at once, many classes, many rows, one class for nearly all: the same scores",
-    "supply": "Versions are bounded and checked, licence and security note are there",
+    "memory": "A run says how much memory it needs, adapts to what is available, and gets the same "
+              "result after it ran out of memory",
+    "load": "Many runs at once, many classes, many rows, one class for nearly all rows: the same "
+            "scores",
+    "supply": "Versions are bounded and checked; the licence and the security note are there",
 }
+INTRODUCTION = """\
+# What is promised, and how it is tested
+
+Kills, full disks and corrupt or malicious files must never silently corrupt a run. Two processes
+on one experiment wait for each other. After Ctrl-C, SIGTERM (exit status 130, 143) or a kill, rerun
+the command to resume. [SECURITY.md](../SECURITY.md) says what is trusted.
+
+`python -m pytest -m fault --fault-seed 7` kills, interrupts and starves every command at random
+points (five minutes)."""
 
 
 def pytest_addoption(parser):
@@ -85,11 +95,11 @@ class Table:
                         encoding="utf-8")
 
     def lines(self, seed):
-        yield "# What is promised, and how it is tested"
+        yield INTRODUCTION
         yield ""
-        yield f"Written by a run of the tests without a failure (random faults from seed {seed}):"
+        yield f"The table comes from a test run without a failure (random faults from seed {seed}):"
         yield ""
-        yield '    python -m pytest -m promise --promises=docs/promises.md'
+        yield "```bash\npython -m pytest -m promise --promises=docs/promises.md\n```"
         yield ""
         yield "| promise | tested by | cases that passed |"
         yield "|---|---|---:|"

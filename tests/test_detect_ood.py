@@ -59,7 +59,7 @@ def read_scores(report):
 def test_scores_are_the_published_ones(run_done, golden_ood):
     rows = read_scores(run_done[1])
     assert list(rows[0]) == ["index", "id", "predicted_label", "relation_score", "rank",
-                             *PUBLISHED, "is_ood", "group"]
+                             *PUBLISHED, "is_ood", "group", "auto_score", "auto_rank"]
     names = {"msp": "MSP", "max_logit": "MaxLogit", "energy": "Energy",
              "kl_matching": "KL-Matching"}
     for published, name in names.items():
@@ -90,6 +90,15 @@ def test_metrics_are_the_published_ones(run_done, golden_ood):
     assert saved["id_thresholds"]["relation"] == pytest.approx(inside[379])
     assert saved["data"]["n"] == 800 and saved["train"]["n"] == 8000
     assert saved["settings"]["pow"] == 1
+
+
+def test_the_users_rows_are_listed_by_auto(run_done):
+    screen, report = run_done
+    assert "most suspect rows, by auto (auto_rank in scores.csv)" in screen
+    with open(report / "suspects.csv", newline="", encoding="utf-8") as file:
+        listed = [int(row["index"]) for row in csv.DictReader(file)]
+    ranks = [int(row["auto_rank"]) for row in read_scores(report)]
+    assert [ranks[index] for index in listed] == list(range(1, 801))
 
 
 def test_screen_tells_tnr95_from_fpr95(run_done):
@@ -129,7 +138,8 @@ def test_fewer_baselines_other_formats_and_no_truth(script, golden_ood, tmp_path
     saved = json.loads((tmp_path / "report/metrics.json").read_text())
     assert saved["rows"] == [] and saved["id_thresholds"] == {}
     assert list(read_scores(tmp_path / "report")[0]) == [
-        "index", "id", "predicted_label", "relation_score", "rank", "MSP"]
+        "index", "id", "predicted_label", "relation_score", "rank", "MSP", "auto_score",
+        "auto_rank"]
 
 
 def test_groups_without_id_rows_give_nulls(script, golden_ood, tmp_path):
@@ -143,7 +153,8 @@ def test_groups_without_id_rows_give_nulls(script, golden_ood, tmp_path):
     assert "note: every row is OOD (all): AUROC, AP, TNR95 and FPR95 are not defined" in shown
     rows = json.loads((tmp_path / "metrics.json").read_text())["rows"]
     assert [(row["name"], row["group"], row["auroc"]) for row in rows] == [
-        ("relation", "all", None), ("relation", "far", None)]
+        ("relation", "all", None), ("auto", "all", None), ("relation", "far", None),
+        ("auto", "far", None)]
 
 
 def test_digits(script, tmp_path):
@@ -152,10 +163,10 @@ def test_digits(script, tmp_path):
     assert "digits 8, 9" not in shown  # one OOD set: the rows of all OOD rows say it
     report = tmp_path / "digits/report"
     rows = json.loads((report / "metrics.json").read_text())["rows"]
-    assert [row["name"] for row in rows[:8]] == [*PUBLISHED, "relation"]
+    assert [row["name"] for row in rows[:9]] == [*PUBLISHED, "relation", "auto"]
     assert {row["group"] for row in rows} == {"all", "digits 8, 9"}
     assert {row["name"]: row["auroc"] for row in rows}["Mahalanobis"] > 0.9
-    assert len(read_scores(report)[0]) == 5 + 7 + 2
+    assert len(read_scores(report)[0]) == 5 + 7 + 2 + 2
 
 
 @pytest.mark.parametrize("words, message", [

@@ -1,7 +1,4 @@
-"""Command lines: the option groups that scripts share.
-
-Imports nothing heavy, so that --help answers at once.
-"""
+"""Command lines: the option groups that scripts share. Free of torch, for a quick --help."""
 
 import argparse
 from pathlib import Path
@@ -22,7 +19,7 @@ OOD_EXTRAS = ("ViM", "GEN", "RMD", "tied-Mahalanobis")  # from outside the paper
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but a wrong option gets one line instead of the whole usage."""
+    """An ArgumentParser that prints one line for a wrong option instead of the whole usage."""
 
     def __init__(self, description: str | None) -> None:
         super().__init__(description=description,
@@ -64,7 +61,7 @@ def add_experiment_options(parser: argparse.ArgumentParser, *, name: str, images
 
 def add_extraction_options(parser: argparse.ArgumentParser, *, train: bool = False,
                            validation: bool = False, ood: bool = False) -> None:
-    """How features are extracted from images where the cache lacks them.
+    """How features are extracted from images if they are not cached.
 
     `train`, `validation` and `ood` add the options of the sets that the script reads.
     """
@@ -91,13 +88,13 @@ def add_extraction_options(parser: argparse.ArgumentParser, *, train: bool = Fal
                            help="OOD sets in the order of their rows (default: the published "
                                 "sizes where they fit, or else one set)")
     group.add_argument("--skip_corrupt", action="store_true",
-                       help="go on where an image cannot be read: its row becomes zeros")
+                       help="skip images that cannot be read: their rows become zeros")
     group.add_argument("--batch_size", type=positive_integer, default=128, metavar="B",
                        help="images at a time (default: %(default)s)")
     group.add_argument("--workers", type=positive_integer, default=16, metavar="W",
-                       help="processes that read images (default: %(default)s)")
+                       help="processes that load images (default: %(default)s)")
     group.add_argument("--print_freq", type=positive_integer, default=10, metavar="K",
-                       help="batches between two updates of the progress (default: %(default)s)")
+                       help="batches between updates of the progress bar (default: %(default)s)")
 
 
 def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float | list[float],
@@ -139,29 +136,29 @@ def add_kernel_option(group: argparse._ArgumentGroup, *, grid: bool = False) -> 
 
 
 def add_label_options(parser: argparse.ArgumentParser) -> None:
-    """How the noisy set is estimated and left out."""
+    """How the noisy set is estimated and excluded."""
     group = parser.add_argument_group("label errors")
     add_refinement_options(group)
     group.add_argument("--graph", default="auto", metavar="auto|off|FILE",
-                       help="scores before refinement: auto = those kept by an earlier run on the "
-                            "same data and settings, off = computed anew and not kept, FILE = a "
-                            "graph_*.pt that you trust to fit (default: %(default)s)")
+                       help="scores before refinement: auto = cached by an earlier run on the same "
+                            "data and settings, off = no cache, FILE = a graph_*.pt of these data "
+                            "and settings, not checked (default: %(default)s)")
     group.add_argument("--auto", type=truth, nargs="?", const=True, metavar="BOOL",
-                       help="also the out-of-sample scores and the one that weighs them, see "
-                            "relation/README.md (default: for up to 100,000 rows; a million rows "
-                            "of 1,000 classes take hours on a CPU)")
+                       help="also compute the out-of-sample scores and auto_score, which combines "
+                            "them, see relation/README.md (default: for up to 100,000 rows; a "
+                            "million rows of 1,000 classes take hours on a CPU)")
     group.add_argument("--probs", choices=("model", "loo"), default="model",
                        help="probabilities behind relation_score, rank and predicted_label: the "
-                            "model's, or leave-one-out ones that the row's own label has no say "
-                            "in; the table has both (default: %(default)s)")
+                            "model's, or leave-one-out ones that do not use the row's own label; "
+                            "scores.csv has both (default: %(default)s)")
 
 
 def add_refinement_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--reg", type=number_from_zero, default=0.05, metavar="L",
-                       help="rows with s / max|s| below -L are taken as noisy in the refinement, "
+                       help="rows with s / max|s| below -L count as noisy in the refinement, "
                             "the paper's lambda (default: %(default)s)")
     group.add_argument("--n_iter", type=positive_integer, default=2, metavar="K",
-                       help="how often s is computed: 1 = no refinement, 2 = as published "
+                       help="number of passes: 1 = no refinement, 2 = as published "
                             "(default: %(default)s)")
 
 
@@ -169,15 +166,15 @@ def add_epochs_option(parser: argparse.ArgumentParser) -> None:
     """Further checkpoints of the same training."""
     group = parser.add_argument_group("several epochs")
     group.add_argument("--epochs", type=positive_integer, nargs="+", metavar="E",
-                       help="epochs whose features auto is averaged over, for a training whose "
-                            "last features have memorised the wrong labels (default: none but "
-                            "the epoch of the name); also those of the relation maps in "
-                            "report.html (default: all in the folder up to that of the name, for "
-                            "up to 100,000 rows)")
+                       help="epochs to average auto_score over, for networks that have memorised "
+                            "the wrong labels at the end of training (default: only the epoch of "
+                            "the name); also the epochs of the relation maps in report.html "
+                            "(default: all in the folder up to that of the name, for up to "
+                            "100,000 rows)")
 
 
 def add_ood_options(parser: argparse.ArgumentParser) -> None:
-    """Which test rows, and which scores beside the relation's."""
+    """Which test rows, and which scores to compare with the relation."""
     group = parser.add_argument_group("outliers")
     group.add_argument("--test_features", type=Path, metavar="FILE",
                        help="the test rows of your own data, beside --features: the same keys, "
@@ -196,7 +193,7 @@ def add_ood_options(parser: argparse.ArgumentParser) -> None:
 
 
 def one_of(args: argparse.Namespace, *options: str) -> str | None:
-    """Which of these options is given, None if none is. InputError for more than one."""
+    """The one of these options that is given, or None. InputError for more than one."""
     given = [option for option in options if getattr(args, option) is not None]
     if len(given) > 1:
         raise InputError(f"--{given[0]} and --{given[1]}: two sources of data; leave one out")
@@ -211,7 +208,7 @@ def results_beside(script: str | Path) -> Path:
 
 def add_result_options(parser: argparse.ArgumentParser, *, cache_dir: Path,
                        page: bool = True) -> None:
-    """Where files are found and written, how much is said, and how much a `page` shows."""
+    """Where files are read and written, how much is printed, and how much a `page` shows."""
     group = parser.add_argument_group("files and output")
     group.add_argument("--cache_dir", type=Path, default=cache_dir, metavar="DIR",
                        help="folder of the experiments (default: results beside the script)")

@@ -1,18 +1,18 @@
-"""Text that somebody else chose, where it could do harm: a cell of a CSV file, the terminal.
+"""Untrusted text, made safe for a cell of a CSV file and for the terminal.
 
 Identifiers, class names and groups come from the data: file names, or whole texts.
 """
 
 import re
 
-# What a spreadsheet takes for the beginning of a formula, whatever invisible characters precede
-# it; the last four are the full-width forms, which some take for the plain ones.
+# The beginning of what spreadsheets take for a formula, whatever invisible characters precede it;
+# the last four are full-width forms, which some programs treat like the plain ones.
 FORMULA = re.compile(r"[\s\x00-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]*"
                      r"[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
 def cell(text: str) -> str:
-    """Text for a cell of a CSV file: ' stands before what a spreadsheet would compute.
+    """Text for a cell of a CSV file; a leading ' keeps spreadsheets from computing a formula.
 
     A number stays as it is, a negative one too; what is no Unicode (half a surrogate pair, as in
     file names of another encoding) is written as \\udc.. in letters.
@@ -37,7 +37,7 @@ def plain(text: str) -> str:
 def printable(text: str) -> str:
     """Text for the terminal, on one line: control characters as \\x1b and the like.
 
-    They could move the cursor, hide or turn around what stands beside them.
+    They could move the cursor, or hide or reverse the text around them.
     """
     return "".join(letter if letter.isprintable() else
                    letter.encode("unicode_escape").decode("ascii") for letter in text)

@@ -1,7 +1,4 @@
-"""How every script starts and ends: one line and an exit status, whatever happens.
-
-Imports nothing heavy, so that --help answers at once.
-"""
+"""How every script starts and ends: one line and an exit status, whatever happens."""
 
 import argparse
 import contextlib
@@ -12,41 +9,43 @@ import sys
 from collections.abc import Callable
 
 from experiment.command import processes, signals
-from experiment.command.errors import InputError, Unavailable, is_out_of_memory
+from experiment.command.errors import InputError, Unavailable
 from experiment.command.escaping import printable
+from experiment.command.out_of_memory import is_out_of_memory
 from experiment.command.watch import Watch
 
-PIPE_CLOSED = 141  # exit status where nobody reads the output any more, as shells count it
-# What a file system refuses through nobody's mistake in the code.
+PIPE_CLOSED = 141  # exit status when the reader of the output is gone, as shells count it
+# Errors of a file system that are no defect of the code.
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
             errno.ENAMETOOLONG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE)
 
 
 def launch(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
-    """Parse, run, and turn a user's mistake into one line and exit status 2.
+    """Parse the options and run `main`; expected errors become one line and an exit status.
 
-    Exit status 1, with what remains to be done, where something outside refused.
+    Exit status 2 for what the user can mend, 1 for what something outside refused or for too little
+    memory, 130 or 143 after a signal.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell, as >&- does
             setattr(sys, name, open(os.devnull, "w"))
-        # A name that the terminal cannot show ends no run.
+        # A character that the terminal cannot show must not end the run.
         getattr(sys, name).reconfigure(errors="backslashreplace")
     args = parser.parse_args()
 
-    @functools.cache  # once, by whoever comes first
+    @functools.cache  # the line appears once, by whichever thread comes first
     def say(word: str) -> None:
         _say(parser, word, 0)
 
     received: list[int] = []
     try:
-        with Watch(), signals.by_signal(received, say), processes.joined():
+        with Watch(), signals.handling(received, say), processes.joined():
             if not processes.is_first():
                 args.verbose = False
             main(args)
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
-        # After a signal, whatever its exception has been turned into on its way.
+        # After a signal, whatever libraries have turned its KeyboardInterrupt into.
         if received or isinstance(error, KeyboardInterrupt):
             word, status = signals.ending(received)
             say(word)
@@ -58,20 +57,20 @@ def launch(main: Callable[[argparse.Namespace], None], parser: argparse.Argument
 
 
 def _status_of(error: Exception, parser: argparse.ArgumentParser) -> int | None:
-    """The exit status after one line on what is nobody's defect; None for what is."""
+    """The exit status for expected errors, after printing one line; None for bugs."""
     if isinstance(error, InputError):
         # Lists are indented; any other line break is in somebody's file name.
         return _say(parser, f"error: {_lines(str(error), indent='  ')}", 2)
     if isinstance(error, Unavailable):
         return _say(parser, _lines(str(error)), 1)
     if is_out_of_memory(error):
-        return _say(parser, "out of memory; --hop, --dtype float16 and --auto False need less, "
-                            "where the script has them", 1)
+        return _say(parser, "out of memory; --hop, --dtype float16, --auto False and a smaller "
+                            "--batch_size need less, where the script has them", 1)
     if isinstance(error, BrokenPipeError):
-        return _hush(PIPE_CLOSED)
+        return _silence_output(PIPE_CLOSED)
     if isinstance(error, OSError) and error.errno in REFUSALS:
         where = f"{error.filename}: " if error.filename else ""
-        return _hush(_say(parser, f"error: {_lines(where)}{error.strerror}", 2))
+        return _silence_output(_say(parser, f"error: {_lines(where)}{error.strerror}", 2))
     return None
 
 
@@ -84,8 +83,8 @@ def _lines(text: str, indent: str = "") -> str:
     return f"\n{indent}".join(map(printable, text.split(f"\n{indent}")))
 
 
-def _hush(status: int) -> int:
-    """Let go of an output that takes no more, lest Python try again at its end."""
+def _silence_output(status: int) -> int:
+    """Redirect stdout to the null device, so that Python does not fail flushing it at exit."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status

@@ -1,13 +1,14 @@
-"""What the values of options may be: each function takes the text and returns the value.
+"""Types of options: each function takes the text and returns the value.
 
-All raise argparse.ArgumentTypeError, whose one line says what would be right.
+All raise argparse.ArgumentTypeError, whose message says what was expected.
 """
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 
-LARGEST_TEMPERATURE = 1000  # as relation.scores has it, and says why
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{,99}")  # cannot lead out of a folder
 
 
 def positive_integer(text: str) -> int:
@@ -24,6 +25,8 @@ def positive_number(text: str) -> float:
 
 
 def temperature_of(text: str) -> float:
+    from relation.scores import LARGEST_TEMPERATURE  # imports torch, which --help need not wait for
+
     return _number(text, _whole_or_not, f"a number above 0, up to {LARGEST_TEMPERATURE}",
                    lambda value: 0 < value <= LARGEST_TEMPERATURE)
 
@@ -61,6 +64,13 @@ def device_name(text: str) -> str:
     if kind not in ("auto", "cpu", "cuda", "mps") or (":" in text and not (
             kind == "cuda" and number.isdecimal())):
         raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda, cuda:N or mps, got {text!r}")
+    return text
+
+
+def folder_name(text: str) -> str:
+    if not FOLDER_NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected letters, digits, '.', '_' and '-', first a "
+                                         f"letter or digit, at most 100, got {text[:100]!r}")
     return text
 
 

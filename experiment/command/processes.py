@@ -2,7 +2,8 @@
 
     torchrun --nproc-per-node 2 detect.py -n digits_noise0.08_60 --pow 4
 
-All of them read the same files. Imports torch only where there are several.
+All of them read the same files. This module reads torchrun's environment and starts and ends the
+group; `relation.parallel` divides the work.
 """
 
 import contextlib
@@ -12,25 +13,30 @@ from datetime import timedelta
 
 from experiment.command.errors import InputError, Unavailable
 
-MEETING = timedelta(minutes=5)  # for all processes to be there
-# For a process that waits until another has extracted features. One that ended is noticed at once,
-# by its closed connection.
-WAITING = timedelta(days=1)
+START_TIMEOUT = timedelta(minutes=5)  # for all processes to have started
+# For processes that wait while the first extracts features. One that ended is noticed at once, by
+# its closed connection.
+WORK_TIMEOUT = timedelta(days=1)
 
 
 def count() -> int:
     """How many processes this run has."""
-    return _said_by_torchrun("WORLD_SIZE", 1)
+    return _from_environment("WORLD_SIZE", 1)
 
 
 def rank() -> int:
     """Which of them this is."""
-    return _said_by_torchrun("RANK", 0) if count() > 1 else 0
+    return _from_environment("RANK", 0) if count() > 1 else 0
 
 
 def is_first() -> bool:
     """Whether this process is the one that prints and writes."""
     return rank() == 0
+
+
+def count_here() -> int:
+    """How many of them are on this machine."""
+    return _from_environment("LOCAL_WORLD_SIZE", 1)
 
 
 @contextlib.contextmanager
@@ -42,23 +48,24 @@ def joined() -> Iterator[None]:
     if count() == 1:
         yield
         return
-    mine = rank()  # refused before anybody is waited for
-    import torch
+    mine = rank()  # raises before anybody is waited for
+    import torch  # takes seconds, and --help of a script imports this module
     from torch import distributed
 
     from relation.parallel import ProcessLost
 
     if torch.cuda.is_available():
-        torch.cuda.set_device(_said_by_torchrun("LOCAL_RANK", 0) % torch.cuda.device_count())
+        torch.cuda.set_device(_from_environment("LOCAL_RANK", 0) % torch.cuda.device_count())
     try:
-        store, _, _ = next(distributed.rendezvous("env://", timeout=MEETING))
+        store, _, _ = next(distributed.rendezvous("env://", timeout=START_TIMEOUT))
     except ValueError as error:  # one of its variables is not there
         raise InputError(f"{error}; use torchrun, or unset WORLD_SIZE") from error
     except RuntimeError as error:
         raise Unavailable(f"the {count()} processes of this run did not find each other within "
-                          f"{MEETING}") from error
+                          f"{START_TIMEOUT}") from error
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-                                   store=store, rank=mine, world_size=count(), timeout=WAITING)
+                                   store=store, rank=mine, world_size=count(),
+                                   timeout=WORK_TIMEOUT)
     try:
         with contextlib.ExitStack() as stack:
             if not is_first():
@@ -72,41 +79,32 @@ def joined() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def first_alone() -> Iterator[None]:
+def first_before_others() -> Iterator[None]:
     """The first process runs the block before the others do: it may write what they then read."""
-    if count() > 1 and not is_first():
-        _meet()
+    if not is_first():
+        smallest(0)  # returns once the first has come here, too
     yield
-    if count() > 1 and is_first():
-        _meet()
-
-
-@contextlib.contextmanager
-def by_itself() -> Iterator[None]:
-    """While the block runs this process computes all that it asks for, and waits for no other.
-
-    For what the first process does after the others have ended, as the report's evidence.
-    """
-    if count() == 1:
-        yield
-        return
-    from relation.parallel import by_itself
-
-    with by_itself():
-        yield
+    if is_first():
+        smallest(0)
 
 
 def check_same(fingerprint: str) -> None:
     """Raise InputError unless all processes have read data of this hexadecimal fingerprint."""
-    if count() == 1:
-        return
-    import torch
-
-    from relation.parallel import agree
-
-    if not agree(fingerprint, torch.device("cpu")):
+    value = int(fingerprint[:12], 16)
+    least, greatest = smallest(value), -smallest(-value)
+    if least != greatest:
         raise InputError(f"the {count()} processes of this run read different data; expected the "
                          f"same files for all of them")
+
+
+def by_itself() -> contextlib.AbstractContextManager[None]:
+    """While the block runs this process computes all that it asks for, and waits for no other.
+
+    For what the first process does after the others have ended, such as the report's evidence.
+    """
+    from relation import parallel
+
+    return parallel.by_itself()
 
 
 def all_have(value: object) -> bool:
@@ -125,19 +123,10 @@ def smallest(value: int) -> int:
     return parallel.smallest(value, torch.device("cpu"))
 
 
-def count_here() -> int:
-    """How many of them are on this machine."""
-    return _said_by_torchrun("LOCAL_WORLD_SIZE", 1)
-
-
-def _said_by_torchrun(name: str, least: int) -> int:
-    """A number in the environment, or the least that it may be where it is not there."""
-    said = os.environ.get(name, str(least))
-    if not said.isdecimal() or int(said) < least:
+def _from_environment(name: str, least: int) -> int:
+    """A number that torchrun sets, or the least that it may be where it is not set."""
+    value = os.environ.get(name, str(least))
+    if not value.isdecimal() or int(value) < least:
         raise InputError(f"{name} in the environment: expected a whole number of at least {least}, "
-                         f"as torchrun sets it, got {said!r}")
-    return int(said)
-
-
-def _meet() -> None:
-    smallest(0)
+                         f"as torchrun sets it, got {value!r}")
+    return int(value)

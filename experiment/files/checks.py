@@ -1,16 +1,17 @@
-"""What a file of arrays says of itself, checked against the file before anything is allocated.
+"""Checks of a file of arrays against what it claims, before anything is allocated.
 
 torch.save and numpy.savez write zip archives, whose directory holds the size and the CRC-32 of
-every entry. A size beyond the file's own is a bomb or a cut, another CRC a flipped bit; torch and
-the operating system's memory map would take either as numbers. All raise ValueError or what zipfile
-raises (`BROKEN`). Files of torch before 1.6, .npy and .safetensors carry no checksum: of these only
-sizes are checked.
+every entry. A size beyond the file's own means a bomb or a truncated file, a different CRC a
+flipped bit; torch and the memory map would read either as numbers. All checks raise ValueError or
+what zipfile raises (`BROKEN`). Files of torch before 1.6, .npy and .safetensors carry no checksum:
+only their sizes are checked.
 """
 
 import argparse
 import math
-import os
+import pickle
 import pickletools
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -21,18 +22,20 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from numpy.lib import format as npy
+from safetensors import SafetensorError
 
-MAGIC = b"PK\x03\x04"  # by which torch tells a zip archive
-END_BYTES = 22  # of the end of a directory without a comment
+MAGIC = b"PK\x03\x04"  # by which torch recognises a zip archive
 STEP = 2**20  # bytes read at a time
-# How much larger than the file its entries may be unpacked: one-hot rows of a thousand classes
-# shrink to a hundredth, and a small file may hold nothing but zeros.
+# How much larger than the file its unpacked entries may be: one-hot rows of a thousand classes
+# compress to a hundredth, and a small file may hold nothing but zeros.
 LARGEST_RATIO = 200
-BYTES_ALLOWED = 2**28  # bytes
+BYTES_ALLOWED = 2**28  # unpacked, however small the file is
 LEGACY_PICKLES = 5  # magic number, version, sizes of the machine, the content, its storages
-# numpy reads a header as a Python literal.
-BROKEN = (ValueError, OSError, EOFError, RuntimeError, LookupError, TypeError, MemoryError,
-          SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+# What the libraries raise for a file or a folder of weights that is broken: numpy, which reads a
+# header as a Python literal, torch, the unpickler, safetensors, and transformers on top of these.
+BROKEN = (ValueError, OSError, EOFError, RuntimeError, LookupError, TypeError, AttributeError,
+          AssertionError, MemoryError, SyntaxError, tokenize.TokenError, struct.error,
+          pickle.UnpicklingError, SafetensorError, zipfile.BadZipFile, zlib.error)
 
 
 def is_zip(path: Path) -> bool:
@@ -50,7 +53,7 @@ def check_torch(path: Path) -> Counter[int]:
         for entry in entries:
             if entry.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"its entry {entry.filename!r} is compressed")
-            # Some writers leave the checksum out; 0 then stands for none.
+            # Some writers leave out the checksum; 0 then means none.
             if entry.CRC or not entry.file_size:
                 _read_through(archive, entry)
             if entry.filename.lower().endswith("data.pkl"):  # torch finds it in either case
@@ -61,7 +64,7 @@ def check_torch(path: Path) -> Counter[int]:
 
 
 def check_legacy_torch(path: Path) -> Counter[int]:
-    """Check the pickles at the head of a file of torch before 1.6, which says no sizes."""
+    """Check the pickles at the head of a file of torch before 1.6, which holds no sizes."""
     with open(path, "rb") as file:
         for _ in range(LEGACY_PICKLES):
             check_calls(file, path.stat().st_size)
@@ -87,7 +90,7 @@ def check_npy(file: BinaryIO, size: int, name: str) -> None:
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     try:
         shape, _, dtype = read(file)
-    except MemoryError as error:  # that of Python's parser, whatever is free
+    except MemoryError as error:  # raised by Python's parser, however much memory is free
         raise ValueError(f"{name}: its header is nested too deeply") from error
     if dtype.hasobject:
         raise ValueError(f"{name}: holds Python objects")
@@ -98,11 +101,8 @@ def check_npy(file: BinaryIO, size: int, name: str) -> None:
 
 
 def _zip_entries(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
-    """The entries, if all together fit in the file and none has the name of another place."""
+    """The entries, if all together fit in the file and no name leads out of it."""
     entries = archive.infolist()
-    counted = _counted(path)
-    if counted is not None and counted != len(entries):
-        raise ValueError(f"its directory names {len(entries)} of {counted} entries")
     packed, size = sum(entry.compress_size for entry in entries), path.stat().st_size
     if packed > size or any(entry.compress_type == zipfile.ZIP_STORED
                             and entry.file_size != entry.compress_size for entry in entries):
@@ -116,16 +116,6 @@ def _zip_entries(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
     return entries
 
 
-def _counted(path: Path) -> int | None:
-    """How many entries the end of the archive says there are: zipfile does not ask, and a wrong
-    length in the directory hides entries from it. None where it stands elsewhere (ZIP64)."""
-    with open(path, "rb") as file:
-        file.seek(-END_BYTES, os.SEEK_END)
-        end = file.read()
-    counted = int.from_bytes(end[10:12], "little")
-    return counted if end.startswith(b"PK\x05\x06") and counted < 0xffff else None
-
-
 def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     """zipfile compares the CRC when it comes to the end."""
     with archive.open(entry) as file:
@@ -133,22 +123,23 @@ def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
             pass
 
 
-# torch has more kinds, of single bits and quantised, which it cannot convert to any of these.
+# torch has more types, of single bits and quantised, which it cannot convert to any of these.
 INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
             torch.uint16, torch.uint32, torch.uint64)
-ENTRIES_ALLOWED = 10**6  # entries of a file, however small it is
-ENCODE = object()  # the function, where it lies on a pickle's stack
+ENTRIES_ALLOWED = 10**6  # however small the file is
+ENCODE = object()  # stands for _codecs.encode on the stack of a pickle
 
 
 def check_calls(file: BinaryIO, size: int) -> None:
-    """Refuse in a pickle the two calls that weights_only allows and that return any size.
+    """Refuse the two calls in a pickle that weights_only allows although they return any size.
 
-    These are bytearray, and _codecs.encode, which may be given its own output (hex doubles it).
-    torch writes the latter for bytes, as in numpy arrays: for a text in latin1. What an opcode puts
-    on the stack is followed here as far as that takes: None stands for all but texts and ENCODE.
+    These are bytearray, and _codecs.encode, which may be applied to its own output (hex doubles
+    it). torch itself writes the latter for bytes, such as those of numpy arrays, with a text and
+    latin1 as arguments. Only as much of the stack is simulated: None stands for anything but a text
+    and ENCODE.
     """
     memo: dict[int, object] = {}
-    below, second, top, encoded = None, None, None, 0  # the last three that were put there
+    below, second, top, encoded = None, None, None, 0  # the last three pushed
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in ("BINPUT", "LONG_BINPUT"):
             memo[argument] = top
@@ -172,24 +163,23 @@ def check_calls(file: BinaryIO, size: int) -> None:
 
 
 def check_content(content: Any, size: int) -> None:
-    """Refuse what would be larger than the file of so many bytes once it is read."""
+    """Raise ValueError for content that is larger than its file of `size` bytes."""
     if _entries(content, size, {}) > max(size, ENTRIES_ALLOWED):
         raise ValueError("holds lists inside one another without end")
 
 
 def _entries(value: Any, size: int, counted: dict[int, float]) -> float:
-    """How many entries the value has, with those of all lists and the like inside it.
+    """Number of entries of a value, including those of all containers inside it.
 
-    One that stands in two places counts twice, since whoever reads it goes through it twice; one
-    that holds itself has no end. `counted` knows those that were seen, by their id. A file without
-    such tricks has no more entries than bytes.
+    Shared objects count once per reference; cycles count as infinite. `counted` holds the count of
+    each container seen so far, by id. An honest file has no more entries than bytes.
     """
     if isinstance(value, torch.Tensor) and (
             value.layout != torch.strided or value.is_meta or value.is_quantized):
         raise ValueError("holds a tensor that is not stored in full")
     if isinstance(value, torch.Tensor) and not (
             value.is_floating_point() or value.is_complex() or value.dtype in INTEGERS):
-        raise ValueError(f"holds a tensor of {value.dtype}, which are no numbers")
+        raise ValueError(f"holds a tensor of {value.dtype}, which are not numbers")
     bytes_ = value.nbytes if isinstance(value, (torch.Tensor, np.ndarray)) else \
         len(value) if isinstance(value, (str, bytes)) else 0
     if bytes_ > size:
@@ -198,7 +188,7 @@ def _entries(value: Any, size: int, counted: dict[int, float]) -> float:
     if not isinstance(inside, (dict, list, tuple, set)):
         return 1
     if id(value) not in counted:
-        counted[id(value)] = math.inf  # until it is known
+        counted[id(value)] = math.inf  # until it is counted
         counted[id(value)] = 1 + sum(_entries(entry, size, counted) for entry in (
             inside.values() if isinstance(inside, dict) else inside))
     return counted[id(value)]

@@ -1,21 +1,20 @@
-"""Google Drive: bring the folder of a published experiment, whole files only, resumed at will.
+"""Google Drive: download the folder of a published experiment, whole files only, resumable.
 
-    drive.fetch(registry.PUBLISHED["sst2"], cache_dir, progress=True)
+    drive.fetch(published.PUBLISHED["sst2"], cache_dir, progress=True)
 
-gdown talks to Drive (https://github.com/wkentaro/gdown, 6.5); here is what it leaves open: which
-files are in place and whole, what a refusal means, what remains. On disk, beside each other:
+gdown talks to Drive (https://github.com/wkentaro/gdown, 6.5); this module decides which files are
+in place and whole, what a refusal means, and what remains. On disk, beside each other:
 
-    target.pt                       whole and checked, never before
-    .<drive id>.pt<8 letters>.part  what has arrived of a file that was cut; the next run goes on
+    target.pt                       a file that arrived whole and was checked
+    .<drive id>.pt<8 letters>.part  the part of a file that has arrived; the next run resumes it
     download.json                   address of the folder, bytes of each file that came from it
-    .download.lock                  held by a running download: two would write one partial file
+    .download.lock                  locked by a running download: two would write one partial file
 
 Tested with the real gdown against a local server that plays Drive's pages, the quota page, cut
 connections and truncated files. The real Drive could not be reached from where that was done.
 """
 
 import contextlib
-import fcntl
 import re
 import shutil
 import textwrap
@@ -36,19 +35,19 @@ ADDRESS = "https://drive.google.com/drive/folders/"
 RECORD = "download.json"
 # As torch.save writes them. Not every .bin: training_args.bin holds a class, and nothing reads it.
 TENSOR_FILES = ("*.pt", "*.pth", "pytorch_model*.bin")
-TIMEOUT = (15, 60)  # seconds to connect, and between bytes; gdown alone would wait for ever
+TIMEOUT = (15, 60)  # seconds to connect, and between bytes; gdown's default is no limit
 RETRIES = 4  # of one file when its connection breaks, after up to 1, 2, 4 and 8 seconds
 
 
 def fetch(published: Published, cache_dir: Path, *, progress: bool) -> None:
-    """Every file of the Drive folder, checked, under `cache_dir / published.folder`.
+    """Download every file of the Drive folder to `cache_dir / published.folder`, and check it.
 
-    Files in place that stand the check are kept, whoever put them there; a broken one is replaced
-    when its successor is whole. Where Drive cannot be asked, the files that detection reads
+    Files in place that pass the check are kept, whoever put them there; a broken one is replaced
+    once its successor is whole. If Drive cannot be reached, the files that detection reads
     (`published.files`) are enough. `progress` adds a line and a bar for each file.
 
     Raises InputError for a folder that cannot be written or a disk too small, and Unavailable,
-    with the browser's address and the files that remain, where Drive did not give all of them.
+    with an address for the browser and the remaining files, if Drive did not give all of them.
     """
     folder = cache_dir / published.folder
     writing.check_writable(folder)
@@ -80,20 +79,16 @@ def fetch(published: Published, cache_dir: Path, *, progress: bool) -> None:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     with open(folder / ".download.lock", "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not writing.try_lock(lock):
             raise InputError(f"{folder}: another download is at work here; wait for its end "
-                             f"or choose another --cache_dir") from error
-        except OSError:
-            pass  # some cluster file systems have no locks: then nobody is kept out
+                             f"or choose another --cache_dir")
         yield
 
 
 def _read_record(folder: Path) -> dict[str, int]:
-    """Bytes of the files that were fetched earlier."""
+    """Bytes of the files that were downloaded earlier."""
     sizes = reading.recorded(folder / RECORD).get("bytes")
-    return sizes if isinstance(sizes, dict) else {}  # then files are judged by themselves
+    return sizes if isinstance(sizes, dict) else {}  # then only the files themselves are checked
 
 
 def _record(folder: Path, published: Published, sizes: dict[str, int], name: str, size: int
@@ -103,10 +98,10 @@ def _record(folder: Path, published: Published, sizes: dict[str, int], name: str
 
 
 def _fault(path: Path, size: int | None) -> str | None:
-    """Why the file cannot stand as it is, None if it can. `size`: its bytes, where known.
+    """What is wrong with the file, None if nothing is. `size`: its bytes, if known.
 
-    A tensor file is judged by loading it, memory-mapped: its directory is at its end, so half a
-    file does not load. Size counts for the others only, since features may be extracted anew.
+    A tensor file is checked by loading it, memory-mapped: its directory is at its end, so half a
+    file does not load. Size counts for other files only, since features may be recomputed.
     """
     if not path.is_file():
         return "missing"
@@ -125,7 +120,7 @@ def _fault(path: Path, size: int | None) -> str | None:
 
 def _check_space(folder: Path, published: Published, *, missing: bool) -> None:
     number, unit = published.size.split()
-    # Announced as GB, counted as GiB: asking for 7 % too much beats a disk that fills up.
+    # Announced as GB, counted as GiB: asking for 7 % too much is better than a full disk.
     announced = int(float(number) * {"MB": 2**20, "GB": 2**30}[unit])
     known = {*(folder / name for name in published.files), *folder.rglob("*.part")}
     here = sum(path.stat().st_size for path in known if path.is_file())
@@ -138,7 +133,7 @@ def _check_space(folder: Path, published: Published, *, missing: bool) -> None:
 
 
 def _listing(drive_id: str) -> tuple[dict[str, str], str | None]:
-    """Path in the folder -> Drive's id of the file, and why there are none, if so."""
+    """Path in the folder -> Drive's id of the file; and why there are none, if so."""
     try:
         files = gdown.download_folder(id=drive_id, output=".", skip_download=True, quiet=True,
                                       use_cookies=False, timeout=TIMEOUT)
@@ -147,7 +142,7 @@ def _listing(drive_id: str) -> tuple[dict[str, str], str | None]:
     listed: dict[str, str] = {}
     for file in files:
         path = PurePosixPath(file.path)
-        # gdown replaces what would lead out; the paths are strangers' words all the same.
+        # gdown replaces such names, but the paths come from outside all the same.
         if path.is_absolute() or ".." in path.parts:
             return {}, f"the Drive folder lists {file.path!r}, which leads out of the folder"
         listed.setdefault(str(path), file.id)  # Drive allows a name twice: the first is taken
@@ -156,11 +151,11 @@ def _listing(drive_id: str) -> tuple[dict[str, str], str | None]:
 
 def _bring(drive_id: str, final: Path, record: Callable[[int], None], *, progress: bool
            ) -> tuple[str | None, str | None]:
-    """Fetch one file to its final name; `record` its bytes first, or a kill in between would leave
-    a file of unknown size.
+    """Download one file to its final name. `record` is called with its bytes before the rename,
+    so that a kill in between does not leave a file of unknown size.
 
-    Returns why it is not there (None: it is), and why Drive need not be asked for others: a quota
-    is a file's own, a lost connection is everybody's.
+    Returns what is wrong with it (None: nothing), and why Drive need not be asked for other files:
+    a quota concerns one file, a lost connection all.
     """
     staged = final.with_name(f".{drive_id}{final.suffix}")
     try:
@@ -177,12 +172,12 @@ def _bring(drive_id: str, final: Path, record: Callable[[int], None], *, progres
         return _reason(error), None
     except (gdown.DownloadError, requests.RequestException) as error:
         return "not all of it arrived", _reason(error)
-    except OSError as error:  # after requests' own, which are OSErrors too
+    except OSError as error:  # below those of requests, which are OSErrors too
         raise InputError(f"{final}: cannot be written ({error.strerror})") from error
 
 
 def _download(drive_id: str, staged: Path, *, label: str, progress: bool) -> None:
-    """gdown's download to `staged`, which appears when it has the announced length."""
+    """Download to `staged`, which appears once it has the announced length."""
     with tqdm(desc=label, unit="B", unit_scale=True, delay=1, disable=not progress) as bar:
         def advance(done: int, total: int | None) -> None:
             bar.total = total
@@ -195,8 +190,8 @@ def _download(drive_id: str, staged: Path, *, label: str, progress: bool) -> Non
         except gdown.DownloadError as error:
             if "byte range" not in str(error):
                 raise
-            # What had arrived cannot be continued: it was whole when the run was killed, or the
-            # file on Drive is another one now. gdown would refuse for ever; begin again, once.
+            # The partial file cannot be resumed: it was whole when the run was killed, or the file
+            # on Drive has changed. gdown would refuse every time; start over, once.
             for part in staged.parent.glob(f"{staged.name}*.part"):
                 part.unlink()
             gdown.download(**how)
@@ -214,9 +209,9 @@ def _what_remains(folder: Path, published: Published, remaining: dict[str, str],
     return "\n".join([
         f"{folder}: not complete{f' ({refusal})' if refusal else ''}; what remains:",
         *(f"  {printable(str(folder / name))}  ({fault})" for name, fault in remaining.items()),
-        "Run the same command later, it goes on where it stopped; or fetch these files in a "
-        "browser from", f"  {address}",
-        "put them under the names above, and run it again to have them checked."])
+        "Run the same command later to resume; or download these files in a browser from",
+        f"  {address}",
+        "save them under the names above, and run the command again to check them."])
 
 
 def _readable(size: int) -> str:

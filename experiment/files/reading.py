@@ -1,20 +1,21 @@
-"""Reading and writing files: tensors load weights-only, and a file appears whole or not at all."""
+"""Reading files: weights only, checked first, and one line for a file that cannot be read."""
 
 import argparse
+import contextlib
 import errno
 import json
 import math
-import pickle
 import re
-import struct
-import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import torch
 
-from experiment.command.errors import InputError, is_out_of_memory
+from experiment.command.errors import InputError, reason_of
+from experiment.command.out_of_memory import is_out_of_memory
 from experiment.files import checks
 
 # What the published files hold besides tensors and plain Python values: the training arguments in
@@ -28,22 +29,45 @@ _HARMLESS = [
     (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
 ]
 
-# What torch and the unpickler raise on bytes that are no such file, or half of one.
-UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError,
-              AssertionError, MemoryError, struct.error, pickle.UnpicklingError,
-              zipfile.BadZipFile)
+
+@contextlib.contextmanager
+def refusing(source: Path | str, problem: str, advice: str = "", *, most: float = math.inf
+             ) -> Iterator[None]:
+    """Raise what the block raises for a broken file as InputError, `source: problem (reason)`.
+
+    Running out of memory and a failing disk say nothing about the file: they are raised as they
+    are, the latter with the name of the file. But a file that asks for more than the `most` bytes
+    that it can need is itself to blame.
+    """
+    try:
+        yield
+    except checks.BROKEN as error:
+        if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ESTALE):
+            raise OSError(error.errno, error.strerror, str(source)) from error
+        if is_out_of_memory(error) and _requested(error) <= most:
+            raise
+        raise InputError(f"{source}: {problem} ({reason_of(error)}){advice}") from error
+
+
+def _requested(error: Exception) -> int:
+    """Bytes that numpy or torch could not allocate, by their message; 0 if it does not say."""
+    if hasattr(error, "shape"):
+        return math.prod(error.shape) * error.dtype.itemsize
+    found = re.search(r"tried to allocate (\d+) bytes", str(error))
+    return int(found[1]) if found else 0
 
 
 def load(path: Path) -> Any:
-    """What torch.save wrote, tensors memory-mapped where the format allows it.
+    """Load a file of torch.save, tensors memory-mapped if the format allows it.
 
-    The file is read through once before, to compare its checksums: a second for a gigabyte.
-    Raises InputError for a missing file, one that torch did not write, one whose bytes have changed
-    since, or one that holds anything but tensors and the harmless types above.
+    The file is first read through to compare its checksums: a second for a gigabyte. Raises
+    InputError for a file that is missing, was not written by torch, has changed since, or holds
+    anything but tensors and the harmless types above.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    try:
+    with refusing(path, "not a readable tensor file as torch.save writes it",
+                  most=path.stat().st_size):
         zipped = checks.is_zip(path)
         sizes = checks.check_torch(path) if zipped else checks.check_legacy_torch(path)
 
@@ -57,11 +81,6 @@ def load(path: Path) -> Any:
             content = torch.load(path, map_location=place, weights_only=True, mmap=zipped)
         checks.check_content(content, path.stat().st_size)
         return content
-    except UNREADABLE as error:
-        _raise_if_not_of_the_file(error, path, most=path.stat().st_size)
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path}: not a readable tensor file as torch.save writes it "
-                         f"({reason[:200]})") from error
 
 
 def load_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -69,14 +88,9 @@ def load_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
 
     The library itself refuses a header that claims other than what the file holds.
     """
-    from safetensors import SafetensorError, safe_open  # only for those who have such files
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
-    except (*UNREADABLE, SafetensorError) as error:
-        _raise_if_not_of_the_file(error, path)
-        raise InputError(f"{path}: not a readable .safetensors file ({error})") from error
+    with refusing(path, "not a readable .safetensors file"), \
+            safetensors.safe_open(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
 
 
 def load_json(path: Path) -> Any:
@@ -90,7 +104,7 @@ def load_json(path: Path) -> Any:
 
 
 def recorded(sidecar: Path) -> dict[str, Any]:
-    """What a sidecar says; nothing where it is missing or is not one: then it matches nothing."""
+    """The content of a sidecar; empty, so that it matches nothing, if it is missing or damaged."""
     try:
         content = load_json(sidecar)
     except InputError:
@@ -100,43 +114,16 @@ def recorded(sidecar: Path) -> dict[str, Any]:
 
 def load_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a .npz file, text as numpy strings."""
-    try:
+    with refusing(path, "not a readable .npz file",
+                  "; text must be stored as a numpy string array, not as objects"):
         checks.check_npz(path)
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except checks.BROKEN as error:
-        _raise_if_not_of_the_file(error, path)
-        raise InputError(f"{path}: not a readable .npz file ({error}); text must be stored as a "
-                         f"numpy string array, not as objects") from error
 
 
 def load_npy(path: Path) -> np.ndarray:
     """The array of a .npy file."""
-    try:
+    with refusing(path, "not a readable .npy file"):
         with open(path, "rb") as file:
             checks.check_npy(file, path.stat().st_size, path.name)
         return np.load(path, allow_pickle=False)
-    except checks.BROKEN as error:
-        _raise_if_not_of_the_file(error, path)
-        raise InputError(f"{path}: not a readable .npy file ({error})") from error
-
-
-def _raise_if_not_of_the_file(error: Exception, path: Path, *, most: float = math.inf) -> None:
-    """Memory that ends, or a disk that fails, makes no good file a broken one.
-
-    A file that asks for more than the `most` bytes that it can need is to blame itself.
-    """
-    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ESTALE):
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    if is_out_of_memory(error) and _asked_for(error) <= most:
-        raise error
-
-
-def _asked_for(error: Exception) -> int:
-    """Bytes that could not be had, as numpy and torch say; 0 where it is not said."""
-    if hasattr(error, "shape"):
-        return math.prod(error.shape) * error.dtype.itemsize
-    said = re.search(r"tried to allocate (\d+) bytes", str(error))
-    return int(said[1]) if said else 0
-
-

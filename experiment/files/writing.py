@@ -1,8 +1,9 @@
-"""Writing files: each appears whole or not at all, and those that belong together in turn."""
+"""Writing files: each appears whole or not at all; and caches, with a note of their origin."""
 
 import contextlib
 import fcntl
 import glob
+import hashlib
 import json
 import os
 import secrets
@@ -18,37 +19,55 @@ from experiment.files.reading import load, recorded
 
 
 def save(value: Any, path: Path) -> None:
-    """torch.save, whole or not at all. A view is cloned first: torch would store all behind it.
+    """torch.save, whole or not at all. A view is cloned first, or torch would store its whole base.
 
-    The same value gives the same bytes: torch would write the name of a path into the file, but of
-    an open file it knows none.
+    The same value gives the same bytes: given a path, torch would write its name into the file, so
+    it is given an open file.
     """
     with replacing(path) as temporary:
         try:
             with open(temporary, "wb") as file:
                 torch.save(_detached(value), file)
-        except RuntimeError as error:  # torch's, where it closes what could not be written
+        except RuntimeError as error:  # raised by torch when it closes a file after a failed write
             if not isinstance(error.__context__, OSError):
                 raise
             raise error.__context__ from None
 
 
-def remembered(path: Path, origin: dict[str, Any], make: Callable[[], Any]) -> Any:
-    """What `path` holds if the .json beside it names this origin, else what `make` returns, which
-    is kept there for the next time."""
-    def fits() -> bool:
-        return path.is_file() and recorded(path.with_suffix(".json")) == origin
+def remembered(path: Path, origin: dict[str, Any], make: Callable[[], Any], *,
+               read: Callable[[Path], Any] = load, published: bool = False) -> Any:
+    """`read(path)`, after saving what `make` returns there unless the file `is_from` this origin.
 
-    if not fits():
+    The origin is kept in a .json file beside it.
+    """
+    if not is_from(path, origin, published=published):
         check_writable(path.parent)
         with alone(path.parent):
-            if not fits():  # unless another process has made it meanwhile
+            if not is_from(path, origin, published=published):  # made by another process meanwhile
                 value = make()
-                # In this order a crash leaves no file, never one that seems to be of this origin.
+                # In this order a crash leaves no file, never one with a wrong origin.
                 path.unlink(missing_ok=True)
                 save_json(origin, path.with_suffix(".json"))
                 save(value, path)
-    return load(path)
+    return read(path)
+
+
+def is_from(path: Path, origin: dict[str, Any], *, published: bool = False) -> bool:
+    """Whether the file is there, and the .json beside it names this origin.
+
+    A value of None stands for "not known" and fits any. With `published` a file without a .json,
+    which was not written here, fits any origin.
+    """
+    sidecar = path.with_suffix(".json")
+    known = recorded(sidecar)
+    return path.is_file() and (published and not sidecar.is_file() or all(
+        known.get(key) == value for key, value in origin.items() if value is not None))
+
+
+def distinct(name: str, *places: object) -> str:
+    """<name>-<8 hexadecimal digits>: data of one name in other places share no file."""
+    digest = hashlib.sha256(os.fsencode("\0".join(map(str, places))))
+    return f"{name}-{digest.hexdigest()[:8]}"
 
 
 def save_json(value: Any, path: Path) -> None:
@@ -61,10 +80,10 @@ def save_json(value: Any, path: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of `path` that takes its place if the block succeeds.
+    """A temporary path in the folder of `path`, renamed to it if the block succeeds.
 
-    Flushed to disk before the rename; removed if the block fails, and the old file stays. What a
-    killed process left of an earlier attempt is removed, too.
+    Flushed to disk before the rename. If the block fails it is removed and the old file stays.
+    Leftovers of killed processes are removed, too.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +98,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
-    """An empty file that is locked as long as its writer lives, and removed at the end."""
+    """An empty file, locked as long as its writer lives, removed at the end."""
     stem = f".{path.name[:100]}."
     for left in path.parent.glob(f"{glob.escape(stem)}*.part"):
         _remove_if_left(left)
@@ -87,15 +106,18 @@ def _temporary(path: Path) -> Iterator[Path]:
         temporary = path.parent / f"{stem}{secrets.token_hex(4)}.part"
         with open(temporary, "xb") as file:
             try:
-                if _locked(file) and temporary.exists():  # else a sweep took it for a left one
+                if try_lock(file) and temporary.exists():  # else swept as a leftover
                     yield temporary
                     return
             finally:
                 temporary.unlink(missing_ok=True)
 
 
-def _locked(file: IO) -> bool:
-    """Lock it at once or not at all; on a system without locks nobody else can."""
+def try_lock(file: IO | int) -> bool:
+    """Lock an open file or folder unless another process has locked it.
+
+    True, too, on cluster file systems without locks, where nobody is kept out.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -114,30 +136,27 @@ def _remove_if_left(part: Path) -> None:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """One process at a time: the others wait, and say so. A killed one leaves the folder free.
+    """Let one process at a time run the block for this folder; others wait and print that they do.
 
-    For files that belong together, or work that need not be done twice.
+    For files that belong together, or work that need not be done twice. A killed process leaves
+    the folder free.
     """
     folder.mkdir(parents=True, exist_ok=True)
     opened = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(opened):
             print(f"{printable(str(folder))}: waiting for another process that writes here",
                   flush=True)
             fcntl.flock(opened, fcntl.LOCK_EX)
-        except OSError:
-            pass  # some cluster file systems have no locks: then nobody is kept out
         yield
     finally:
         os.close(opened)
 
 
 def check_writable(folder: Path) -> None:
-    """Create the folder and try it, so that a run does not fail when its hours are spent.
+    """Create the folder and a file in it, so that a run fails before hours of work, not after.
 
-    Raises InputError where a file cannot be created.
+    Raises InputError if that fails.
     """
     probe = folder / f".{secrets.token_hex(4)}.part"
     try:

@@ -1,6 +1,6 @@
 """Feature-extraction options: one object, from the scripts to the loaders.
 
-A domain takes the fields that mean something to it and leaves the others alone.
+A domain reads the fields that apply to it and ignores the others.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Extraction:
-    """None stands for "not given"; the domain's own default or the published files decide then."""
+    """None means "not given": the domain's default or the published files then apply."""
 
     batch_size: int = 128
     workers: int = 16
@@ -24,9 +24,10 @@ class Extraction:
     val_list: Path | None = None  # text: a path relative to val/ on each line
     ood_groups: tuple[tuple[str, int], ...] | None = None  # (name, rows) in the order of the rows
     skip_corrupt: bool = False
+    max_length: int = 128  # tokens of a text or pair, as is usual for GLUE; longer ones are cut
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "Extraction":
-        """What of these options the script offers; the rest keeps its defaults."""
+        """The parsed options; those that the script does not have keep their defaults."""
         given = vars(args) | {"progress": args.verbose}
         return cls(**{f.name: given[f.name] for f in fields(cls) if f.name in given})

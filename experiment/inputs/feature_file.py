@@ -5,7 +5,7 @@
               weight (C, D) and bias (C,) of the linear head
 
 A .pt file is a dict of tensors (and lists of text); a .safetensors file holds text as JSON lists in
-its metadata, since it stores numbers only. Spellings of the published files are read too.
+its metadata, since it stores numbers only. The keys of the published files are accepted too.
 """
 
 import json
@@ -30,7 +30,7 @@ KNOWN = (*FLOATS, "labels", *FLAGS, *TEXTS)
 
 
 def read(path: Path, *, labelled: bool, ignore: Collection[str] = ()) -> Samples:
-    """The file as Samples; `labelled` demands labels, keys in `ignore` are not even checked.
+    """The file as Samples; `labelled` requires labels, keys in `ignore` are not even checked.
 
     Raises InputError for a missing or unreadable file, a missing key, or values that do not fit.
     """
@@ -84,7 +84,7 @@ READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
 def _convert(path: Path, name: str, value: Any) -> Tensor | list[str]:
     if name in TEXTS:
         if isinstance(value, (np.ndarray, Tensor)):
-            # Entries of no bytes at all could be any number in a small file.
+            # A small file could hold any number of entries of zero bytes.
             if value.ndim != 1 or value.nbytes < len(value):
                 raise InputError(f"{path}: {name}: expected a list of text, got an array of "
                                  f"{value.dtype} of shape {tuple(value.shape)}")

@@ -1,29 +1,32 @@
-"""What one sample looks, reads or sounds like, small enough for a page with hundreds of them.
+"""Thumbnails, excerpts and short clips for the report.
 
-A domain hands over `Samples.media`, a function of the row number; the report calls it for the rows
-that it shows and for nothing else. Every constructor raises InputError where there is nothing that
-could be shown, and the report says so in place of that one sample.
+A domain provides `Samples.media`, a function of the row number, which the report calls for the rows
+that it shows. Each function here raises InputError if there is nothing to show; the report then
+prints the message in place of that sample.
 """
 
 import io
 import struct
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import soundfile
+import soxr
+from PIL import Image, ImageOps
 
-from experiment.command.errors import InputError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from experiment.command.errors import InputError, reason_of
 
 SIDE = 192  # pixels of a picture's longer side: 5 to 10 kB as JPEG
-PIXEL_ART = 64  # smaller pictures are kept as they are, every pixel exact
+PIXEL_ART = 64  # pictures of at most so many pixels a side are stored without loss
 CHARACTERS = 2000  # of a text
-RATE = 16_000  # Hz, what the sound models hear
+RATE = 16_000  # Hz, the rate of the sound models
 SECONDS = 10  # of a sound: 40 kB as MP3
 SILENCE = 2 ** -15  # less than the smallest step of 16 bits
+# What Pillow raises for broken files of various formats, and for a file of absurdly many pixels.
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error,
+          Image.DecompressionBombError)
 
 
 class Media(NamedTuple):
@@ -33,10 +36,8 @@ class Media(NamedTuple):
     content: bytes | str  # image: PNG or JPEG; sound: WAV or MP3; text: str
 
 
-def image(picture: "Image") -> Media:
-    """A thumbnail, upright as its EXIF data says; what is transparent is shown on white."""
-    from PIL import Image, ImageOps
-
+def image(picture: Image.Image) -> Media:
+    """A thumbnail, rotated as its EXIF data says, transparent pixels on white."""
     try:
         picture.draft("RGB", (2 * SIDE, 2 * SIDE))  # JPEG: decodes to about the size needed
         picture = ImageOps.exif_transpose(picture)
@@ -44,9 +45,8 @@ def image(picture: "Image") -> Media:
             behind = Image.new("RGBA", picture.size, "white")
             picture = Image.alpha_composite(behind, picture.convert("RGBA"))
         picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error,
-            Image.DecompressionBombError) as error:  # what broken files of various formats raise
-        raise InputError(f"not a readable picture ({_reason(error)})") from error
+    except BROKEN as error:
+        raise InputError(f"not a readable picture ({reason_of(error)})") from error
     file = io.BytesIO()
     if max(picture.size) <= PIXEL_ART:
         picture.save(file, "PNG", optimize=True)
@@ -58,13 +58,11 @@ def image(picture: "Image") -> Media:
 
 def image_file(path: Path) -> Media:
     """`image` of a file."""
-    from PIL import Image
-
     try:
         with Image.open(path) as picture:
             return image(picture)
     except (OSError, Image.DecompressionBombError) as error:
-        reason = _reason(error) if path.is_file() else "no such file"
+        reason = reason_of(error) if path.is_file() else "no such file"
         raise InputError(f"{path.name}: not a readable picture ({reason})") from error
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from error
@@ -79,9 +77,6 @@ def text(content: str) -> Media:
 
 def sound(waveform: np.ndarray, rate: int) -> Media:
     """The beginning of a mono waveform (S,) in -1 … 1 at `rate` Hz, as an MP3 file."""
-    import soundfile
-    import soxr
-
     waveform = np.asarray(waveform, dtype=np.float32)
     if waveform.ndim != 1 or waveform.size == 0 or not np.isfinite(waveform).all():
         raise InputError("no sound")
@@ -93,7 +88,3 @@ def sound(waveform: np.ndarray, rate: int) -> Media:
     file = io.BytesIO()
     soundfile.write(file, waveform.clip(-1, 1), RATE, format="MP3")
     return Media("sound", file.getvalue())
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,9 +1,9 @@
 """The user's own images, texts and sounds: which rows can be used, their classes, their Samples.
 
 A domain lists `Rows`, drops those that it cannot read, and computes features of the others;
-`labelled_samples` makes Samples of them, with the network's own head where it has one for these
-classes, and with cross-validated logistic regression where it has not. Row numbers count the rows
-of the user's data from 0, and left-out rows keep theirs.
+`labelled_samples` makes Samples of them. Probabilities are those of the network's own head if it
+fits the classes, or else of cross-validated logistic regression. Row numbers count the rows of the
+user's data from 0, including rows that are left out.
 """
 
 import csv
@@ -23,17 +23,17 @@ from experiment.command.escaping import printable
 from experiment.inputs import probe
 from experiment.inputs.samples import LeftOut, Samples, probs_of
 
-NAMED = 5  # rows, or classes, that a note names; metrics.json has every left-out row
+NAMED = 5  # rows or classes listed in a note; metrics.json has every left-out row
 OWN_SHARE = 0.5  # of the given labels that a head without class names must reproduce
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows that can be used, as far as is known, and those that cannot. n rows are left."""
+    """The n rows that can be used, as far as is known, and those that cannot."""
 
     source: str  # file or folder
     index: tuple[int, ...]  # (n,) row numbers in the data, ascending
-    names: tuple[str, ...]  # (n,) what to call each
+    names: tuple[str, ...]  # (n,) for display
     labels: tuple[str, ...]  # (n,)
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class Rows:
                 for row, name in zip(self.index, self.names) if row in reasons]
         if not kept:
             raise InputError(f"{self.source}: none of {len(self.index)} rows can be used: "
-                             f"{_said(gone[0])}")
+                             f"{_text_of(gone[0])}")
         return replace(self, **{name: tuple(getattr(self, name)[at] for at in kept)
                                 for name in ("index", "names", "labels")},
                        left_out=tuple(sorted((*self.left_out, *gone))))
@@ -66,22 +66,29 @@ class Rows:
         return torch.tensor([number[label] for label in self.labels]), tuple(names)
 
 
-class Own(NamedTuple):
-    """The head that the network came with: logits (n, C), and the names of its classes, if any."""
+def class_names_of(id2label: Mapping[Any, Any]) -> tuple[str, ...] | None:
+    """Names by column, as a config of transformers has them; None if they are LABEL_0, LABEL_1, …
+    """
+    names = tuple(str(id2label[column]) for column in sorted(id2label, key=int))
+    return None if not names or names[0].startswith("LABEL_") else names
+
+
+class OwnHead(NamedTuple):
+    """The network's own head: logits (n, C), and the names of its classes, if any."""
 
     logits: Tensor
     class_names: Sequence[str] | None
-    head: probe.Head | None = None  # where it is a linear layer on the features
-    features: Tensor | None = None  # (n, D), where the head has others than those for the probe
+    head: probe.Head | None = None  # if it is a linear layer on the features
+    features: Tensor | None = None  # (n, D) that enter the head, if not those for the probe
 
 
-def labelled_samples(rows: Rows, features: Tensor, own: Own | None, *, labels_matter: bool = True,
-                     progress: bool, **known: Any) -> Samples:
-    """Samples of n rows with features (n, D); `known` holds further fields of them.
+def labelled_samples(rows: Rows, features: Tensor, own: OwnHead | None, *, progress: bool,
+                     labels_matter: bool = True, **known: Any) -> Samples:
+    """Samples of n rows with features (n, D); `known` holds further fields.
 
-    Where `own` is no head for these classes, probabilities come from the probe, and weight and
-    bias are those of its fit to all rows. Raises InputError where most rows are the only ones of
-    their class, and for a single class if `labels_matter`: outliers can be told from one class.
+    If the head `own` does not fit these classes, probabilities come from the probe, and weight and
+    bias are those of its fit to all rows. Raises InputError if most rows are the only ones of their
+    class, and, with `labels_matter`, for a single class (enough to find outliers).
     """
     labels, names = rows.numbered()
     but = "".join(f"; {note}" for note in _missing(rows))
@@ -91,8 +98,8 @@ def labelled_samples(rows: Rows, features: Tensor, own: Own | None, *, labels_ma
     lonely = int((labels.bincount() == 1).sum())
     if 2 * lonely > max(len(labels), 2):
         raise InputError(f"{rows.source}: {lonely} of {len(labels)} rows are the only ones of "
-                         f"their class ({few([repr(name) for name in names])}): are these the "
-                         f"labels?{but}")
+                         f"their class ({abbreviated([repr(name) for name in names])}): are these "
+                         f"the labels?{but}")
     matched, verdict = _match(own, labels, names)
     out_of_sample, head = "", None
     if matched is not None:
@@ -114,9 +121,9 @@ def labelled_samples(rows: Rows, features: Tensor, own: Own | None, *, labels_ma
 
 
 def read_table(path: Path) -> tuple[list[str], list[str]]:
-    """The columns `path` and `label` of a CSV file, without spaces around.
+    """The columns `path` and `label` of a CSV file, stripped of spaces.
 
-    Raises InputError for a file that is no such table, or a row with more fields than its header.
+    Raises InputError for another kind of file, or a row with more fields than the header.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -144,7 +151,7 @@ def read_table(path: Path) -> tuple[list[str], list[str]]:
 
 
 def files_of_table(path: Path) -> tuple[list[Path], Rows]:
-    """The files that a table names, relative ones from its folder, and the rows that are there."""
+    """The files in a table, relative to its folder, and the rows whose files exist."""
     written, labels = read_table(path)
     files = [path.absolute().parent / name for name in written]
     rows = Rows.of(str(path), written, labels)
@@ -153,42 +160,42 @@ def files_of_table(path: Path) -> tuple[list[Path], Rows]:
 
 
 def stamps_of(files: Sequence[Path]) -> str:
-    """Digest of names, sizes and times of change, by which contents are told, as make does it."""
+    """Digest of names, sizes and modification times, which stand for the contents, as in make."""
     digest = hashlib.sha256()
     for path in files:
         try:
             status = path.stat()
             fact = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
-        except OSError:  # a link to nowhere, which reading will name
+        except OSError:  # a broken link, reported when it is read
             fact = f"{path}\n"
         digest.update(os.fsencode(fact))
     return digest.hexdigest()
 
 
 def notes_of(rows: Rows) -> tuple[str, ...]:
-    """What the report says of the rows as they were read, and of those that were left out."""
+    """Notes for the report: those of the rows, and which rows were left out."""
     return (*rows.notes, *_missing(rows))
 
 
 def _missing(rows: Rows) -> list[str]:
-    """Which rows were left out and why, as one note; none where all are there."""
-    listed = [_said(row) for row in rows.left_out]
+    """One note on which rows were left out and why; none if all are there."""
+    listed = [_text_of(row) for row in rows.left_out]
     verb = "is" if len(listed) == 1 else "are"
     return [f"{len(listed)} of {len(listed) + len(rows.index)} rows {verb} left out "
-            f"({few(listed, '; ')})"] if listed else []
+            f"({abbreviated(listed, '; ')})"] if listed else []
 
 
-def few(texts: Sequence[str], separator: str = ", ") -> str:
-    """The first of some texts, and how many more there are."""
+def abbreviated(texts: Sequence[str], separator: str = ", ") -> str:
+    """The first texts, and how many more there are."""
     more = len(texts) - NAMED
     return separator.join(texts[:NAMED]) + (f"{separator}and {more} more" if more > 0 else "")
 
 
-def _said(row: LeftOut) -> str:
+def _text_of(row: LeftOut) -> str:
     return printable(f"row {row.index}{', ' if row.name else ''}{row.name}: {row.reason}")
 
 
-def _match(own: Own | None, labels: Tensor, names: tuple[str, ...]
+def _match(own: OwnHead | None, labels: Tensor, names: tuple[str, ...]
            ) -> tuple[tuple[Tensor, tuple[str, ...], Tensor] | None, str]:
     """Logits, class names and labels by the network's own head, or None; and the reason."""
     if own is None:
@@ -203,7 +210,7 @@ def _match(own: Own | None, labels: Tensor, names: tuple[str, ...]
                 "its classes have these names"
         if len(number) != len(names) or len(unknown) < len(names):
             return None, (f"the network's head knows no class {unknown[0]!r}, but "
-                          f"{few([repr(name) for name in own.class_names])}")
+                          f"{abbreviated([repr(name) for name in own.class_names])}")
     if classes != len(names):
         return None, f"the network's head has {classes} classes, the data have {len(names)}"
     share = float((own.logits.argmax(1) == labels).double().mean())

@@ -1,17 +1,17 @@
-"""Probabilities where a network has no head for these classes: logistic regression on its features.
+"""Probabilities for classes that a network has no head for: logistic regression on its features.
 
-Cross-validated, so that no row's own label has a say in its probabilities: the rows are cut into
-folds of like class shares, and each is predicted by the fit to the others. scikit-learn's L2
-logistic regression on features of mean 0 and deviation 1; its strength (scikit-learn's C) is the
-one of least out-of-fold cross-entropy on up to SAMPLED rows. The same data give the same result.
+Cross-validated, so that a row's probabilities do not use its own label: the rows are split into
+stratified folds, and each fold is predicted by the fit to the others. The model is scikit-learn's
+L2 logistic regression on features of mean 0 and deviation 1; its strength (scikit-learn's C) is the
+one with the least out-of-fold cross-entropy on up to SAMPLED rows. The result is deterministic.
 
-A class of one row is unknown to the fit without that row: its probability there is 0 and the row is
-suspect, as nothing supports it.
+A class with a single row is unknown to the fit without that row: its probability there is 0, and
+the row is suspect, as nothing supports it.
 
 N rows, D features, C classes. In memory: up to three times the features in float32, and a few
 times N C floats. Time: at most STEPS FOLDS N D C multiply-adds, twice. Measured on one core with
 768 features: 50,000 rows of 10 classes 6 s, of 100 classes 14 s. A million rows of 1,000 classes
-would take a day, which is what a head of the network's own, or --features with its logits, are for.
+would take a day: use a network with a head of its own, or a feature file with its logits.
 """
 
 import warnings
@@ -26,14 +26,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 FOLDS = 5
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # more than 1 fits the noise of the labels, in all trials
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # above 1 wrong labels were fitted, in all trials
 SAMPLED = 5000  # rows on which the strength is chosen
-STEPS = 200  # of the optimiser; where they do not suffice, the fit is only smoother
+STEPS = 200  # of the optimiser; if they do not suffice, the fit is only smoother
 EPS = 1e-6  # as in the loss of the report
 
 
 class Head(NamedTuple):
-    """A linear layer on the features as they come. A class that it never saw has bias -inf."""
+    """A linear layer on unscaled features. A class that it was not fitted to has bias -inf."""
 
     weight: Tensor  # (C, D)
     bias: Tensor  # (C,)
@@ -44,7 +44,7 @@ class Head(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """probs (N, C) float32, out-of-sample; from how many folds; the strength that was chosen."""
+    """probs (N, C) float32, out-of-sample; the number of folds; the chosen strength."""
 
     probs: Tensor
     folds: int
@@ -53,9 +53,9 @@ class Probe(NamedTuple):
 
 def cross_validate(features: Tensor, labels: Tensor, classes: int, *, progress: bool = False
                    ) -> Probe:
-    """Probabilities (N, C) of rows (N, D) with labels (N,), each by a fit that never saw the row.
+    """Probabilities (N, C) of rows (N, D) with labels (N,), each by a fit without that row.
 
-    Raises ValueError where no class has two rows: there is nothing to fit on.
+    Raises ValueError if no class has two rows: there is nothing to fit.
     """
     folds = _folds(labels)
     if folds < 2:
@@ -73,7 +73,7 @@ def fit_head(features: Tensor, labels: Tensor, classes: int, strength: float) ->
     x, y = features.float().numpy(), labels.numpy()
     mean = x.mean(0, dtype=np.float64)
     scale = x.std(0, dtype=np.float64)
-    scale[scale == 0] = 1  # a constant feature tells nothing, whatever it is divided by
+    scale[scale == 0] = 1  # a constant feature carries no information
     weight = np.zeros((classes, x.shape[1]))
     bias = np.full(classes, -np.inf)
     present = np.unique(y)
@@ -81,11 +81,11 @@ def fit_head(features: Tensor, labels: Tensor, classes: int, strength: float) ->
         bias[present] = 0
     else:
         with warnings.catch_warnings():
-            # That STEPS did not suffice, and that there are many classes for so few rows.
+            # Warnings that STEPS did not suffice, and that there are many classes for few rows.
             warnings.simplefilter("ignore", UserWarning)
             fit = LogisticRegression(C=strength, max_iter=STEPS).fit(
                 (x - mean.astype(np.float32)) / scale.astype(np.float32), y)
-        # Of two classes scikit-learn keeps the difference of their logits.
+        # For two classes scikit-learn keeps the difference of their logits.
         rows, ends = (fit.coef_, fit.intercept_) if len(present) > 2 else (
             np.concatenate([-fit.coef_, fit.coef_]) / 2,
             np.concatenate([-fit.intercept_, fit.intercept_]) / 2)
@@ -95,7 +95,7 @@ def fit_head(features: Tensor, labels: Tensor, classes: int, strength: float) ->
 
 
 def _choose(features: Tensor, labels: Tensor, classes: int) -> float:
-    """The strength of least out-of-fold cross-entropy; the weakest fit where there are no folds."""
+    """The strength with the least out-of-fold cross-entropy; without folds, the weakest fit."""
     if _folds(labels) < 2:
         return STRENGTHS[0]
     losses = []
@@ -125,7 +125,7 @@ def _folds(labels: Tensor) -> int:
 def _split(labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows to fit on and rows to predict, of each fold."""
     with warnings.catch_warnings():
-        # Of classes smaller than the number of folds, which are spread as far as they go.
+        # Warnings of classes with fewer rows than folds.
         warnings.simplefilter("ignore", UserWarning)
         folds = StratifiedKFold(_folds(labels), shuffle=True, random_state=0)
         for train, test in folds.split(np.zeros(len(labels)), labels.numpy()):

@@ -1,4 +1,4 @@
-"""Samples: what every domain hands over, checked once.
+"""Samples: what every domain provides, checked once.
 
 N rows, D feature width, C classes.
 """
@@ -15,7 +15,7 @@ from experiment.inputs.media import Media
 
 BLOCK = 8192  # rows at a time, so that memory-mapped tensors need not fit
 CHECKED = 256  # rows checked at a time: they stay in cache for a few passes
-# How far a probability vector may sum from 1: stored halves round each of C entries.
+# Tolerance of the sum of a probability vector: half precision rounds each of C entries.
 SUM_TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 1e-2,
                  torch.bfloat16: 2e-2}
 PER_ROW = ("features", "probs", "labels", "logits", "is_noisy", "is_ood", "group", "ids", "index")
@@ -31,14 +31,14 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True)
 class Samples:
-    """What a trained network gives for N rows, and what is known about them.
+    """A trained network's outputs for N rows, and what is known about the rows.
 
     Tensors may be memory-mapped. Construction checks every field and raises InputError with
     `source` (a file or folder) in its message.
     """
 
     source: str
-    features: Tensor  # (N, D) as the model gives them, not normalised
+    features: Tensor  # (N, D) as the model returns them, not normalised
     probs: Tensor  # (N, C)
     labels: Tensor | None = None  # (N,) int64 given labels
     logits: Tensor | None = None  # (N, C)
@@ -53,7 +53,7 @@ class Samples:
     content: dict[str, Sequence[str]] = field(default_factory=dict)  # filepath or text, to export
     notes: tuple[str, ...] = ()  # lines for the screen
     own_data: bool = False  # the user's, not an experiment's: suspects are listed by auto
-    out_of_sample: str = ""  # how probs come about where no row's own label has a say in them
+    out_of_sample: str = ""  # how probs were made, if without the row's own label
     left_out: tuple[LeftOut, ...] = ()
     held_out: bool | None = None  # the network was trained on other rows; None: not known
     # Row number in the full data, as in `index` -> what to show; raises InputError for one row.
@@ -65,7 +65,7 @@ class Samples:
         if self.checked and self.index is not None:
             return
         _check(self)
-        for entry in fields(self):  # a saved nn.Parameter would ask for gradients all the way
+        for entry in fields(self):  # a saved nn.Parameter would track gradients
             if isinstance(value := getattr(self, entry.name), Tensor) and value.requires_grad:
                 object.__setattr__(self, entry.name, value.detach())
         if self.index is None:

@@ -1,4 +1,7 @@
-"""Labels of the training images: the published target.pt, or a file of integers."""
+"""Given labels, and which of them are known to be wrong: a target file, or a file of integers.
+
+A target file (target.pt and the like) is what the published experiments keep of a noisy training.
+"""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,33 +13,36 @@ from torch import Tensor
 from experiment.command.errors import InputError
 from experiment.files import reading
 
-KEYS = ("idx_clean", "targets", "idx_chg")
 KINDS = (".pt", ".npy", ".txt")
 
 
 class Targets(NamedTuple):
-    """The n images that a noisy experiment was trained on."""
+    """The n rows that a noisy experiment was trained on."""
 
-    rows: Tensor  # (n,) int64 row numbers in the full training set
+    rows: Tensor | None  # (n,) int64 row numbers in the full training set, if asked for
     labels: Tensor  # (n,) int64 given labels
     is_noisy: Tensor  # (n,) bool
 
 
-def read_targets(path: Path) -> Targets:
-    """target.pt: dict of idx_clean (rows kept), targets, idx_chg (positions that were changed).
+def read_targets(path: Path, *, need_rows: bool = False) -> Targets:
+    """A dict of targets, idx_chg (positions in targets that were changed) and, with `need_rows`,
+    idx_clean (rows of the full training set).
 
     Raises InputError for a missing key or values that do not fit together.
     """
+    keys = ("targets", "idx_chg", *(["idx_clean"] if need_rows else []))
     content = reading.load(path)
-    if not isinstance(content, dict) or not content.keys() >= set(KEYS):
-        raise InputError(f"{path}: expected a dict of {', '.join(KEYS)}")
-    rows, labels, changed = (_integers(content[key], f"{path}: {key}") for key in KEYS)
-    if len(rows) != len(labels):
+    found = list(content) if isinstance(content, dict) else [type(content).__name__]
+    if not set(keys) <= set(found):
+        raise InputError(f"{path}: expected a dict with {' and '.join(keys)}, got {found}")
+    labels, changed, *rest = (_integers(content[key], f"{path}: {key}") for key in keys)
+    rows = rest[0] if need_rows else None
+    if rows is not None and len(rows) != len(labels):
         raise InputError(f"{path}: expected as many idx_clean as targets, got {len(rows)} and "
                          f"{len(labels)}")
-    if len(rows) == 0:
+    if len(labels) == 0:
         raise InputError(f"{path}: targets: expected at least one label, got none")
-    if rows.min() < 0:
+    if rows is not None and rows.min() < 0:
         raise InputError(f"{path}: idx_clean: expected row numbers, got {int(rows.min())}")
     if len(changed) and not (0 <= changed.min() and changed.max() < len(labels)):
         raise InputError(f"{path}: idx_chg: expected positions from 0 to {len(labels) - 1}, got "

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 import relation
-from experiment.command import processes
+from experiment.command import out_of_memory, processes
 from experiment.command.errors import InputError
 from experiment.inputs.samples import Samples
-from experiment.run import memory, out_of_sample
+from experiment.run import out_of_sample
 from experiment.run.kept import Cache
 from experiment.run.result import Result
 from experiment.run.settings import Settings
@@ -23,8 +23,9 @@ NAME_LENGTH = 80  # characters of a row's name in a note
 
 def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | None = None,
                       epochs: dict[str, Samples] | None = None, progress: bool) -> Result:
-    """Baselines on the features as they come, then relation before and after refinement; all of it
-    on leave-one-out probabilities too; and `auto`, averaged over `epochs` (name -> samples).
+    """Baselines on the features as they come, then relation before and after refinement; the
+    witnesses of `auto` and `auto` itself, averaged over `epochs` (name -> samples); and with
+    `settings.probs` "loo" all the first ones on leave-one-out probabilities too.
 
     `folder`: where scores before refinement are cached as `settings.graph` says, and where a killed
     run has left partial sums; None: nothing is cached.
@@ -53,15 +54,20 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
     clock.lap("relation")
     notes += [*said, *_relation_notes(scores, settings)]
 
-    found = beyond = None
+    loo = beyond = None
     if settings.wants_auto(len(kept)):
         found = relation.auto_scores(features, probs, kept.labels.to(features.device),
                                      progress=progress)
         others = {name: _auto(other, samples, settings, progress=progress)
                   for name, other in (epochs or {}).items()}
         clock.lap("auto")
-        on_loo = _on_loo(features, found.probs, kept.labels, scores, related)
-        more, beyond = out_of_sample.describe(kept, found, on_loo, others)
+        loo = found.probs
+        if settings.probs == "loo":
+            if loo is None:
+                loo = relation.leave_one_out_probs(features, kept.labels.to(features.device),
+                                                   probs.shape[1], dtype=probs.dtype)
+            scores |= _on_loo(features, loo, kept.labels, scores, related)
+        more, beyond = out_of_sample.describe(kept, found, others)
         scores |= more
         clock.lap("leave-one-out scores")
     else:
@@ -71,16 +77,18 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
     facts = {} if beyond is None else beyond.facts
     result = Result(kept, settings, scores, kept.is_noisy, metrics, fingerprint, clock.laps,
                     [*kept.notes, *notes, *why_not], _provenance(kept) | facts, beyond)
-    return result if settings.probs == "model" else _by_leave_one_out(result, found.probs)
+    return result if settings.probs == "model" else _by_leave_one_out(result, loo)
 
 
 def _on_loo(features: Tensor, loo: Tensor, labels: Tensor, scores: dict[str, Tensor],
             related: partial) -> dict[str, Tensor]:
-    """The `scores` on leave-one-out probabilities, under the same names."""
+    """The `scores` on leave-one-out probabilities, by the names of `out_of_sample.loo_name`."""
     baselines = relation.label_baseline_scores(features, loo, labels.to(features.device))
     on_loo = {name: values for name, values in baselines.items() if name in scores}
     # The other kernel does not look at probabilities.
-    return on_loo | related(loo) if related.keywords["settings"].kernel == "cos_p" else on_loo
+    if related.keywords["settings"].kernel == "cos_p":
+        on_loo |= related(loo)
+    return {out_of_sample.loo_name(name): values.cpu() for name, values in on_loo.items()}
 
 
 def _provenance(samples: Samples) -> dict[str, Any]:
@@ -99,7 +107,7 @@ def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: Settings
         cache.remove_partial_sums()  # of a run that was killed between saving s0 and removing them
         return cached.to(features.device), [
             f"relation scores before refinement are taken from {cache.graph.path}"]
-    initial = memory.halving(lambda chunk: relation.relation_scores(
+    initial = out_of_memory.halving(lambda chunk: relation.relation_scores(
         features, probs, labels.to(features.device), **_how(settings, progress) | {"chunk": chunk},
         checkpoint=cache.sums if chunk == settings.chunk else None), settings.chunk)
     problem = cache.save(initial) if processes.is_first() else None
@@ -150,9 +158,9 @@ def _relation_scores(features: Tensor, probs: Tensor, *, labels: Tensor, setting
     """relation before and after refinement, (N,) on the CPU under their printed names."""
     how = _how(settings, progress)
     if initial is None:
-        initial = memory.halving(lambda chunk: relation.relation_scores(
+        initial = out_of_memory.halving(lambda chunk: relation.relation_scores(
             features, probs, labels, **how | {"chunk": chunk}), settings.chunk)
-    found = memory.halving(lambda chunk: relation.detect_label_noise(
+    found = out_of_memory.halving(lambda chunk: relation.detect_label_noise(
         features, probs, labels, noise_threshold=settings.noise_threshold, n_iter=settings.n_iter,
         initial=initial, **how | {"chunk": chunk}), settings.chunk)
     return {"relation (initial)": -relation.relative(initial).cpu(),

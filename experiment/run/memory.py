@@ -1,4 +1,4 @@
-"""Memory: what a run will need and what is there, said before; and what to do when it ends.
+"""Memory: what a run will need and what is there, said before.
 
 The forecast adds up the arrays that are held at one time beside the data as they were read (of
 ImageNet's files that is nothing: they are memory-mapped). It is meant to be right within a factor
@@ -7,21 +7,16 @@ of two. N rows, D features, C classes.
 
 import math
 import resource
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import torch
-from tqdm import tqdm
 
 from experiment.command import processes
 from experiment.command.device import find_device
-from experiment.command.errors import InputError, is_out_of_memory
 from experiment.inputs.samples import Samples
 from experiment.run.settings import Settings
 
-T = TypeVar("T")
 ROW_BYTES = 600  # of each row: peaks, sums, ranks, twenty scores and their text
 TILE_COLUMNS, TILE_ARRAYS = 1024, 3  # target rows of a tile, and how many arrays of its size
 AUTO_BLOCK, AUTO_ARRAYS = 4096, 4  # rows at a time of leave-one-out, in float64
@@ -89,24 +84,6 @@ def available(device: torch.device) -> int | None:
     return min((bytes_ for bytes_ in found if bytes_ is not None), default=None)
 
 
-def halving(compute: Callable[[int], T], chunk: int) -> T:
-    """compute(chunk), with half the rows at a time whenever memory ends; the result is the same.
-
-    Raises InputError where memory ends with one row at a time. Several processes of one run do not
-    try again, since the others would not know.
-    """
-    while True:
-        try:
-            return compute(chunk)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error) or processes.count() > 1:
-                raise
-            if chunk == 1:
-                raise InputError("out of memory with one row at a time; --hop and --dtype float16 "
-                                 "need less") from error
-        # Outside of the handler, whose traceback keeps the failed attempt's tensors alive.
-        chunk = math.ceil(chunk / 2)
-        tqdm.write(f"out of memory: {chunk} rows at a time from here on")
 
 
 def _machine() -> int | None:

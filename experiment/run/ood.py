@@ -12,9 +12,8 @@ from typing import Any
 from torch import Tensor
 
 import relation
-from experiment.command import processes
+from experiment.command import out_of_memory, processes
 from experiment.inputs.samples import Samples
-from experiment.run import memory
 from experiment.run.kept import PartialSums
 from experiment.run.ood_baselines import Detector, Inputs
 from experiment.run.result import Result
@@ -36,11 +35,11 @@ KNN_SHARE = 10  # of fewer training rows than that, the nearest tenth
 def find_ood(train: Samples, test: Samples, settings: Settings, *,
              detectors: Mapping[str, Detector], progress: bool, folder: Path | None = None
              ) -> Result:
-    """Baselines on the features as they come, then the relation of test to training rows.
+    """Baselines on the features as they come, the relation of test to training rows, and `auto`.
 
-    `hop` keeps every hop-th training row for the relation and KNN; the statistics of the other
-    baselines are over all of them. A baseline whose needs the data do not meet is left out, with a
-    note. Metrics over all OOD rows and for each of their groups, where the truth is known.
+    `hop` keeps every hop-th training row for the relation, KNN and `auto`; the statistics of the
+    other baselines are over all of them. A baseline whose needs the data do not meet is left out,
+    with a note. Metrics over all OOD rows and for each of their groups, where the truth is known.
     `folder`: where a killed run has left its partial sums; None: nothing is cached.
     """
     check_pair(train, test)
@@ -69,6 +68,8 @@ def find_ood(train: Samples, test: Samples, settings: Settings, *,
     if sums is not None:
         sums.remove()
     clock.lap("relation")
+    notes += _add_auto(scores, inputs, target)
+    clock.lap("auto")
     metrics, why_not = evaluate_groups(scores, test)
     clock.lap("metrics")
     return Result(
@@ -84,7 +85,7 @@ def related_to(target_features: Tensor, target_probs: Tensor, settings: Settings
                ) -> Callable[[Tensor, Tensor], Tensor]:
     """A function from features and probabilities to relation scores (N,) on the CPU."""
     def scores(features: Tensor, probs: Tensor) -> Tensor:
-        return memory.halving(lambda chunk: relation.detect_ood(
+        return out_of_memory.halving(lambda chunk: relation.detect_ood(
             features, probs, target_features, target_probs, kernel=settings.kernel,
             temperature=settings.temperature, threshold=settings.threshold, chunk=chunk,
             engine=settings.engine, progress=progress,
@@ -101,6 +102,18 @@ def _provenance(train: Samples, test: Samples, fingerprint: str) -> dict[str, An
     return found
 
 
+def _add_auto(scores: dict[str, Tensor], inputs: Inputs, target: Samples) -> list[str]:
+    """Put `auto` against the kept training rows into `scores`, or return why there is none."""
+    test, train = (relation.Outputs(samples.features, samples.probs, samples.labels,
+                                    inputs.energy(samples)) for samples in (inputs.test, target))
+    auto = relation.auto_outlier_scores(test, train, device=inputs.features.device,
+                                        progress=inputs.progress).scores
+    if not auto.isfinite().all():
+        return ["auto is left out: it overflows on these features"]
+    scores["auto"] = auto
+    return []
+
+
 def _baselines(detectors: Mapping[str, Detector], inputs: Inputs, clock: Clock
                ) -> tuple[dict[str, Tensor], list[str]]:
     """Scores by name, and a note for each baseline that is left out."""
@@ -108,7 +121,7 @@ def _baselines(detectors: Mapping[str, Detector], inputs: Inputs, clock: Clock
     for name, detector in detectors.items():
         reason = inputs.lacks(detector.need)
         if reason is None:
-            values = memory.halving(partial(_scores, detector, inputs), inputs.chunk)
+            values = out_of_memory.halving(partial(_scores, detector, inputs), inputs.chunk)
             clock.lap(name)
             if values.isfinite().all():
                 scores[name] = values
@@ -125,10 +138,13 @@ def _scores(detector: Detector, inputs: Inputs, chunk: int) -> Tensor:
 
 
 def _neighbours(m: int, hop: int) -> tuple[int, list[str]]:
-    """k of KNN for m kept training rows, and a note where they are too few."""
+    """k of KNN for m kept training rows, and a note where they are too few, or hardly enough."""
     k = KNN_NEIGHBOURS // hop
-    if k < m:
+    if k < m - m // KNN_SHARE:
         return k, []
+    if k < m:
+        return k, [f"KNN: k = {k} of {m} training rows looks at far ones, not near ones; "
+                   f"auto takes the second nearest"]
     fewer = max(m // KNN_SHARE, 1)
     return fewer, [f"KNN: k = {fewer} instead of {k}, since there are {m} training rows"]
 

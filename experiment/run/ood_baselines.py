@@ -15,7 +15,7 @@ from torch import Tensor
 
 import relation
 from experiment.command.errors import InputError
-from experiment.inputs.samples import Samples
+from experiment.inputs.samples import BLOCK, Samples
 from relation import ood_baselines
 
 GEN_CLASSES = 100  # largest probabilities that GEN looks at, its authors' choice for ImageNet
@@ -48,6 +48,16 @@ class Inputs:
             return self.test.logits
         weight, bias = self.head
         return self.test.features.float() @ weight.T + bias
+
+    def energy(self, samples: Samples) -> Tensor | None:
+        """(N,) of either side's logits, given or from the head; a block of logits at a time."""
+        if samples.logits is not None:
+            return ood_baselines.energy(samples.logits)
+        if self.head is None:
+            return None
+        weight, bias = self.head
+        return torch.cat([ood_baselines.energy(block.float() @ weight.T + bias)
+                          for block in samples.features.split(BLOCK)])
 
     def lacks(self, need: str | None) -> str | None:
         """What the data would have to hold for this need, or None if they do."""

@@ -3,6 +3,7 @@
 import json
 import random
 from argparse import Namespace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,13 +12,10 @@ import torch
 
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
-from experiment.inputs import feature_file
-from experiment.inputs import targets as imagenet_labels
+from experiment.inputs import feature_file, targets
 from experiment.run.kept import Graph, made_from
 from experiment.run.settings import Settings
 from language import features as language_features
-from language import samples as language_samples
-from speech import data as speech_data
 
 pytestmark = pytest.mark.promise("files")
 
@@ -67,10 +65,11 @@ CHECKPOINT = {"model": {"head.weight": torch.ones(C, D)}, "epoch": 49, "scaler":
 # name of the file -> how it is written and read. The first half is as published.
 KINDS = {
     "feat_train_49.pt": (lambda path: torch.save(FEATURES, path), reading.load),
-    "target.pt": (lambda path: torch.save(TARGETS, path), imagenet_labels.read_targets),
+    "target.pt": (lambda path: torch.save(TARGETS, path),
+                  partial(targets.read_targets, need_rows=True)),
     "target0.1_large_4.pt": (lambda path: torch.save(TARGETS | {"targets": LABELS.tolist()}, path),
-                             language_samples.read_targets),
-    "target_noisy0.1.pt": (lambda path: torch.save(TARGETS, path), speech_data.read_targets),
+                             targets.read_targets),
+    "target_noisy0.1.pt": (lambda path: torch.save(TARGETS, path), targets.read_targets),
     "feat_train.pt": (lambda path: torch.save({"feat_cls": FEATURES, "logit": LOGITS}, path),
                       language_features.read),
     "checkpoint-49.pth": (lambda path: torch.save(CHECKPOINT, path), reading.load),
@@ -80,9 +79,9 @@ KINDS = {
     "train.npz": (write_npz, read_samples),
     "packed.npz": (lambda path: write_npz(path, compressed=True), read_samples),
     "train.safetensors": (write_safetensors, read_samples),
-    "labels.npy": (lambda path: np.save(path, LABELS.numpy()), imagenet_labels.read_labels),
+    "labels.npy": (lambda path: np.save(path, LABELS.numpy()), targets.read_labels),
     "labels.txt": (lambda path: np.savetxt(path, LABELS.numpy(), "%d"),
-                   imagenet_labels.read_labels),
+                   targets.read_labels),
     "feat_val.json": (lambda path: writing.save_json({"done": 24, "sets": [1, 2]}, path),
                       reading.load_json),
 }

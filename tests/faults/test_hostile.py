@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +21,13 @@ import torch
 
 from experiment.command.errors import InputError
 from experiment.files import reading
-from experiment.inputs import feature_file
-from experiment.inputs import targets as imagenet_labels
+from experiment.inputs import feature_file, targets
 from experiment.run.kept import Graph
 from experiment.run.settings import Settings
 from imagenet import hub
 from imagenet import models as imagenet_models
 from language import features as language_features
 from language import models as language_models
-from language import samples as language_samples
 from speech import data as speech_data
 from speech import models as speech_models
 from tests.conftest import ROOT
@@ -83,13 +82,13 @@ READERS = {
     "feature file": lambda path: feature_file.read(path, labelled=True),
     "graph": lambda path: Graph(path, trusted=True).load(
         3, "", Settings("cos_p", 4, 0.03, 1, 250, "float32", "cpu")),
-    "imagenet targets": imagenet_labels.read_targets,
-    "imagenet labels": imagenet_labels.read_labels,
+    "imagenet targets": partial(targets.read_targets, need_rows=True),
+    "imagenet labels": targets.read_labels,
     "imagenet checkpoint": lambda path: imagenet_models.read_head(
         imagenet_models.find(path.parent / "resnet10t", None, path)),
     "language features": language_features.read,
-    "language targets": language_samples.read_targets,
-    "speech targets": speech_data.read_targets,
+    "language targets": targets.read_targets,
+    "speech targets": targets.read_targets,
     "speech checkpoint": speech_models.load_published,
 }
 
@@ -396,7 +395,7 @@ BOMBS = {
 def test_what_claims_more_than_the_file_holds(tmp_path, name, bomb):
     path = tmp_path / name
     bomb(path)
-    read = imagenet_labels.read_labels if path.suffix == ".npy" else \
+    read = targets.read_labels if path.suffix == ".npy" else \
         lambda path: feature_file.read(path, labelled=True)
     Path("/proc/self/clear_refs").write_text("5")  # else an earlier peak would hide this one
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

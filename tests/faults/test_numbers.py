@@ -128,8 +128,11 @@ def test_outliers(scale, dtype):
     scores = found.scores
     assert all(values.isfinite().all() for values in scores.values())
     left_out = {note.split(" is left out")[0] for note in found.notes if "is left out" in note}
-    assert left_out | scores.keys() == {*OOD_BASELINES, "relation"}
+    assert left_out | scores.keys() == {*OOD_BASELINES, "relation", "auto"}
     assert found.relation_score[N:].min() > found.relation_score[:N].max()
+    planted = (torch.arange(N + 10) >= N).numpy()
+    assert "auto" not in scores or \
+        relation.evaluate(scores["auto"].numpy(), planted).auroc > 0.9
 
 
 WRONG = {

@@ -198,7 +198,7 @@ def test_goes_on_with_another_batch_size_but_not_with_other_weights(world, tmp_p
     assert "begun with another model or other images; starting over" in capsys.readouterr().out
     patched.undo()
     features.extract(other, images, path, replace(extraction, batch_size=4))
-    assert "going on after 9 images" in capsys.readouterr().out
+    assert "resuming after 9 images" in capsys.readouterr().out
     torch.testing.assert_close(torch.load(path), plain(other, images)[0], atol=1e-5, rtol=1e-5)
 
 
@@ -237,14 +237,17 @@ def test_a_damaged_start_is_begun_anew(world, undisturbed, tmp_path, monkeypatch
 
 
 @pytest.mark.promise("memory")
-def test_out_of_memory_halves_what_is_computed_at_a_time(world, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("allocate", [
+    lambda: torch.empty(2**50), lambda: raise_(torch.OutOfMemoryError("CUDA out of memory"))])
+def test_out_of_memory_halves_what_is_computed_at_a_time(world, tmp_path, monkeypatch, capsys,
+                                                         allocate):
     network, images, extraction = world
     compute, sizes = models.features_and_logits, []
 
     def small_memory(model, block):
         sizes.append(len(block))
         if len(block) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            allocate()
         return compute(model, block)
     monkeypatch.setattr(models, "features_and_logits", small_memory)
     features.extract(network, images, tmp_path / "feat_val.pt", replace(extraction, batch_size=8))
@@ -252,6 +255,10 @@ def test_out_of_memory_halves_what_is_computed_at_a_time(world, tmp_path, monkey
     assert "out of memory: 2 images at a time" in capsys.readouterr().out
     torch.testing.assert_close(torch.load(tmp_path / "feat_val.pt"), plain(network, images)[0],
                                atol=1e-5, rtol=1e-5)
+
+
+def raise_(error):
+    raise error
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])

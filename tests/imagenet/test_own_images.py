@@ -20,6 +20,7 @@ from transformers import (
     ViTModel,
 )
 
+from experiment.inputs.extraction import Extraction
 from imagenet import hub, models, own
 from tests.imagenet_files import random_model, write_image
 
@@ -97,8 +98,8 @@ def test_folder_with_what_folders_hold(script, tmp_path, network, photographs):
     assert sum(row["is_label_issue"] == "True" for row in rows) == metrics["estimated_wrong"] >= 12
     for line in ("logistic regression on frozen features, 5-fold cross-validated (the network's "
                  "head has 10 classes, the data have 11)", "1 without any image: empty",
-                 "1 passed over, being no image by its ending: 3/labels.txt",
-                 "1 left out, lying in no folder of a class: flower.jpg",
+                 "1 skipped: not an image extension: 3/labels.txt",
+                 "1 left out: not in the folder of a class: flower.jpg",
                  "3/broken.png: not a readable image (cannot identify image file)",
                  "3/link.png: not a readable image", "1 of 11 classes have a single row, which "
                  "nothing of its class can support, so that it ranks as suspect: lonely (row ",
@@ -151,6 +152,23 @@ def test_row_numbers_and_pictures_are_of_the_users_rows(network, tmp_path):
             assert samples.media(row).kind == "image"
             size = image.size
         assert size == (SIDE, SIDE) and images.files[row].name == name.split("/")[1]
+
+
+def test_sources_by_the_kind_of_the_option(network, tmp_path):
+    for row in range(8):
+        write_digit(tmp_path / f"photos/{row % 2}/{row}.png", row)
+    (tmp_path / "t.csv").write_text("path,label\n" + "".join(
+        f"photos/{row % 2}/{row}.png,{row % 2}\n" for row in range(8)))
+    how = tmp_path / "results", str(network), Extraction(workers=1, device="cpu", progress=False)
+    samples, folder = own.load_source("image_dir", tmp_path / "photos", *how)
+    table, of_table = own.load_source("image_csv", tmp_path / "t.csv", *how)
+    assert (folder, of_table) == (tmp_path / "results/photos", tmp_path / "results/t")
+    assert len(list(folder.glob("features/feat_digits_resnet-*.pt"))) == 1
+    assert len(samples) == len(table) == 8 and samples.features.shape == table.features.shape
+    train, test, folder = own.load_source_pair(
+        "image_dir", (tmp_path / "photos", tmp_path / "photos/0"), *how)
+    assert (len(train), len(test), folder) == (8, 4, tmp_path / "results/0")
+    torch.testing.assert_close(test.features, samples.features[:4])
 
 
 def test_names_that_break_lines_and_encodings(script, tmp_path, network):

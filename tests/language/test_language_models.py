@@ -73,6 +73,25 @@ def test_batches_and_padding_do_not_show(classifier, texts):
     torch.testing.assert_close(extract(classifier, texts, batch_size=80), one, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.promise("memory")
+def test_out_of_memory_halves_the_batch(classifier, texts, monkeypatch, capsys):
+    undisturbed, sizes, original = extract(classifier, texts), [], features._forward
+
+    def short_of_memory(classifier, columns, *how):
+        sizes.append(len(columns[0]))
+        if len(columns[0]) > 3:
+            torch.empty(2**50)  # DefaultCPUAllocator: can't allocate memory
+        return original(classifier, columns, *how)
+    monkeypatch.setattr(features, "_forward", short_of_memory)
+    found = extract(classifier, texts, batch_size=8)
+    assert sizes[:4] == [8, 4, 2, 2] and sizes.count(8) == 1 and sizes.count(4) == 1
+    assert "out of memory: 2 texts at a time from here on" in capsys.readouterr().out
+    torch.testing.assert_close(found, undisturbed, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(features, "_forward", lambda *how: torch.empty(2**50))
+    with pytest.raises(InputError, match="out of memory with one text at a time; a smaller networ"):
+        extract(classifier, texts, batch_size=8)
+
+
 def test_pairs_are_two_segments_and_long_texts_are_cut(classifier):
     words = "film " * 400
     texts = Texts("", (["good film", words], ["bad plot", words]), None, None)
@@ -186,7 +205,7 @@ def test_start_from_a_folder_gets_a_new_head(model_folder, classifier):
 
 
 def test_start_from_an_epoch_finds_the_tokenizer_one_folder_up(tmp_path, classifier, texts):
-    train(classifier, texts, texts.labels, tmp_path / "m", schedule=Schedule(epochs=1), device=CPU)
+    train(classifier, texts, texts.labels, tmp_path / "m", schedule=Schedule(epochs=1))
     start = models.start_from(str(tmp_path / "m/epoch_1"), classes=2, class_names=None)
     assert len(start.tokenizer) == len(classifier.tokenizer)
 

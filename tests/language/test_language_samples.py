@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,14 +8,18 @@ from transformers import RobertaConfig
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
 from experiment.inputs.extraction import Extraction
+from experiment.inputs.targets import read_targets
 from language import features, layout, models
-from language.samples import TARGET, load_train, read_targets, save_targets
+from language.data import Columns
+from language.noise import TARGET, save_targets
+from language.samples import load_train
 
 QUIET = Extraction(batch_size=16, device="cpu", progress=False)
 
 
-def mine(folder, data_dir, model_folder, **how):
-    return load_train(folder, None, QUIET, model_name=str(model_folder), data_dir=data_dir, **how)
+def mine(folder, data_dir, model_folder, max_length=128, **how):
+    return load_train(folder, None, replace(QUIET, max_length=max_length),
+                      model_name=str(model_folder), data_dir=data_dir, **how)
 
 
 def test_published_files_suffice(published):
@@ -93,7 +98,8 @@ def test_model_of_another_number_of_classes_is_refused_before_the_work(
     monkeypatch.setattr(features, "extract", None)
     with pytest.raises(InputError, match="expected a model of 3 classes .entailment, neutral, con"
                                          ".*, got one of 2"):
-        mine(tmp_path / "cache/mnli", data_dir, model_folder, text_columns=["sentence"], clean=True)
+        mine(tmp_path / "cache/mnli", data_dir, model_folder, columns=Columns(["sentence"]),
+             clean=True)
 
 
 def test_no_texts_anywhere(published):
@@ -145,7 +151,7 @@ def test_texts_of_another_length_are_refused(published, data_dir, table):
 @pytest.mark.parametrize("changed", [[2, 0], torch.tensor([0, 2]), torch.tensor([0, 2]).numpy()])
 def test_targets_in_every_kind_of_list(tmp_path, changed):
     writing.save({"idx_clean": None, "idx_chg": changed, "targets": [1, 0, 1]}, tmp_path / "t.pt")
-    labels, is_noisy = read_targets(tmp_path / "t.pt")
+    _, labels, is_noisy = read_targets(tmp_path / "t.pt")
     assert labels.tolist() == [1, 0, 1] and is_noisy.tolist() == [True, False, True]
 
 
@@ -159,9 +165,9 @@ def test_targets_are_written_as_published(tmp_path):
 @pytest.mark.parametrize("content, message", [
     ({"targets": [1]}, "expected a dict with targets and idx_chg"),
     ([1], "expected a dict with targets and idx_chg"),
-    ({"targets": ["a"], "idx_chg": []}, "expected integers in targets and idx_chg"),
+    ({"targets": ["a"], "idx_chg": []}, "targets: expected integers"),
     ({"targets": [0.5], "idx_chg": []}, "targets: expected a list of integers, got torch.float32"),
-    ({"targets": [1], "idx_chg": [1]}, "idx_chg: expected rows 0 to 0, got 1"),
+    ({"targets": [1], "idx_chg": [1]}, "idx_chg: expected positions from 0 to 0, got 1 to 1"),
 ])
 def test_refuses_targets(tmp_path, content, message):
     writing.save(content, tmp_path / "t.pt")

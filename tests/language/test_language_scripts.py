@@ -92,7 +92,7 @@ def test_whole_way_through_the_scripts(script, tmp_path, data_dir, model_folder)
 
 
 def test_make_noise_never_replaces(refused, published):
-    assert "target0.1_large_4.pt: is there already" in refused(
+    assert "target0.1_large_4.pt: exists already" in refused(
         "language/make_noise.py", "--cache_dir", published)
 
 

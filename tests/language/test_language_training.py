@@ -12,12 +12,11 @@ import torch
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
 from experiment.inputs.extraction import Extraction
-from language import demo, models, samples, training
+from language import demo, models, noise, samples, training
 from language.training import Schedule, train
 from relation import detect_label_noise, evaluate, label_baseline_scores
 from tests.conftest import ROOT
 
-CPU = torch.device("cpu")
 SCHEDULE = Schedule(epochs=4, batch_size=16, learning_rate=3e-3, max_length=32)
 
 
@@ -51,14 +50,15 @@ def test_learning_rate_rises_and_falls(tmp_path, classifier, texts, monkeypatch)
     rates = []
     run = training._run_epoch
 
-    def spied(*words, optimizer, decay, **how):
+    def spied(classifier, texts, labels, epoch, parts, *words, **how):
+        decay, optimizer = parts["decay"], parts["optimizer"]
         step = decay.step
         decay.step = lambda: (rates.append(optimizer.param_groups[0]["lr"]), step())
-        loss = run(*words, optimizer=optimizer, decay=decay, **how)
+        loss = run(classifier, texts, labels, epoch, parts, *words, **how)
         decay.step = step
         return loss
     monkeypatch.setattr(training, "_run_epoch", spied)
-    train(classifier, texts, texts.labels, tmp_path / "m", device=CPU,
+    train(classifier, texts, texts.labels, tmp_path / "m",
           schedule=replace(SCHEDULE, epochs=2, warmup=4))
     # 10 steps of 16 texts: up to 3e-3 in 4, down to 1e-7 in the 6 that are left
     expected = [0, 0.25, 0.5, 0.75, *[1 - done / 6 for done in range(6)]]
@@ -67,7 +67,7 @@ def test_learning_rate_rises_and_falls(tmp_path, classifier, texts, monkeypatch)
 
 def test_smallest_learning_rates(tmp_path, classifier, texts):
     """Decay ends below a rate that is itself below the usual end."""
-    train(classifier, texts, texts.labels, tmp_path / "m", device=CPU,
+    train(classifier, texts, texts.labels, tmp_path / "m",
           schedule=replace(SCHEDULE, epochs=1, learning_rate=1e-8))
     parts = training._parts(classifier.model, replace(SCHEDULE, learning_rate=1e-8, warmup=1), 2)
     for expected in (0, 1e-8, 1e-9):
@@ -78,7 +78,7 @@ def test_smallest_learning_rates(tmp_path, classifier, texts):
 
 def test_resumed_is_the_same_as_never_interrupted(tmp_path, texts, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    train(demo.tiny_roberta(texts), texts, texts.labels, whole, schedule=SCHEDULE, device=CPU)
+    train(demo.tiny_roberta(texts), texts, texts.labels, whole, schedule=SCHEDULE)
     run = training._run_epoch
 
     def until_third(classifier, texts, labels, epoch, *words, **how):
@@ -87,12 +87,12 @@ def test_resumed_is_the_same_as_never_interrupted(tmp_path, texts, monkeypatch):
         return run(classifier, texts, labels, epoch, *words, **how)
     monkeypatch.setattr(training, "_run_epoch", until_third)
     with pytest.raises(KeyboardInterrupt):
-        train(demo.tiny_roberta(texts), texts, texts.labels, cut, schedule=SCHEDULE, device=CPU)
+        train(demo.tiny_roberta(texts), texts, texts.labels, cut, schedule=SCHEDULE)
     assert [(cut / f"epoch_{epoch}/training.pt").exists() for epoch in (1, 2)] == [False, True]
     (cut / ".epoch_3.part").mkdir()  # what a kill while writing leaves
     (cut / ".epoch_3.part/model.safetensors").write_bytes(b"torn")
     monkeypatch.setattr(training, "_run_epoch", run)
-    train(demo.tiny_roberta(texts), texts, texts.labels, cut, schedule=SCHEDULE, device=CPU)
+    train(demo.tiny_roberta(texts), texts, texts.labels, cut, schedule=SCHEDULE)
     for epoch in (3, 4):
         torch.testing.assert_close(weights(cut, epoch), weights(whole, epoch), rtol=0, atol=0)
         assert record(cut, epoch) == record(whole, epoch)
@@ -110,21 +110,19 @@ def test_weights_that_changed_since_are_not_gone_on_from(tmp_path, texts, monkey
         return run(classifier, texts, labels, epoch, *words, **how)
     monkeypatch.setattr(training, "_run_epoch", one_epoch)
     with pytest.raises(KeyboardInterrupt):
-        train(demo.tiny_roberta(texts), texts, texts.labels, tmp_path, schedule=SCHEDULE,
-              device=CPU)
+        train(demo.tiny_roberta(texts), texts, texts.labels, tmp_path, schedule=SCHEDULE)
     weights = tmp_path / "epoch_1/model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-9] ^= 1
     weights.write_bytes(content)
     with pytest.raises(InputError, match="epoch_1: its weights are not as they were written"):
-        train(demo.tiny_roberta(texts), texts, texts.labels, tmp_path, schedule=SCHEDULE,
-              device=CPU)
+        train(demo.tiny_roberta(texts), texts, texts.labels, tmp_path, schedule=SCHEDULE)
 
 
 def test_finished_training_is_left_alone(tmp_path, classifier, texts, capsys):
     schedule = replace(SCHEDULE, epochs=1)
     for expected in ("epoch 1, step 5, loss", ""):
-        train(classifier, texts, texts.labels, tmp_path, schedule=schedule, device=CPU)
+        train(classifier, texts, texts.labels, tmp_path, schedule=schedule)
         assert capsys.readouterr().out.startswith(expected)
     assert capsys.readouterr().out == ""
 
@@ -138,7 +136,7 @@ def test_states_that_a_kill_left_are_swept(tmp_path, classifier, texts, monkeypa
         return [path.parent.name for path in sorted(tmp_path.rglob("training.pt"))]
 
     def fit():
-        train(classifier, texts, texts.labels, tmp_path, schedule=schedule, device=CPU)
+        train(classifier, texts, texts.labels, tmp_path, schedule=schedule)
 
     def killed(epoch, folder):
         if epoch == 2:
@@ -162,43 +160,43 @@ def test_unreadable_record(tmp_path, classifier, texts, content):
     (tmp_path / "epoch_1/training.json").write_text(content)
     with pytest.raises(InputError, match="epoch_1/training.json: expected JSON with the settings "
                                          ".*; choose another --model_name or remove") as refusal:
-        train(classifier, texts, texts.labels, tmp_path, schedule=SCHEDULE, device=CPU)
+        train(classifier, texts, texts.labels, tmp_path, schedule=SCHEDULE)
     assert "\n" not in str(refusal.value)
 
 
 def test_refuses_to_go_on_from_another_training(tmp_path, classifier, texts):
     folder = tmp_path / "m"
-    train(classifier, texts, texts.labels, folder, schedule=replace(SCHEDULE, epochs=1), device=CPU)
+    train(classifier, texts, texts.labels, folder, schedule=replace(SCHEDULE, epochs=1))
     for schedule, labels, what in ((SCHEDULE, texts.labels, "epochs, steps"),
                                    (replace(SCHEDULE, epochs=1, seed=7), texts.labels, "seed"),
                                    (replace(SCHEDULE, epochs=1), 1 - texts.labels, "labels")):
         with pytest.raises(InputError, match=f"epoch_1: from another training, with other {what}; "
                                              "choose another --model_name or remove"):
-            train(classifier, texts, labels, folder, schedule=schedule, device=CPU)
+            train(classifier, texts, labels, folder, schedule=schedule)
     (folder / "epoch_1/training.json").unlink()
     with pytest.raises(InputError, match="epoch_1: from another training"):
-        train(classifier, texts, texts.labels, folder, schedule=SCHEDULE, device=CPU)
+        train(classifier, texts, texts.labels, folder, schedule=SCHEDULE)
 
 
 def test_lost_loss(tmp_path, classifier, texts):
     with torch.no_grad():
         classifier.model.classifier.out_proj.bias[0] = float("nan")
     with pytest.raises(InputError, match="epoch 1: the loss is no longer finite; try a smaller"):
-        train(classifier, texts, texts.labels, tmp_path / "m", schedule=SCHEDULE, device=CPU)
+        train(classifier, texts, texts.labels, tmp_path / "m", schedule=SCHEDULE)
     assert not list(tmp_path.glob("m/epoch_*"))
 
 
 def test_labels_beyond_the_model(tmp_path, classifier, texts):
     with pytest.raises(InputError, match="labels: expected 0 to 1, got 2"):
-        train(classifier, texts, texts.labels + 1, tmp_path, schedule=SCHEDULE, device=CPU)
+        train(classifier, texts, texts.labels + 1, tmp_path, schedule=SCHEDULE)
 
 
 def test_full_disk(tmp_path, classifier, texts, monkeypatch):
     def save(value, path):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr(reading, "save", save)
+    monkeypatch.setattr(writing, "save", save)
     with pytest.raises(InputError, match=r"\.epoch_1\.part: cannot be written .*No space left"):
-        train(classifier, texts, texts.labels, tmp_path / "m", schedule=SCHEDULE, device=CPU)
+        train(classifier, texts, texts.labels, tmp_path / "m", schedule=SCHEDULE)
     assert not list(tmp_path.glob("m/epoch_*"))
 
 
@@ -208,8 +206,8 @@ def test_trained_on_wrong_labels_the_features_find_them(tmp_path, data_dir, text
     changed = torch.arange(3, 80, 10)
     targets = texts.labels.clone()
     targets[changed] = 1 - targets[changed]
-    samples.save_targets(targets, changed, folder / samples.TARGET)
-    train(demo.tiny_roberta(texts), texts, targets, folder / "tiny", device=CPU,
+    noise.save_targets(targets, changed, folder / noise.TARGET)
+    train(demo.tiny_roberta(texts), texts, targets, folder / "tiny",
           schedule=replace(SCHEDULE, epochs=8))
     found = samples.load_train(folder, 8, Extraction(device="cpu", progress=False),
                                model_name="tiny", data_dir=data_dir)
@@ -224,8 +222,8 @@ def test_trained_on_wrong_labels_the_features_find_them(tmp_path, data_dir, text
 @pytest.mark.fault
 def test_killed_and_resumed(tmp_path, data_dir, texts, model_folder):
     """SIGKILL after the second epoch; the run that goes on ends where an untouched one ends."""
-    samples.save_targets(texts.labels, torch.tensor([], dtype=torch.int64),
-                         tmp_path / "cache/sst2" / samples.TARGET)
+    noise.save_targets(texts.labels, torch.tensor([], dtype=torch.int64),
+                         tmp_path / "cache/sst2" / noise.TARGET)
     command = [sys.executable, "language/train.py", "-t", "sst2", "--data_dir", data_dir,
                "--init", model_folder, "--cache_dir", tmp_path / "cache", "--epochs", "30",
                "--device", "cpu", "--warmup", "3", "--lr", "1e-3", "--max_length", "32"]

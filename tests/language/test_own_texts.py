@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pandas
 import pytest
@@ -125,7 +126,8 @@ def test_a_classifier_for_these_classes_is_asked_itself(tmp_path, reviews, class
     path = tmp_path / "reviews.jsonl"
     reviews.to_json(path, orient="records", lines=True)
     texts, rows = own.read(path, ["review text"], "mood")
-    samples = own.load(texts, rows, tmp_path / "results", str(folder), QUIET, max_length=32)
+    samples = own.load(texts, rows, tmp_path / "results", str(folder),
+                       replace(QUIET, max_length=32))
     assert samples.class_names == ("Positive", "Negative") and not samples.out_of_sample
     assert [samples.class_names[label].lower() for label in samples.labels] == \
         reviews["mood"].tolist()

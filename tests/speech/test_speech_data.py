@@ -4,7 +4,8 @@ import soundfile
 import torch
 
 from experiment.command.errors import InputError
-from speech import data, features, models
+from experiment.inputs.targets import read_targets
+from speech import data, features, models, noise
 from tests.conftest import ROOT
 
 
@@ -117,6 +118,24 @@ def test_wrong_table_is_named(clips, changes, line):
     assert line in str(refusal.value) and "esc50.csv" in str(refusal.value)
 
 
+@pytest.mark.promise("memory")
+def test_out_of_memory_halves_the_batch(monkeypatch, capsys):
+    network = models.new(classes=3, frames=112, width=64, depth=1)
+    batches = torch.randn(16, 112, 128).split(8)
+    undisturbed, sizes = features.extract(network, batches, device="cpu"), []
+
+    def short_of_memory(inputs):
+        sizes.append(len(inputs))
+        if len(inputs) > 3:
+            torch.empty(2**50)  # DefaultCPUAllocator: can't allocate memory
+        return network(inputs)
+    short_of_memory.model = network.model
+    found = features.extract(short_of_memory, batches, device="cpu")
+    assert sizes == [8, 4] + [2] * 8
+    assert "out of memory: 2 clips at a time from here on" in capsys.readouterr().out
+    torch.testing.assert_close(found, undisturbed, rtol=1e-4, atol=1e-5)
+
+
 def test_a_table_of_something_else(clips):
     folder = clips(4)
     (folder / "meta/esc50.csv").write_bytes(b"\xff\xfe\x00")
@@ -126,7 +145,7 @@ def test_a_table_of_something_else(clips):
 
 def test_one_class_leaves_nothing_to_change_to(tmp_path, clips):
     with pytest.raises(InputError, match="expected at least two classes"):
-        data.planted_labels(tmp_path, data.read_clips(clips(10, classes=1)), seed=0)
+        noise.planted_labels(tmp_path, data.read_clips(clips(10, classes=1)), seed=0)
 
 
 def test_no_table(tmp_path):
@@ -136,19 +155,19 @@ def test_no_table(tmp_path):
 
 def test_noisy_labels_change_a_tenth_to_other_classes():
     labels = torch.arange(1600) % 50
-    drawn = data.noisy_labels(labels, 50, seed=3)
+    drawn = noise.noisy_labels(labels, 50, seed=3)
     wrong = (drawn["targets"] != labels).nonzero()[:, 0]
     assert torch.equal(wrong, drawn["idx_chg"]) and len(wrong) == 160
     assert drawn["targets"].min() >= 0 and drawn["targets"].max() < 50
-    again, other = (data.noisy_labels(labels, 50, seed=seed)["targets"] for seed in (3, 4))
+    again, other = (noise.noisy_labels(labels, 50, seed=seed)["targets"] for seed in (3, 4))
     assert torch.equal(again, drawn["targets"]) and not torch.equal(other, again)
 
 
 def test_planted_labels_are_drawn_once(tmp_path, clips):
     table = data.read_clips(clips(20))
-    labels = data.planted_labels(tmp_path, table, seed=0)
-    assert torch.equal(data.planted_labels(tmp_path, table, seed=1), labels)
-    given, is_noisy = data.read_targets(tmp_path / "target_noisy0.1.pt")
+    labels = noise.planted_labels(tmp_path, table, seed=0)
+    assert torch.equal(noise.planted_labels(tmp_path, table, seed=1), labels)
+    _, given, is_noisy = read_targets(tmp_path / "target_noisy0.1.pt")
     assert torch.equal(given, labels) and torch.equal(is_noisy, given != table.labels)
     assert is_noisy.sum() == 1
 
@@ -156,21 +175,21 @@ def test_planted_labels_are_drawn_once(tmp_path, clips):
 @pytest.mark.parametrize("content, line", [
     ([1, 2], "expected a dict with targets and idx_chg, got ['list']"),
     ({"targets": torch.tensor([0, 1])}, "expected a dict with targets and idx_chg, got ['targets"),
-    ({"targets": ["dog", "cat"], "idx_chg": [0]}, "targets: expected whole numbers"),
-    ({"targets": torch.ones(2), "idx_chg": [0]}, "targets: expected a row of whole numbers, got "
+    ({"targets": ["dog", "cat"], "idx_chg": [0]}, "targets: expected integers"),
+    ({"targets": torch.ones(2), "idx_chg": [0]}, "targets: expected a list of integers, got "
                                                  "torch.float32 of shape (2,)"),
-    ({"targets": [0, 1], "idx_chg": [2]}, "idx_chg: expected positions from 0 to 1"),
+    ({"targets": [0, 1], "idx_chg": [2]}, "idx_chg: expected positions from 0 to 1, got 2 to 2"),
 ])
 def test_wrong_targets_are_named(tmp_path, content, line):
     torch.save(content, tmp_path / "t.pt")
     with pytest.raises(InputError) as refusal:
-        data.read_targets(tmp_path / "t.pt")
+        read_targets(tmp_path / "t.pt")
     assert line in str(refusal.value)
 
 
 def test_targets_may_be_lists_and_arrays(tmp_path):
     torch.save({"targets": [2, 0, 1], "idx_chg": np.array([1])}, tmp_path / "t.pt")
-    labels, is_noisy = data.read_targets(tmp_path / "t.pt")
+    _, labels, is_noisy = read_targets(tmp_path / "t.pt")
     assert labels.tolist() == [2, 0, 1] and is_noisy.tolist() == [False, True, False]
     torch.save({"targets": [2, 0, 1], "idx_chg": []}, tmp_path / "t.pt")
-    assert not data.read_targets(tmp_path / "t.pt")[1].any()
+    assert not read_targets(tmp_path / "t.pt").is_noisy.any()

@@ -1,3 +1,4 @@
+import argparse
 import io
 import shutil
 
@@ -7,6 +8,7 @@ import soundfile
 import torch
 
 from experiment.command.errors import InputError
+from experiment.command.option_types import folder_name
 from experiment.inputs.extraction import Extraction
 from speech import features, models
 from speech.samples import load_train, task_folder
@@ -159,5 +161,5 @@ def test_an_ast_folder_needs_clips(published, ast_folder):
 def test_task_folder(tmp_path):
     assert task_folder(tmp_path, "esc50") == tmp_path
     assert task_folder(tmp_path, "demo") == tmp_path / "demo"
-    with pytest.raises(InputError, match="--task_name '../x': expected letters"):
-        task_folder(tmp_path, "../x")
+    with pytest.raises(argparse.ArgumentTypeError, match="expected letters, .* got '../x'"):
+        folder_name("../x")

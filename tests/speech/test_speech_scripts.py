@@ -52,7 +52,7 @@ def test_detect_on_published_files(script, published, cwd, process):
 @pytest.mark.parametrize("words, message", [
     (["-e", "7"], "neither feat_train_7.pt nor audio_model_epoch7.pth; there are epochs 25"),
     (["-t", "demo"], "demo/target_noisy0.1.pt: no such file"),
-    (["-t", "a/b"], "--task_name 'a/b': expected letters, digits"),
+    (["-t", "a/b"], "argument -t/--task_name: expected letters, digits"),
     (["-n", "resnet", "--data_dir", "nowhere"], "nowhere/meta/esc50.csv: no such file"),
     (["-n", "resnet"], "resnet: to extract features with this model name the folder of the clips"),
     (["--pow", "-1"], "argument --pow: expected a number above 0"),
@@ -111,7 +111,7 @@ def test_train_then_detect(script, tmp_path, clips, ast_folder):
            clip_folder)
     rows, _ = report(tmp_path / "mine/report")
     assert [row["is_noisy"] for row in rows].count("True") == 1
-    assert "going on after epoch 3, step 9" in script(*words).stdout
+    assert "resuming after epoch 3, step 9" in script(*words).stdout
 
 
 def test_train_on_labels_as_given(script, refused, tmp_path, clips, ast_folder):

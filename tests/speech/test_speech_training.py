@@ -10,8 +10,9 @@ import torch
 
 import relation
 from experiment.command.errors import InputError
-from experiment.files import reading
-from speech import data, demo, models, training
+from experiment.files import reading, writing
+from experiment.inputs.targets import read_targets
+from speech import data, demo, models, noise, training
 from tests.conftest import ROOT
 
 RECIPE = training.Recipe(epochs=4, keep=(2, 4), learning_rate=1e-3, batch_size=5, clips_per_pass=2)
@@ -24,7 +25,7 @@ def new_network():
 
 def fit(folder, clip_folder, recipe=RECIPE):
     clips = data.read_clips(clip_folder)
-    labels = data.planted_labels(folder, clips, seed=0)
+    labels = noise.planted_labels(folder, clips, seed=0)
     training.fit(new_network(), clips, labels, folder, recipe, device="cpu", progress=False)
     return reading.load(folder / "training.pt")
 
@@ -54,7 +55,7 @@ def test_the_published_recipe():
             steps.append(len(rates))
             if len(steps) == 7:
                 break  # before a state is written
-            patched.setattr(reading, "save", lambda *args: None)
+            patched.setattr(writing, "save", lambda *args: None)
     assert steps == [2, 4, 6, 8, 10, 12, 14]  # the last batch of an epoch may be smaller
     assert rates[::2] == pytest.approx([1e-5] * 5 + [1e-5 * 0.85, 1e-5 * 0.85 ** 2])
 
@@ -127,7 +128,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, clips, monkeypatch,
             fit(tmp_path / "cut", clip_folder)  # in epoch 2, whose state is not written yet
     assert reading.load(tmp_path / "cut/training.pt")["epoch"] == 1
     resumed = fit(tmp_path / "cut", clip_folder)
-    assert "training.pt: going on after epoch 1, step 3" in capsys.readouterr().out
+    assert "training.pt: resuming after epoch 1, step 3" in capsys.readouterr().out
     assert (resumed["epoch"], resumed["steps"]) == (whole["epoch"], whole["steps"]) == (4, 12)
     assert same(resumed["model"], whole["model"])
     assert same(reading.load(tmp_path / "cut/feat_train_4.pt"),
@@ -184,13 +185,13 @@ def test_training_extraction_detection_find_planted_errors(tmp_path, monkeypatch
     monkeypatch.setattr(demo, "SOUNDS", (demo.whistle, demo.buzz, demo.hiss, demo.clicks))
     demo.write_clips(tmp_path / "data", per_class=50)
     clips = data.read_clips(tmp_path / "data")
-    labels = data.planted_labels(tmp_path, clips, seed=0)
+    labels = noise.planted_labels(tmp_path, clips, seed=0)
     torch.manual_seed(0)
     network = models.new(classes=4, frames=demo.FRAMES, width=64, depth=1)
     recipe = replace(demo.RECIPE, epochs=10, keep=(10,), learning_rate=2e-3, decay_after=2,
                      batch_size=16, frequency_mask=16, time_mask=16)
     training.fit(network, clips, labels, tmp_path, recipe, device="cpu", progress=False)
-    given, is_noisy = data.read_targets(tmp_path / data.TARGETS)
+    _, given, is_noisy = read_targets(tmp_path / noise.TARGETS)
     stored = reading.load(tmp_path / "feat_train_10.pt")
     probs = stored["logit"].softmax(1)
     scores = {"relation": relation.detect_label_noise(stored["feat"], probs, given,

@@ -168,3 +168,20 @@ def test_remembered_keeps_the_earlier_where_making_fails(tmp_path):
     with pytest.raises(InputError):
         writing.remembered(path, {"of": "b"}, fail)
     assert writing.remembered(path, {"of": "a"}, fail) == 1
+
+
+def test_a_published_file_fits_any_origin_and_unknown_facts_fit_any_record(tmp_path):
+    path = tmp_path / "features.pt"
+    assert not writing.is_from(path, {"of": "a"}, published=True)
+    writing.save(1, path)
+    assert writing.is_from(path, {"of": "a"}, published=True)
+    assert not writing.is_from(path, {"of": "a"})
+    writing.save_json({"of": "a", "texts": "t"}, path.with_suffix(".json"))
+    for origin in ({"of": "a"}, {"of": "a", "texts": None}, {}):
+        assert writing.is_from(path, origin, published=True)
+    assert not writing.is_from(path, {"of": "a", "texts": "u"}, published=True)
+
+
+def test_names_tell_places_apart():
+    assert writing.distinct("net", "/a", None) == writing.distinct("net", "/a", None)
+    assert len({writing.distinct("net", *places) for places in (["/a"], ["/b"], ["/a", "/b"])}) == 3

@@ -3,7 +3,7 @@ import torch
 
 from experiment.command.errors import InputError
 from experiment.inputs.own_data import (
-    Own,
+    OwnHead,
     Rows,
     files_of_table,
     labelled_samples,
@@ -70,7 +70,7 @@ def test_without_a_head_of_its_own_cross_validated_regression(rows, features):
 
 def test_a_head_whose_classes_have_these_names(rows, features):
     logits = torch.zeros(16, 3)
-    own = Own(logits, ["Dog", "bird", "Cat"], features=2 * features)
+    own = OwnHead(logits, ["Dog", "bird", "Cat"], features=2 * features)
     found = samples(rows, features, own)
     assert found.labels.tolist() == [0, 2] * 8 and found.class_names == ("Dog", "bird", "Cat")
     assert not found.out_of_sample and torch.equal(found.features, 2 * features)
@@ -78,10 +78,10 @@ def test_a_head_whose_classes_have_these_names(rows, features):
 
 
 @pytest.mark.parametrize("own, verdict", [
-    (Own(torch.zeros(16, 2), ["cat", "horse"]), "the network's head knows no class 'dog', but "
+    (OwnHead(torch.zeros(16, 2), ["cat", "horse"]), "the network's head knows no class 'dog', but "
                                                 "'cat', 'horse'"),
-    (Own(torch.zeros(16, 3), None), "the network's head has 3 classes, the data have 2"),
-    (Own(torch.eye(2)[torch.arange(16) % 2], None), "the network's head has 2 classes too, but "
+    (OwnHead(torch.zeros(16, 3), None), "the network's head has 3 classes, the data have 2"),
+    (OwnHead(torch.eye(2)[torch.arange(16) % 2], None), "the network's head has 2 classes too, but "
                                                     "reproduces 0.0 % of the labels"),
 ])
 def test_heads_for_other_classes_are_not_used(rows, features, own, verdict):
@@ -91,7 +91,7 @@ def test_heads_for_other_classes_are_not_used(rows, features, own, verdict):
 
 @pytest.mark.parametrize("names", [None, ["n1", "n2"]])  # names that say nothing of these
 def test_a_head_without_their_names_that_reproduces_the_labels(rows, features, names):
-    found = samples(rows, features, Own(torch.eye(2)[1 - torch.arange(16) % 2], names))
+    found = samples(rows, features, OwnHead(torch.eye(2)[1 - torch.arange(16) % 2], names))
     assert not found.out_of_sample and "it reproduces 100.0 % of the labels" in found.notes[0]
 
 

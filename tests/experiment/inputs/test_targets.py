@@ -10,7 +10,7 @@ GOOD = {"idx_clean": np.array([0, 2, 5]), "targets": [1, 0, 1], "idx_chg": torch
 
 def test_targets_in_any_of_the_published_types(tmp_path):
     torch.save(GOOD, tmp_path / "target.pt")
-    targets = read_targets(tmp_path / "target.pt")
+    targets = read_targets(tmp_path / "target.pt", need_rows=True)
     assert targets.rows.tolist() == [0, 2, 5] and targets.labels.tolist() == [1, 0, 1]
     assert targets.is_noisy.tolist() == [False, False, True]
     assert targets.rows.dtype == targets.labels.dtype == torch.int64
@@ -18,7 +18,7 @@ def test_targets_in_any_of_the_published_types(tmp_path):
 
 def test_no_changed_labels(tmp_path):
     torch.save(GOOD | {"idx_chg": []}, tmp_path / "target.pt")
-    assert not read_targets(tmp_path / "target.pt").is_noisy.any()
+    assert not read_targets(tmp_path / "target.pt", need_rows=True).is_noisy.any()
 
 
 @pytest.mark.parametrize("change, message", [
@@ -33,14 +33,22 @@ def test_no_changed_labels(tmp_path):
 def test_wrong_targets(tmp_path, change, message):
     torch.save(GOOD | change, tmp_path / "target.pt")
     with pytest.raises(InputError, match=f"target.pt: {message}"):
-        read_targets(tmp_path / "target.pt")
+        read_targets(tmp_path / "target.pt", need_rows=True)
 
 
-@pytest.mark.parametrize("content", [torch.ones(3), {"targets": [1]}])
+@pytest.mark.parametrize("content", [torch.ones(3), {"targets": [1]},
+                                     {"targets": [1], "idx_chg": [0]}])
 def test_not_targets(tmp_path, content):
     torch.save(content, tmp_path / "target.pt")
-    with pytest.raises(InputError, match="expected a dict of idx_clean, targets, idx_chg"):
-        read_targets(tmp_path / "target.pt")
+    with pytest.raises(InputError, match="expected a dict with targets and idx_chg and idx_clean"):
+        read_targets(tmp_path / "target.pt", need_rows=True)
+
+
+def test_rows_are_read_only_where_they_are_needed(tmp_path):
+    torch.save(GOOD | {"idx_clean": None}, tmp_path / "target.pt")
+    assert read_targets(tmp_path / "target.pt").rows is None
+    with pytest.raises(InputError, match="idx_clean: expected integers"):
+        read_targets(tmp_path / "target.pt", need_rows=True)
 
 
 def test_label_files(tmp_path):

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 import relation
-from experiment.command.errors import InputError
 from experiment.command.watch import Watch
 from experiment.inputs.samples import Samples
 from experiment.run import label_errors, memory
 from experiment.run.settings import Settings
+from tests.experiment.command.test_out_of_memory import ERRORS, raise_
 
 pytestmark = pytest.mark.promise("memory")
 CPU = torch.device("cpu")
@@ -82,44 +82,6 @@ def test_what_is_there_is_the_least_of_all_limits(monkeypatch, tmp_path):
     assert memory.available(CPU) == 0
 
 
-ERRORS = [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"),
-          RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
-          RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
-          RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
-          RuntimeError("std::bad_alloc"),
-          RuntimeError("unable to mmap 40 bytes from file <a.pt>: Cannot allocate memory (12)")]
-
-
-@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_out_of_memory_halves_until_it_goes(error, capsys):
-    tried = []
-
-    def compute(chunk):
-        tried.append(chunk)
-        if chunk > 40:
-            raise error
-        return "done"
-    assert memory.halving(compute, 250) == "done" and tried == [250, 125, 63, 32]
-    assert "out of memory: 32 rows at a time from here on" in capsys.readouterr().out
-    with pytest.raises(InputError, match="out of memory with one row at a time"):
-        memory.halving(lambda chunk: compute(1000), 250)
-
-
-def test_other_errors_are_not_out_of_memory(monkeypatch):
-    for error in (RuntimeError("shapes differ"), KeyError("memory")):
-        def fail(chunk, error=error):
-            raise error
-        with pytest.raises(type(error)):
-            memory.halving(fail, 250)
-    monkeypatch.setenv("WORLD_SIZE", "2")  # the others would wait for ever
-    with pytest.raises(MemoryError):
-        memory.halving(lambda chunk: [][0] if chunk < 250 else raise_(MemoryError()), 250)
-
-
-def raise_(error):
-    raise error
-
-
 @pytest.mark.parametrize("name", ["relation_scores", "detect_label_noise"])
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_a_run_goes_on_with_the_same_result(monkeypatch, capsys, name, error):
@@ -161,8 +123,8 @@ def test_memory_that_ends_elsewhere_is_one_line(script, monkeypatch, tmp_path, f
     monkeypatch.setattr(relation, "auto_scores", lambda *arguments, **options: raise_(ERRORS[2]))
     done = script("detect.py", "--features", feature_file, "--cache_dir", tmp_path, check=False)
     assert done.returncode == 1 and done.stderr.endswith(
-        "detect.py: out of memory; --hop, --dtype float16 and --auto False need less, where the "
-        "script has them\n")
+        "detect.py: out of memory; --hop, --dtype float16, --auto False and a smaller --batch_size "
+        "need less, where the script has them\n")
 
 
 @pytest.mark.slow

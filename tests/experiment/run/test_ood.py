@@ -65,7 +65,7 @@ def test_every_score_is_that_of_the_method():
         "KL-Matching": formulas.kl_matching(TEST.probs, TRAIN.probs),
         "Mahalanobis": formulas.mahalanobis(TEST.features, TRAIN.features, TRAIN.labels),
         "KNN": relation.knn_scores(TEST.features, TRAIN.features, k=12)}
-    assert list(result.scores) == [*expected, "relation"]
+    assert list(result.scores) == [*expected, "relation", "auto"]
     for name, scores in expected.items():
         assert torch.equal(result.scores[name], scores), name
     assert torch.equal(result.relation_score, relation.detect_ood(
@@ -77,7 +77,7 @@ def test_rows_are_for_all_and_for_each_group_of_ood_rows():
     result = find()
     assert {row["group"] for row in result.metrics} == {"all", "near", "far"}
     assert [row["name"] for row in result.metrics if row["group"] == "far"] == \
-        [*arguments.OOD_BASELINES, "relation"]
+        [*arguments.OOD_BASELINES, "relation", "auto"]
     for group, rows in {"all": slice(0, 60), "near": slice(0, 52)}.items():
         expected = relation.evaluate(result.relation_score[rows].numpy(), TEST.is_ood[rows].numpy())
         found = next(row for row in result.metrics
@@ -89,7 +89,7 @@ def test_rows_are_for_all_and_for_each_group_of_ood_rows():
 def test_thresholds_keep_95_percent_of_the_id_rows():
     result = find()
     thresholds = result.further["id_thresholds"]
-    assert list(thresholds) == [*arguments.OOD_BASELINES, "relation"]
+    assert list(thresholds) == [*arguments.OOD_BASELINES, "relation", "auto"]
     for name, scores in result.scores.items():
         assert scores[:40].sort().values[37] == thresholds[name], name
 
@@ -104,6 +104,27 @@ def test_hop_thins_the_training_rows_of_relation_and_knn_only():
     for name in ("ReAct", "KL-Matching", "Mahalanobis"):
         assert torch.equal(result.scores[name], whole.scores[name])
     assert len(result.samples) == 60
+
+
+def test_auto_is_that_of_the_kept_rows_and_lists_the_users_data():
+    given = find(hop=2)
+    head = TRAIN.features @ TRAIN.weight.T + TRAIN.bias
+    expected = relation.auto_outlier_scores(
+        relation.Outputs(TEST.features, TEST.probs, None, -TEST.logits.logsumexp(1)),
+        relation.Outputs(TRAIN.features[::2], TRAIN.probs[::2], TRAIN.labels[::2],
+                         -head.logsumexp(1)[::2]))
+    torch.testing.assert_close(given.scores["auto"], expected.scores, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(find(draw(120, logits=None), hop=2).scores["auto"],
+                               given.scores["auto"], rtol=1e-4, atol=1e-4)
+    assert given.listed_by == "relation"  # a published experiment
+    own = find(test=draw_test(own_data=True))
+    assert own.listed_by == "auto" and torch.equal(own.listed_score, own.scores["auto"])
+    assert {row["name"]: row["auroc"] for row in own.metrics if row["group"] == "all"}["auto"] > 0.9
+
+
+def test_a_k_of_nearly_all_training_rows_is_noted():
+    notes = find(draw(1010), detectors=ood_baselines.find(["KNN"])).notes
+    assert any(note.startswith("KNN: k = 1000 of 1010 training rows") for note in notes)
 
 
 def test_k_follows_hop_where_rows_are_enough():
@@ -198,7 +219,7 @@ def test_extras_add_columns_and_change_none():
     plain = find(sparse)
     result = find(sparse, detectors=ALL | ood_baselines.find(arguments.OOD_EXTRAS))
     assert list(result.scores) == [
-        *arguments.OOD_BASELINES, *arguments.OOD_EXTRAS, "relation"]
+        *arguments.OOD_BASELINES, *arguments.OOD_EXTRAS, "relation", "auto"]
     assert all(torch.equal(result.scores[name], plain.scores[name]) for name in plain.scores)
     for row in find(detectors=ood_baselines.find(arguments.OOD_EXTRAS)).metrics:
         assert row["auroc"] > 0.7, row

@@ -1,0 +1,132 @@
+"""One outlier score that no outlier was needed for: `auto`.
+
+Six scores (`ood_witnesses.py`) say in their own units how far a row is from the training set.
+What is usual is known from the training rows, each judged without itself: of their m values v
+
+    P(x) = share of the v above x, equal ones by half                        up to u
+    P(x) = T / (1 + (x - u) / e)                                             above u
+
+with u their 90 % point, T the share above it and e their mean excess over u. The tail is Pareto's,
+the heaviest with which the excess still orders rows: beyond what was seen, a score that shouts
+(an energy that was fitted to the training rows, a covariance of few rows) can't silence the others.
+
+    auto = mean over the scores of -log P            HIGHER = MORE OUTLYING
+
+in nats, Fisher's way to join tests. No setting, no weight, and nothing that depends on the other
+rows that are judged: of one row alone it is the same. A training row's `auto` is made of its values
+without itself.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from relation.leave_one_out import row_blocks, sample_rows
+from relation.ood_witnesses import NAMES, Outputs, Witnesses, fit_witnesses
+
+CALIBRATED = 16_384  # training rows that P is taken from, random ones beyond: 1,600 of them above u
+USUAL = 0.9  # below it values are counted, above it the tail is fitted
+JUDGED = 8192  # rows at a time, between two steps of the progress bar
+
+
+class AutoOutliers(NamedTuple):
+    """scores (N,) float32 on the CPU, higher = more outlying, and the -log P of each part."""
+
+    scores: Tensor
+    parts: dict[str, Tensor]
+
+
+class Tail(NamedTuple):
+    """What is usual of one score."""
+
+    values: Tensor  # (m,) ascending
+    bound: float  # u
+    excess: float  # e; 0 where nothing exceeds u
+
+    def surprise(self, x: Tensor) -> Tensor:
+        """-log P of x (N,), float64; 0 where no training row has a value."""
+        m = len(self.values)
+        below = torch.searchsorted(self.values, x, right=False)
+        up_to = torch.searchsorted(self.values, x, right=True)
+        # Half a row more on either side: no probability is 0 or 1.
+        counted = -((m - (below + up_to) / 2 + 0.5) / (m + 1)).log()
+        if self.excess == 0:
+            return counted
+        above = m - torch.searchsorted(self.values, self.values.new_tensor(self.bound), right=True)
+        start = -((above + 0.5) / (m + 1)).log()
+        return torch.where(x > self.bound, start + ((x - self.bound) / self.excess).log1p(),
+                           counted.clamp(max=float(start)))
+
+
+def auto_outlier_scores(source: Outputs, target: Outputs, *,
+                        device: torch.device | None = None, progress: bool = False
+                        ) -> AutoOutliers:
+    """How outlying each row of `source` (N) is to the training rows `target` (M).
+
+    Memory: a few (D, D) and (C, D) in float64, REFERENCES rows, and blocks; nothing of size N M.
+    Up to 16,384 training rows all of them count everywhere; beyond, nearest rows and relations are
+    to that many random ones, and P is of that many. `device`: where to compute, that of the
+    training features if not given. Raises ValueError for shapes that disagree.
+    """
+    check_outputs(source, "")
+    check_outputs(target, "target_", source)
+    witnesses = fit_witnesses(target, device=device or target.features.device,
+                              with_energy=source.energy is not None and target.energy is not None)
+    return _joined(witnesses, len(source.features), lambda rows: witnesses.of(source.take(rows)),
+                   progress=progress)
+
+
+def left_out_outlier_scores(target: Outputs, *, device: torch.device | None = None,
+                            progress: bool = False) -> AutoOutliers:
+    """How outlying each training row is to the others: `auto` (M,) of a fit without it.
+
+    Memory, device and errors as in `auto_outlier_scores`.
+    """
+    check_outputs(target, "target_")
+    witnesses = fit_witnesses(target, device=device or target.features.device,
+                              with_energy=target.energy is not None)
+    return _joined(witnesses, len(target.features),
+                   lambda rows: witnesses.without(torch.arange(rows.start, rows.stop)),
+                   progress=progress)
+
+
+def check_outputs(outputs: Outputs, prefix: str, beside: Outputs | None = None) -> None:
+    """Raise ValueError unless all tensors have as many rows, and the widths of those `beside`."""
+    features = outputs.features
+    if features.ndim != 2 or not features.is_floating_point() or features.numel() == 0:
+        raise ValueError(f"{prefix}features: expected floats of shape (N, D) with N > 0, "
+                         f"got {features.dtype} {tuple(features.shape)}")
+    if outputs.probs.ndim != 2 or len(outputs.probs) != len(features):
+        raise ValueError(f"{prefix}probs: expected shape ({len(features)}, C), "
+                         f"got {tuple(outputs.probs.shape)}")
+    for name in ("labels", "energy"):
+        values = getattr(outputs, name)
+        if values is not None and values.shape != features.shape[:1]:
+            raise ValueError(f"{prefix}{name}: expected shape ({len(features)},), "
+                             f"got {tuple(values.shape)}")
+    for name in ("features", "probs") if beside is not None else ():
+        wanted, got = (getattr(each, name).shape[1] for each in (beside, outputs))
+        if wanted != got:
+            raise ValueError(f"{prefix}{name}: expected {wanted} columns, got {got}")
+
+
+def fit_tail(values: Tensor) -> Tail:
+    """What is usual, from the values (m,) of training rows that were left out."""
+    values = values.double().sort().values
+    bound = values[int(USUAL * len(values))]
+    beyond = values[values > bound]
+    excess = float((beyond - bound).mean()) if len(beyond) else 0.0
+    return Tail(values, float(bound), excess)
+
+
+def _joined(witnesses: Witnesses, n: int, scores_of: Callable[[slice], Tensor], *, progress: bool
+            ) -> AutoOutliers:
+    usual = sample_rows(torch.arange(len(witnesses.target.features)), CALIBRATED)
+    tails = [fit_tail(values) for values in witnesses.without(usual)]
+    parts = torch.empty(len(tails), n, dtype=torch.float64)
+    for rows in row_blocks(n, "outliers", progress=progress, step=JUDGED):
+        values = scores_of(rows)
+        parts[:, rows] = torch.stack([tail.surprise(x) for tail, x in zip(tails, values)]).cpu()
+    return AutoOutliers(parts.mean(0).float(), dict(zip(NAMES, parts.float())))

@@ -1,0 +1,149 @@
+"""Outlier scores that know what a training row scores without itself; `ood_auto.py` joins them.
+
+M training rows, N rows judged, B rows at a time, D features, C classes. All HIGHER = MORE OUTLYING.
+Each score has one value for a new row and one for training row i that i itself has no part in:
+
+    energy       -log sum_c exp(logit_c) of the model; where not known -log max_c p_c
+    near (unit), near (plain), near (white)
+                 distance to the NEAREST-th nearest reference row: between features of unit norm
+                 (the order of the cosine), as they come, and whitened by the S below
+                 (of all rows)
+    relation     -(mean over the reference rows of max(0, f_i . f_j) (p_i . p_j)), f of unit norm
+    Mahalanobis  min_c (f - m_c)^T S^-1 (f - m_c), S the shrunk covariance within classes
+
+For the middle four row i is no reference of itself. For the last one mean and covariance are those
+without row i, exactly but for the amount of shrinkage (`gaussian.py`). The energy of a training
+row is the model's own, which was trained on it: no formula leaves it out. Of the coordinates of the
+nearest rows none is best: a network's last features want one, a table's columns another.
+
+References are all training rows up to REFERENCES, that many random ones beyond, so that the cost
+grows with N and M and never with N M.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from relation.gaussian import Gaussian, fit_gaussian
+from relation.kernel import unit_rows
+from relation.leave_one_out import sample_rows
+from relation.tiles import row_slices
+
+NEAREST = 2  # one nearest row may be a twin or itself an outlier; more look beyond small classes
+REFERENCES = 8192  # 32 MiB of float32 features for D = 1,024, three times
+BLOCK = 1024  # rows at a time: 32 MiB of distances to the references
+ITSELF = 3e38  # above every distance
+NAMES = ("energy", "near (unit)", "near (plain)", "near (white)", "relation", "Mahalanobis")
+
+
+class Outputs(NamedTuple):
+    """What a model gives for N rows: features (N, D), not normalised, and probs (N, C).
+
+    Where known, labels (N,) int64, which only those of training rows are asked for, and energy
+    (N,) of the logits, as `ood_baselines.energy` computes it. Tensors may be memory-mapped.
+    """
+
+    features: Tensor
+    probs: Tensor
+    labels: Tensor | None = None
+    energy: Tensor | None = None
+
+    def take(self, rows: slice | Tensor) -> "Outputs":
+        """The chosen rows, as stored."""
+        return Outputs(*(None if field is None else field[rows] for field in self))
+
+
+class Witnesses(NamedTuple):
+    """The scores, fitted to training rows."""
+
+    target: Outputs
+    reference_rows: Tensor  # (R,) row numbers in order, on the CPU
+    references: tuple[Tensor, ...]  # (R, D) in the three coordinates of `_coordinates`
+    reference_probs: Tensor  # (R, C)
+    within: Gaussian
+    labels: Tensor  # (M,) given ones, or else predicted; on the CPU
+    with_energy: bool  # known of the training rows and of those to judge
+    device: torch.device
+
+    def of(self, source: Outputs) -> Tensor:
+        """Scores (W, N) of new rows, float64, in the order of NAMES."""
+        return torch.cat([self._block(source.take(rows), None)
+                          for rows in row_slices(len(source.features), BLOCK)], 1)
+
+    def without(self, rows: Tensor) -> Tensor:
+        """Scores (W, len(rows)) of these training rows, each without itself."""
+        return torch.cat([self._block(self.target.take(rows[some]), rows[some])
+                          for some in row_slices(len(rows), BLOCK)], 1)
+
+    def _block(self, block: Outputs, itself: Tensor | None) -> Tensor:
+        """Scores (W, B); `itself` (B,) are the rows' own numbers if they are training rows."""
+        wide = block.features.to(self.device, torch.float64)
+        labels = None if itself is None else self.labels[itself].to(self.device)
+        return torch.stack([
+            _energy(block, self.with_energy).to(self.device),
+            *self._to_references(wide, block.probs, itself),
+            self.within.distances(wide, labels)])
+
+    def _to_references(self, wide: Tensor, probs: Tensor, itself: Tensor | None) -> list[Tensor]:
+        """The three distances and the relation, each (B,)."""
+        count = len(self.reference_rows)
+        own, at = self._own(itself, count)
+        coordinates = _coordinates(wide, self.within)
+        scores = []
+        for x, references in zip(coordinates, self.references):
+            # One way for every number of rows, so that blocks cannot be seen in a result.
+            distance = torch.cdist(x, references, compute_mode="use_mm_for_euclid_dist")
+            distance[own, at] = ITSELF
+            nearest = distance.topk(min(NEAREST, count), largest=False).values
+            # The only reference, or one of two: no other row is as near as asked.
+            last = torch.where(nearest < ITSELF, nearest, 0).amax(1)
+            scores.append(last.double())
+        related = (coordinates[0] @ self.references[0].T).clamp_(min=0)
+        related *= probs.to(self.device).float() @ self.reference_probs.T
+        related[own, at] = 0
+        others = torch.full((len(wide),), float(count), dtype=torch.float64, device=self.device)
+        others[own] -= 1
+        return [*scores, -related.sum(1, dtype=torch.float64) / others.clamp(min=1)]
+
+    def _own(self, itself: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
+        """Which of the rows are references, and which reference each of these is."""
+        if itself is None:
+            return (torch.empty(0, dtype=torch.int64, device=self.device),) * 2
+        at = torch.searchsorted(self.reference_rows, itself).clamp(max=count - 1)
+        own = (self.reference_rows[at] == itself).nonzero()[:, 0]
+        return own.to(self.device), at[own].to(self.device)
+
+
+def fit_witnesses(target: Outputs, *, with_energy: bool, device: torch.device) -> Witnesses:
+    """Fit all of them to training rows: two passes over the features, in blocks.
+
+    Labels that are not known are the predicted ones. `with_energy`: whether the judged rows have it
+    too. `device` is where to compute.
+    """
+    if device.type == "mps":  # Apple's GPUs have no float64
+        device = torch.device("cpu")
+    labels = target.labels
+    if labels is None:
+        labels = torch.cat([target.probs[rows].argmax(1)
+                            for rows in row_slices(len(target.probs), BLOCK)])
+    within = fit_gaussian(target.features, labels.to(device))
+    rows = sample_rows(torch.arange(len(target.features)), REFERENCES)
+    chosen = target.take(rows)
+    return Witnesses(target, rows,
+                     _coordinates(chosen.features.to(device, torch.float64), within),
+                     chosen.probs.to(device).float(), within, labels.cpu(),
+                     with_energy, device)
+
+
+def _coordinates(wide: Tensor, within: Gaussian) -> tuple[Tensor, Tensor, Tensor]:
+    """Features (B, D) float64 of unit norm, centred in units of their spread, and whitened."""
+    centred = wide - within.centre
+    return (unit_rows(wide), (centred / within.spread).float(), (centred @ within.whiten).float())
+
+
+def _energy(block: Outputs, with_energy: bool) -> Tensor:
+    """(B,) float64."""
+    if with_energy:
+        return block.energy.double()
+    return -block.probs.double().amax(1).clamp(min=torch.finfo(torch.float64).tiny).log()
