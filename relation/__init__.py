@@ -43,7 +43,8 @@ __all__ = [
     "Leakage", "LeaveOneOut", "Metrics", "Neighbours", "Outputs", "Regime", "RelationMap",
     "accept_threshold", "ask_neighbours", "auto_outlier_scores", "auto_scores",
     "detect_label_noise", "detect_ood", "evaluate", "find_duplicates", "find_label_issues",
-    "find_leakage", "first_of_group", "fit_leave_one_out", "knn_scores", "label_baseline_scores",
-    "leave_one_out_probs", "left_out_outlier_scores", "relation_map", "relation_scores",
-    "relation_topk", "relative", "strongest", "unit_rows",
+    "find_leakage", "first_of_group", "fit_leave_one_out",
+    "knn_scores", "label_baseline_scores", "leave_one_out_probs",
+    "left_out_outlier_scores", "relation_map", "relation_scores", "relation_topk", "relative",
+    "strongest", "unit_rows",
 ]

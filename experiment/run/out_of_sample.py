@@ -52,13 +52,14 @@ def describe(kept: Samples, found: relation.Auto, others: dict[str, relation.Aut
         # Nothing to go by: every epoch counts the same.
         weights = {name: weight / total if total else 1 / len(others)
                    for name, weight in weights.items()}
-        auto = sum(weights[name] * other.scores for name, other in others.items())
-        first = others[max(weights, key=weights.get)]
+        auto = torch.stack([weights[name] * other.scores
+                            for name, other in others.items()]).sum(0)
+        first = others[max(weights, key=lambda name: weights[name])]
         facts["epoch_weights"] = weights
         statement.append("auto is averaged over epochs, weighted with what they have not "
                          "memorised: "
                          + ", ".join(f"{name} ({weight:.2f})" for name, weight in weights.items()))
-    wrong, low, high = first.count
+    wrong, low, high = first.counted
     facts["estimated_wrong"], facts["wrong_between"] = wrong, [low, high]
     statement.append(f"about {wrong:,} of {len(kept):,} labels ({_percent(wrong / len(kept))}) are "
                      f"wrong, at least {low:,} and at most {high:,} by the two ways to count; "
