@@ -46,7 +46,7 @@ def experiment(name: str, dataset: str, cache_dir: Path, epoch: int | None, epoc
     load = partial(published.loader(found.domain).load_train, found.folder, extraction=extraction)
     if found.epoch is None and epochs:
         raise InputError(f"--epochs: the files of {name} carry no epoch")
-    with processes.first_alone():
+    with processes.first_before_others():
         samples = load(epoch=found.epoch)
         others = {f"epoch {other}": load(epoch=other) for other in epochs}
     mapped = {*epochs, found.epoch} if epochs else ()
@@ -60,7 +60,7 @@ def validation(name: str, dataset: str, cache_dir: Path, epoch: int | None,
                extraction: Extraction) -> Source:
     """The validation set of an experiment."""
     found = published.find(name, dataset, cache_dir, epoch)
-    with processes.first_alone():
+    with processes.first_before_others():
         return Source(published.loader(found.domain).load_val(
             found.folder, found.epoch, extraction), found.folder)
 
@@ -69,7 +69,7 @@ def experiment_pair(name: str, dataset: str, cache_dir: Path, epoch: int | None,
                     extraction: Extraction) -> Pair:
     """Training and test rows of an experiment."""
     found = published.find(name, dataset, cache_dir, epoch)
-    with processes.first_alone():
+    with processes.first_before_others():
         return Pair(*published.loader(found.domain).load_ood(
             found.folder, found.epoch, extraction), found.folder)
 

@@ -95,7 +95,7 @@ def load_source(kind: str, path: Path, cache_dir: Path, name: str | None,
     """Samples of an "image_dir" or an "image_csv", and the folder of their results."""
     folder = cache_dir / folder_name_of(path)
     images = _images(kind, path)
-    with processes.first_alone():
+    with processes.first_before_others():
         return load(images, folder, name, extraction), folder
 
 
@@ -105,7 +105,7 @@ def load_source_pair(kind: str, paths: tuple[Path, Path], cache_dir: Path, name:
     folder of results."""
     folders = cache_dir / folder_name_of(paths[0]), cache_dir / folder_name_of(paths[1])
     images = _images(kind, paths[0])
-    with processes.first_alone():
+    with processes.first_before_others():
         return (*load_ood(images, list_any(paths[1]), folders, name, extraction), folders[1])
 
 

@@ -41,6 +41,7 @@ from relation.parallel import from_first
 
 DENSE = 2**22
 SLOTS = 8
+KEPT = 10**8  # entries (N, C) of leave-one-out's probabilities up to which they are kept: 400 MB
 OF_MODEL = 3  # of the slots at most are the model's likeliest classes, the others leave-one-out's
 
 
@@ -60,7 +61,8 @@ class Auto(NamedTuple):
 
     suggested_labels: the likeliest class of the average; voted_labels: that of the trusted
     neighbours. n_wrong: estimated number of wrong labels, count: it with its interval. n_suspects:
-    rows whose label leave-one-out rejects.
+    rows whose label leave-one-out rejects. probs (N, C): of leave-one-out, where the features are,
+    None beyond KEPT entries.
     """
 
     scores: Tensor
@@ -70,6 +72,7 @@ class Auto(NamedTuple):
     count: Count
     n_suspects: int
     regime: Regime
+    probs: Tensor | None
 
     @property
     def n_wrong(self) -> int:
@@ -84,7 +87,8 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *, progress: bo
     classes = probs.shape[1]
     fit = fit_leave_one_out(features, labels, classes, progress=progress)
     labels = labels.to(fit.rows.device)
-    slots, loo, model = _candidates(fit, probs, progress=progress)
+    held_out = torch.empty_like(probs) if probs.numel() <= KEPT else None
+    slots, loo, model = _candidates(fit, probs, held_out, progress=progress)
     likeliest = slots.gather(1, loo.argmax(1, keepdim=True))[:, 0]
     close = half_whitened(fit)
     near = ask_neighbours(close, labels, slots, progress=progress)
@@ -114,19 +118,22 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *, progress: bo
                 {name: -p[:, 0].clamp(min=1e-38).log().cpu() for name, p in parts.items()},
                 suggested.cpu(), voted.cpu(),
                 count_wrong((loo + local + votes) / 3, shares[labels], int(replaced.sum())),
-                int((likeliest != labels).sum()), regime)
+                int((likeliest != labels).sum()), regime, held_out)
 
 
-def _candidates(fit: LeaveOneOut, probs: Tensor, *, progress: bool
+def _candidates(fit: LeaveOneOut, probs: Tensor, held_out: Tensor | None, *, progress: bool
                 ) -> tuple[Tensor, Tensor, Tensor]:
     """slots (N, S), the classes each row is asked about, -1 where there are fewer, the given label
-    first; and the probabilities (N, S) that leave-one-out and the model give to them."""
+    first; and the probabilities (N, S) that leave-one-out and the model give to them. Fills
+    held_out (N, C) with all of leave-one-out's, if it is wanted."""
     n, classes = probs.shape
     labels, device = fit.rows.labels, fit.rows.device
     width = classes if n * classes <= DENSE else min(classes, SLOTS)
     slots = torch.empty(n, width, dtype=torch.int64, device=device)
     loo, model = (torch.empty(n, width, device=device) for _ in range(2))
     for rows, log_probs in fit.blocks(progress=progress):
+        if held_out is not None:
+            held_out[rows] = log_probs.exp().to(held_out.device, held_out.dtype)
         own, given = probs[rows].to(device).float(), labels[rows, None]
         from_model = min(OF_MODEL, classes)
         likely = torch.cat([given, log_probs.topk(min(classes, width), dim=1).indices], 1)

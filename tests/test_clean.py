@@ -233,7 +233,7 @@ def test_features_by_the_tools_own_suggestions(script, tmp_path, clusters, endin
            tmp_path / "again")
     again = pandas.read_csv(tmp_path / "again/suspects.csv").sort_values("index")
     assert not again["is_label_issue"].any()
-    assert again["given_label"].tolist() == [names[row % 4] for row in range(120)]
+    assert again["given_name"].tolist() == [names[row % 4] for row in range(120)]
     changes = pandas.read_csv(tmp_path / "cleaned/changes.csv")
     assert changes["index"].tolist() == list(range(8))
     assert changes["name"].tolist() == [f"'=row {row}" for row in range(8)]
@@ -259,7 +259,8 @@ def test_features_without_some_rows(script, tmp_path, clusters):
 def test_what_the_page_exports(script, tmp_path, photos):
     """Labels as numbers with names beside them; a long name is left out."""
     found = write_csv(tmp_path / "decisions.csv", [
-        ("index", "id", "suspect_rank", "given_label", "given_name", "decision", "new_label", "new_name"),
+        ("index", "id", "suspect_rank", "given_label", "given_name", "decision", "new_label",
+         "new_name"),
         (1, "cat/1.jpg", 1, 0, "cat", "relabel", 1, "dog"), (5, "", 2, 1, "dog", "drop", "", "")])
     script("clean.py", "--decisions", found, "--image_dir", photos, "--to", tmp_path / "cleaned")
     rows = dict(table_of(tmp_path / "cleaned/labels.csv"))

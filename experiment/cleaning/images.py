@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from experiment.cleaning.plan import Data, Plan
 from experiment.cleaning.table_data import base_of
 from experiment.command.errors import InputError
-from experiment.inputs.own_data import Rows, few
+from experiment.inputs.own_data import Rows, abbreviated
 
 TABLE, TREE = "labels.csv", "images"
 COPY, LINK = "copy", "link"
@@ -50,8 +50,8 @@ def _write(source: Path, files: Sequence[Path], rows: Rows, tree: str | None, fo
         written = [TABLE, f"{TREE}/"]
         how = "what they lead to is copied" if tree == COPY else "the new links lead there, too"
     if outside:
-        notes.append(f"{len(outside)} images are links that lead out of {source} ({few(outside)}); "
-                     f"{how}")
+        notes.append(f"{len(outside)} images are links that lead out of {source} "
+                     f"({abbreviated(outside)}); {how}")
     _write_table(folder / TABLE, paths, labels)
     return written, notes
 
@@ -88,8 +88,8 @@ def _class_folder(label: str) -> str:
 def _check_there(files: dict[int, Path], rows: Rows) -> None:
     gone = [rows.names[row] for row, path in files.items() if not path.is_file()]
     if gone:
-        raise InputError(f"{rows.source}: no file behind {few(gone)}; remove such links, or decide "
-                         f"to drop them")
+        raise InputError(f"{rows.source}: no file behind {abbreviated(gone)}; remove such links, "
+                         f"or decide to drop them")
 
 
 def _leads_out(path: Path, source: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from experiment.command.errors import InputError
 from experiment.command.escaping import plain, written_forms
 from experiment.inputs.decisions import DROP, RELABEL, Decision
-from experiment.inputs.own_data import few
+from experiment.inputs.own_data import abbreviated
 
 LONGEST_NAME = 60  # characters of a name in a message
 
@@ -47,7 +47,8 @@ def make(data: Data, decisions: Sequence[Decision]) -> Plan:
     """
     changed = [problem for decision in decisions if (problem := _difference(data, decision))]
     if changed:
-        raise InputError(f"{data.source}: not the rows that were decided on: {few(changed, '; ')}")
+        raise InputError(f"{data.source}: not the rows that were decided on: "
+                         f"{abbreviated(changed, '; ')}")
     class_of = _Classes(data)
     labels, reasons = {}, {}
     for decision in decisions:
@@ -122,5 +123,5 @@ class _Classes:
         if self.data.classes:
             raise InputError(f"{decision.place}: new_label {label!r} is no class of "
                              f"{self.data.source}; it has "
-                             f"{few([repr(name) for name in self.data.classes])}")
+                             f"{abbreviated([repr(name) for name in self.data.classes])}")
         return label

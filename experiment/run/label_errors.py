@@ -23,8 +23,9 @@ NAME_LENGTH = 80  # characters of a row's name in a note
 
 def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | None = None,
                       epochs: dict[str, Samples] | None = None, progress: bool) -> Result:
-    """Baselines on the features as they come, then relation before and after refinement; all of it
-    on leave-one-out probabilities too; and `auto`, averaged over `epochs` (name -> samples).
+    """Baselines on the features as they come, then relation before and after refinement; the
+    witnesses of `auto` and `auto` itself, averaged over `epochs` (name -> samples); and with
+    `settings.probs` "loo" all the first ones on leave-one-out probabilities too.
 
     `folder`: where scores before refinement are cached as `settings.graph` says, and where a killed
     run has left partial sums; None: nothing is cached.
@@ -53,15 +54,20 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
     clock.lap("relation")
     notes += [*said, *_relation_notes(scores, settings)]
 
-    found = beyond = None
+    loo = beyond = None
     if settings.wants_auto(len(kept)):
         found = relation.auto_scores(features, probs, kept.labels.to(features.device),
                                      progress=progress)
         others = {name: _auto(other, samples, settings, progress=progress)
                   for name, other in (epochs or {}).items()}
         clock.lap("auto")
-        on_loo = _on_loo(features, found.probs, kept.labels, scores, related)
-        more, beyond = out_of_sample.describe(kept, found, on_loo, others)
+        loo = found.probs
+        if settings.probs == "loo":
+            if loo is None:
+                loo = relation.leave_one_out_probs(features, kept.labels.to(features.device),
+                                                   probs.shape[1], dtype=probs.dtype)
+            scores |= _on_loo(features, loo, kept.labels, scores, related)
+        more, beyond = out_of_sample.describe(kept, found, others)
         scores |= more
         clock.lap("leave-one-out scores")
     else:
@@ -71,16 +77,18 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
     facts = {} if beyond is None else beyond.facts
     result = Result(kept, settings, scores, kept.is_noisy, metrics, fingerprint, clock.laps,
                     [*kept.notes, *notes, *why_not], _provenance(kept) | facts, beyond)
-    return result if settings.probs == "model" else _by_leave_one_out(result, found.probs)
+    return result if settings.probs == "model" else _by_leave_one_out(result, loo)
 
 
 def _on_loo(features: Tensor, loo: Tensor, labels: Tensor, scores: dict[str, Tensor],
             related: partial) -> dict[str, Tensor]:
-    """The `scores` on leave-one-out probabilities, under the same names."""
+    """The `scores` on leave-one-out probabilities, by the names of `out_of_sample.loo_name`."""
     baselines = relation.label_baseline_scores(features, loo, labels.to(features.device))
     on_loo = {name: values for name, values in baselines.items() if name in scores}
     # The other kernel does not look at probabilities.
-    return on_loo | related(loo) if related.keywords["settings"].kernel == "cos_p" else on_loo
+    if related.keywords["settings"].kernel == "cos_p":
+        on_loo |= related(loo)
+    return {out_of_sample.loo_name(name): values.cpu() for name, values in on_loo.items()}
 
 
 def _provenance(samples: Samples) -> dict[str, Any]:

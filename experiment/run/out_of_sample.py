@@ -1,4 +1,4 @@
-"""The rows of the table beyond the published ones: leave-one-out, refit, neighbours, `auto`.
+"""The rows of the table beyond the published ones: the witnesses of `auto`, and `auto`.
 
 Also what they tell in words: how far the model's own probabilities can be trusted, and how many
 labels are wrong.
@@ -32,11 +32,11 @@ class OutOfSample:
     facts: dict[str, Any]  # the same in numbers, for metrics.json
 
 
-def describe(kept: Samples, found: relation.Auto, on_loo: dict[str, Tensor],
-             others: dict[str, relation.Auto]) -> tuple[dict[str, Tensor], OutOfSample]:
+def describe(kept: Samples, found: relation.Auto, others: dict[str, relation.Auto]
+             ) -> tuple[dict[str, Tensor], OutOfSample]:
     """The further scores by their printed names, `auto` last, and what is said beside them.
 
-    `found` is what `auto_scores` found, `on_loo` the scores of its probabilities.
+    `found` is what `auto_scores` found.
 
     With `others`, the same rows at other epochs, `auto` is their mean, each weighted with the
     number of labels that its leave-one-out rejects and its model rejects too, beyond chance: the
@@ -58,18 +58,19 @@ def describe(kept: Samples, found: relation.Auto, on_loo: dict[str, Tensor],
         statement.append("auto is averaged over epochs, weighted with what they have not "
                          "memorised: "
                          + ", ".join(f"{name} ({weight:.2f})" for name, weight in weights.items()))
-    facts["estimated_wrong"] = first.n_wrong
-    statement.append(f"about {first.n_wrong:,} of {len(kept):,} labels "
-                     f"({_percent(first.n_wrong / len(kept))}) are wrong; scores.csv suggests a "
-                     f"label for each row")
-    scores = {loo_name(name): scores.cpu() for name, scores in on_loo.items()} | found.parts
-    issues = _cleanlab(found.probs, kept.labels)
+    wrong, low, high = first.count
+    facts["estimated_wrong"], facts["wrong_between"] = wrong, [low, high]
+    statement.append(f"about {wrong:,} of {len(kept):,} labels ({_percent(wrong / len(kept))}) are "
+                     f"wrong, at least {low:,} and at most {high:,} by the two ways to count; "
+                     f"scores.csv suggests a label for each row")
+    scores = dict(found.parts)
+    issues = None if found.probs is None else _cleanlab(found.probs, kept.labels)
     if issues is not None:
         scores["cleanlab (loo)"] = issues
     trusted = kept.out_of_sample or found.regime.weight >= TRUSTED
     return scores | {"auto": auto}, OutOfSample(
-        first.suggested_labels, first.voted_labels, None if trusted else found.probs.cpu(),
-        statement, facts)
+        first.suggested_labels, first.voted_labels,
+        None if trusted or found.probs is None else found.probs.cpu(), statement, facts)
 
 
 def loo_name(name: str) -> str:

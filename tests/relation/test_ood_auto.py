@@ -139,9 +139,12 @@ def test_a_planted_training_row_is_found_without_itself():
 def test_left_out_training_rows_look_like_test_rows():
     """What calibration is for: the mean of -log P of new rows of the same kind is that of left-out
     training rows, where rows judged with themselves would look better than they are."""
-    train, test = draw(400, seed=7), draw(400, seed=8)
-    new, old = auto_outlier_scores(test, train).scores, left_out_outlier_scores(train).scores
-    assert float(new.mean()) == pytest.approx(float(old.mean()), rel=0.05)
+    new, old = [], []
+    for seed in (7, 17, 27, 37):  # the mean of 400 rows alone varies by a tenth
+        train, test = draw(400, seed=seed), draw(400, seed=seed + 1)
+        new.append(float(auto_outlier_scores(test, train).scores.mean()))
+        old.append(float(left_out_outlier_scores(train).scores.mean()))
+    assert sum(new) == pytest.approx(sum(old), rel=0.08)
 
 
 @settings(deadline=None, max_examples=25)

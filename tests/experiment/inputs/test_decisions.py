@@ -27,8 +27,8 @@ def test_every_kind_of_decision(tmp_path):
 
 
 def test_names_of_labels_before_their_numbers(tmp_path):
-    path = write(tmp_path / "d.csv", "index,id,suspect_rank,given_label,given_name,decision,new_label,"
-                 "new_name", "1,x,1,0,cat,relabel,1,dog", "2,y,2,1,dog,drop,,")
+    path = write(tmp_path / "d.csv", "index,id,suspect_rank,given_label,given_name,decision,"
+                 "new_label,new_name", "1,x,1,0,cat,relabel,1,dog", "2,y,2,1,dog,drop,,")
     assert [one[:5] for one in decisions.read(path)] == [
         (1, "relabel", "dog", "x", "cat"), (2, "drop", "", "y", "dog")]
 

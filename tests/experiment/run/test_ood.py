@@ -65,7 +65,7 @@ def test_every_score_is_that_of_the_method():
         "KL-Matching": formulas.kl_matching(TEST.probs, TRAIN.probs),
         "Mahalanobis": formulas.mahalanobis(TEST.features, TRAIN.features, TRAIN.labels),
         "KNN": relation.knn_scores(TEST.features, TRAIN.features, k=12)}
-    assert list(result.scores) == [*expected, "relation"]
+    assert list(result.scores) == [*expected, "relation", "auto"]
     for name, scores in expected.items():
         assert torch.equal(result.scores[name], scores), name
     assert torch.equal(result.relation_score, relation.detect_ood(
@@ -219,7 +219,7 @@ def test_extras_add_columns_and_change_none():
     plain = find(sparse)
     result = find(sparse, detectors=ALL | ood_baselines.find(arguments.OOD_EXTRAS))
     assert list(result.scores) == [
-        *arguments.OOD_BASELINES, *arguments.OOD_EXTRAS, "relation"]
+        *arguments.OOD_BASELINES, *arguments.OOD_EXTRAS, "relation", "auto"]
     assert all(torch.equal(result.scores[name], plain.scores[name]) for name in plain.scores)
     for row in find(detectors=ood_baselines.find(arguments.OOD_EXTRAS)).metrics:
         assert row["auroc"] > 0.7, row
