@@ -88,8 +88,8 @@ def _class_folder(label: str) -> str:
 def _check_there(files: dict[int, Path], rows: Rows) -> None:
     gone = [rows.names[row] for row, path in files.items() if not path.is_file()]
     if gone:
-        raise InputError(f"{rows.source}: no file behind {abbreviated(gone)}; remove such links, or decide "
-                         f"to drop them")
+        raise InputError(f"{rows.source}: no file behind {abbreviated(gone)}; remove such links, "
+                         f"or decide to drop them")
 
 
 def _leads_out(path: Path, source: Path) -> bool:
