@@ -105,7 +105,8 @@ def main(args: Namespace) -> None:
 def load(kind: str, source: Path, tree: str | None, text_columns: list[str] | None,
          label_column: str | None):
     """The rows of the data, numbered as in detect.py."""
-    from experiment.cleaning import feature_data, images, table_data, tables
+    from experiment.cleaning import feature_data, images, table_data
+    from experiment.inputs import tables
     from experiment.inputs.own_data import files_of_table
 
     if kind == "features":
