@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+import relation
 from digits.build import build
+from experiment.inputs.samples import Samples
+from experiment.run.label_errors import find_label_errors
+from experiment.run.settings import Settings
 from tests.conftest import ROOT
 from tests.dense import dense_relation, dense_sums
 
@@ -125,16 +129,37 @@ def test_probs_loo_puts_leave_one_out_in_front(script, tmp_path, feature_file, k
         assert "relation (loo)" not in loo[0]
 
 
-def test_refinement_that_takes_most_rows_to_be_wrong_is_told(script, tmp_path, feature_file):
+def test_refinement_that_takes_most_rows_to_be_wrong_is_no_evidence(script, tmp_path, feature_file):
     """Features that all look alike: the three other classes outweigh a row's own."""
     with np.load(feature_file) as file:
         data = dict(file)
     np.savez(feature_file, **data | {"features": data["features"] + 9})
     words = "detect.py", "--features", feature_file, "--output", tmp_path / "out", "--auto", "False"
-    note = "note: refinement took the labels of 120 of 120 rows to be wrong"
-    assert note in script(*words, "--kernel", "cos").stdout
+    note = ("note: refinement took the labels of 120 of 120 rows to be wrong: relation is relation "
+            "(initial)\n")
+    for more in ((), ("--n_iter", 3)):
+        shown = script(*words, "--kernel", "cos", *more).stdout
+        assert note in shown and "refinement changed nothing" not in shown
+        rows = read(tmp_path / "out")[0]
+        assert all(row["relation_score"] == row["relation (initial)"] for row in rows)
+        assert "True" not in (tmp_path / "out/suspects.csv").read_text()  # none of most is marked
     assert "refinement took" not in script(*words, "--kernel", "cos", "--n_iter", 1).stdout
     assert "refinement took" not in script(*words, "--kernel", "cos_p").stdout
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_noisy_set_of_most_rows_counts_in_the_published_experiments_alone(clusters, own):
+    features, probs, labels, _ = clusters
+    samples = Samples("", features + 9, probs, labels, own_data=own)
+    settings = Settings(kernel="cos", auto=False)
+    found = find_label_errors(samples, settings, progress=False)
+    expected = relation.detect_label_noise(features + 9, probs, labels, kernel="cos",
+                                           temperature=settings.temperature)
+    assert expected.estimated_noise.all()
+    assert torch.equal(found.scores["relation"], expected.scores) != own
+    assert torch.equal(found.scores["relation"], found.scores["relation (initial)"]) == own
+    assert any(("turned against the rest" in note) != own for note in found.notes
+               if "refinement took" in note)
 
 
 def test_suspects_on_screen(script, tmp_path, feature_file):
