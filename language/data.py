@@ -175,10 +175,8 @@ def _read_separated(path: Path) -> pandas.DataFrame:
 
 
 def _read_json(path: Path) -> pandas.DataFrame:
-    """A list of objects, or one object a line."""
-    with open(path, encoding="utf-8") as file:
-        lines = path.suffix == ".jsonl" or file.read(1) != "["
-    return pandas.read_json(path, lines=lines, dtype=False)
+    table = tables.read(path)
+    return pandas.DataFrame({name: table.values(name) for name in table.columns})
 
 
 READERS: dict[str, Callable[[Path], pandas.DataFrame]] = {

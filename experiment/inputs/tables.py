@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from experiment.command.errors import InputError
 from experiment.files import separated
+from experiment.inputs import json_table
 
 Changes = Mapping[str, Mapping[int, str]]  # column -> row -> new text
 
@@ -103,16 +104,17 @@ def _named(names: Iterable[str]) -> list[str]:
 
 
 def _json(path: Path) -> Table:
-    """A list of objects, or one object a line; lines without a new value stay as they were."""
+    """One of the forms of `json_table`, or one object a line; such lines without a new value stay
+    as they were."""
     try:
-        content = path.read_text(encoding="utf-8")
-        is_list = path.suffix == ".json" and content.startswith("[")
-        lines = [] if is_list else [line for line in content.split("\n") if line.strip()]
-        objects = json.loads(content) if is_list else [json.loads(line) for line in lines]
+        content, lines = _parsed(path)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a readable {path.suffix} table ({error})") from error
-    if not all(isinstance(entry, dict) for entry in objects):
-        raise InputError(f"{path}: expected a list of objects, or one object a line")
+    form = json_table.form_of(content)
+    if form is None:
+        raise InputError(f"{path}: not a readable {path.suffix} table (expected a list of objects, "
+                         f"one object a line, or a table as pandas writes it)")
+    objects = json_table.rows_of(content, form)
     columns = list(dict.fromkeys(name for entry in objects for name in entry))
 
     def values(column: str) -> list[Any]:
@@ -120,16 +122,35 @@ def _json(path: Path) -> Table:
 
     def write(target: Path, kept: Sequence[int], changes: Changes) -> None:
         like = {column: _alike(values(column)) for column in changes}
-
-        def text(row: int) -> str:
-            new = {column: like[column](value) for column, value in _of_row(changes, row).items()}
-            return _dumped(objects[row] | new) if new or is_list else lines[row].rstrip("\r")
-
-        written = [text(row) for row in kept]
-        target.write_text("[" + ",\n ".join(written) + "]\n" if is_list else
-                          "".join(f"{line}\n" for line in written), encoding="utf-8", newline="")
+        new = [{column: like[column](value) for column, value in _of_row(changes, row).items()}
+               for row in kept]
+        rows = [objects[row] | change for row, change in zip(kept, new)]
+        if lines:
+            text = "".join((_dumped(row) if change else lines[at].rstrip("\r")) + "\n"
+                           for at, row, change in zip(kept, rows, new))
+        elif form == "records":
+            text = "[" + ",\n ".join(map(_dumped, rows)) + "]\n"
+        else:
+            text = _dumped(json_table.content_of(content, form, kept, rows)) + "\n"
+        target.write_text(text, encoding="utf-8", newline="")
 
     return Table(columns, values, write)
+
+
+def _parsed(path: Path) -> tuple[Any, list[str]]:
+    """The content, and the lines of a file that has one object on each."""
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix == ".json":
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            if error.msg != "Extra data":
+                raise
+        else:
+            if json_table.form_of(content) or not isinstance(content, dict):
+                return content, []
+    lines = [line for line in text.split("\n") if line.strip()]
+    return [json.loads(line) for line in lines], lines
 
 
 def _parquet(path: Path) -> Table:
@@ -188,7 +209,7 @@ def _alike(values: Sequence[Any]) -> Callable[[str], Any]:
     return value_of
 
 
-def _dumped(entry: dict[str, Any]) -> str:
+def _dumped(entry: Any) -> str:
     text = json.dumps(entry, ensure_ascii=False)
     # Half a character can stand in JSON, but in no file.
     return text if text.isascii() or text == text.encode("utf-8", "replace").decode() else \

@@ -182,3 +182,35 @@ def test_columns_of_one_name_differ_as_in_pandas(tmp_path):
     path.write_text("a,a.1,a,a,b\n1,2,3,4,5\n")
     assert tables.read(path).columns == pandas.read_csv(path).columns.tolist()
     assert tables.read(path).values("b") == ["5"]
+
+
+FRAME = pandas.DataFrame({"text": ["a", "b\n", "é"], "label": [1, 0, 1]})
+FORMS = {orient: FRAME.to_json(orient=orient)
+         for orient in ("columns", "split", "table", "records", "index")}
+FORMS |= {"lists": json.dumps(FRAME.to_dict("list")),
+          "lines": FRAME.to_json(orient="records", lines=True),
+          "named rows": FRAME.set_index(pandas.Index(["x", "y", "z"])).to_json(),
+          "byte order mark": "\ufeff" + FRAME.to_json(orient="records", lines=True)}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_json_in_every_form_that_pandas_writes(tmp_path, form):
+    path = tmp_path / "t.json"
+    path.write_text(FORMS[form], encoding="utf-8")
+    table = tables.read(path)
+    assert table.texts("text") == ["a", "b", "é"] and table.values("label") == [1, 0, 1]
+    table.write(tmp_path / "cleaned.json", [0, 2], {"label": {2: "0"}})
+    cleaned = tables.read(tmp_path / "cleaned.json")
+    assert cleaned.columns == table.columns
+    assert cleaned.values("text") == ["a", "é"] and cleaned.values("label") == [1, 0]
+    if form in ("columns", "split", "index", "records", "table"):
+        found = pandas.read_json(tmp_path / "cleaned.json", orient=form)
+        assert found["label"].tolist() == [1, 0] and found.index.tolist() in ([0, 2], [0, 1])
+
+
+@pytest.mark.parametrize("content", ["[[1, 2]]", "3", '{"a": 1}\n[2]'])
+def test_json_that_is_no_table(tmp_path, content):
+    path = tmp_path / "t.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match="t.json: not a readable .json table .expected a list of"):
+        tables.read(path)
