@@ -131,8 +131,8 @@ def fit_witnesses(target: Outputs, *, with_energy: bool, device: torch.device) -
     labels = target.labels
     if labels is None:
         labels = torch.empty(len(target.probs), dtype=torch.int64, device=target.probs.device)
-        for rows in row_slices(len(target.probs), BLOCK):
-            labels[rows] = target.probs[rows].argmax(1)
+        for block in row_slices(len(target.probs), BLOCK):
+            labels[block] = target.probs[block].argmax(1)
     within = fit_gaussian(target.features, labels.to(device))
     rows = sample_rows(torch.arange(len(target.features)), REFERENCES)
     chosen = target.take(rows)
