@@ -46,9 +46,11 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment import detection, sources
     from experiment.command.device import find_device
+    from experiment.run import ood_baselines
     from imagenet import own as images
 
     find_device(args.device)  # refused before hours of loading
+    detectors = ood_baselines.find(args.baselines)
     extraction = Extraction.of(args)
     name = args.name or (None if own else EXPERIMENT)
     if own is None:
@@ -62,7 +64,7 @@ def main(args: Namespace) -> None:
     if args.threshold_from is not None:
         detection.report_judgement(pair, args.threshold_from, args.device, output)
     else:
-        detection.report_outliers(pair, Settings.of(args), output, args.baselines)
+        detection.report_outliers(pair, Settings.of(args), output, detectors)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Label errors, outliers, and new samples judged by the threshold of an earlier ru
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from experiment.files import writing
 from experiment.inputs.samples import Samples
 from experiment.report import judged, pictures, scores, screen, suspects
 from experiment.report.page import html
-from experiment.run import label_errors, memory, ood, ood_baselines, ood_threshold, relation_maps
+from experiment.run import label_errors, memory, ood, ood_threshold, relation_maps
+from experiment.run.ood_baselines import Detector
 from experiment.run.result import Result
 from experiment.run.settings import Settings
 from experiment.run.steps import Clock
@@ -60,15 +61,15 @@ def report_label_errors(source: Source, settings: Settings, output: Output) -> N
         report(result, folder, output)
 
 
-def report_outliers(pair: Pair, settings: Settings, output: Output, baselines: Sequence[str]
-                    ) -> None:
+def report_outliers(pair: Pair, settings: Settings, output: Output,
+                    detectors: Mapping[str, Detector]) -> None:
     """Find outliers, write the report and print it."""
     folder = output.folder or pair.folder / "report"
     writing.check_writable(folder)
     settings = memory.fit(pair.test, settings, auto=False, target=pair.train,
                           progress=output.verbose)
     result = ood.find_ood(pair.train, pair.test, settings, folder=pair.folder,
-                          detectors=ood_baselines.find(baselines), progress=output.verbose)
+                          detectors=detectors, progress=output.verbose)
     if processes.is_first():
         report(result, folder, output)
 

@@ -111,16 +111,22 @@ EXTRAS = {
 }
 
 
-def find(names: Sequence[str]) -> dict[str, Detector]:
-    """The detectors of these names, in this order.
+def find(names: Sequence[str] | None = None) -> dict[str, Detector]:
+    """The detectors of these names, in this order; None: the published ones.
 
-    Raises InputError for an extra whose package is not installed.
+    Raises InputError for an unknown name, and for an extra whose package is not installed.
     """
+    names = tuple(BASELINES) if names is None else names
+    known = BASELINES | EXTRAS
+    for name in names:
+        if name not in known:
+            raise InputError(f"--baselines {name}: expected some of {', '.join(BASELINES)} and, "
+                             f"where pytorch-ood is installed, {', '.join(EXTRAS)}")
     for name in names:
         if name in EXTRAS and importlib.util.find_spec("pytorch_ood") is None:
             raise InputError(f"--baselines {name}: needs the package pytorch-ood "
                              f"(pip install pytorch-ood)")
-    return {name: (BASELINES | EXTRAS)[name] for name in names}
+    return {name: known[name] for name in names}
 
 
 def _library() -> Any:

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import relation
-from experiment.command.arguments import OOD_BASELINES
 from experiment.command.errors import InputError
 from experiment.inputs import feature_file
 from experiment.inputs.samples import Samples
@@ -124,11 +123,11 @@ def test_outliers(scale, dtype):
     test = Samples("test", features, probs, logits=probs.log(), weight=weight,
                    bias=torch.zeros(C))
     found = ood.find_ood(train, test, how(dtype=dtype, temperature=1),
-                                  detectors=ood_baselines.find(OOD_BASELINES), progress=False)
+                                  detectors=ood_baselines.find(), progress=False)
     scores = found.scores
     assert all(values.isfinite().all() for values in scores.values())
     left_out = {note.split(" is left out")[0] for note in found.notes if "is left out" in note}
-    assert left_out | scores.keys() == {*OOD_BASELINES, "relation", "auto"}
+    assert left_out | scores.keys() == {*ood_baselines.BASELINES, "relation", "auto"}
     assert found.relation_score[N:].min() > found.relation_score[:N].max()
     planted = (torch.arange(N + 10) >= N).numpy()
     assert "auto" not in scores or \

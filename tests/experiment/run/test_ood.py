@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import relation
-from experiment.command import arguments
 from experiment.command.errors import InputError
 from experiment.inputs.samples import Samples
 from experiment.run import ood_baselines
@@ -15,7 +14,7 @@ from experiment.run.settings import Settings
 from relation import ood_baselines as formulas
 
 DIM, CLASSES = 6, 4
-ALL = ood_baselines.find(arguments.OOD_BASELINES)
+ALL = ood_baselines.find()
 
 
 def draw(n, *, spread=1.0, seed=0, source="some.npz", **fields):
@@ -50,9 +49,10 @@ def find(train=TRAIN, test=TEST, detectors=ALL, **changed):
                     progress=False)
 
 
-def test_the_names_on_the_command_line_are_those_of_the_tables():
-    assert tuple(ood_baselines.BASELINES) == arguments.OOD_BASELINES
-    assert tuple(ood_baselines.EXTRAS) == arguments.OOD_EXTRAS
+def test_the_names_of_the_published_table():
+    assert tuple(ood_baselines.BASELINES) == (
+        "MSP", "MaxLogit", "Energy", "ReAct", "KL-Matching", "Mahalanobis", "KNN")
+    assert tuple(ood_baselines.EXTRAS) == ("ViM", "GEN", "RMD", "tied-Mahalanobis")
 
 
 def test_every_score_is_that_of_the_method():
@@ -77,7 +77,7 @@ def test_rows_are_for_all_and_for_each_group_of_ood_rows():
     result = find()
     assert {row["group"] for row in result.metrics} == {"all", "near", "far"}
     assert [row["name"] for row in result.metrics if row["group"] == "far"] == \
-        [*arguments.OOD_BASELINES, "relation", "auto"]
+        [*ood_baselines.BASELINES, "relation", "auto"]
     for group, rows in {"all": slice(0, 60), "near": slice(0, 52)}.items():
         expected = relation.evaluate(result.relation_score[rows].numpy(), TEST.is_ood[rows].numpy())
         found = next(row for row in result.metrics
@@ -89,7 +89,7 @@ def test_rows_are_for_all_and_for_each_group_of_ood_rows():
 def test_thresholds_keep_95_percent_of_the_id_rows():
     result = find()
     thresholds = result.further["id_thresholds"]
-    assert list(thresholds) == [*arguments.OOD_BASELINES, "relation", "auto"]
+    assert list(thresholds) == [*ood_baselines.BASELINES, "relation", "auto"]
     for name, scores in result.scores.items():
         assert scores[:40].sort().values[37] == thresholds[name], name
 
@@ -146,7 +146,7 @@ def test_what_cannot_run_is_left_out_with_a_note(missing, train_lacks, test_lack
     train, test = draw(120, source="train.npz", **dict.fromkeys(train_lacks)), \
         draw_test(**dict.fromkeys(test_lacks))
     result = find(train, test)
-    assert set(arguments.OOD_BASELINES) - set(result.scores) == missing
+    assert set(ood_baselines.BASELINES) - set(result.scores) == missing
     assert note in result.notes
 
 
@@ -217,11 +217,11 @@ def test_extras_add_columns_and_change_none():
     pytest.importorskip("pytorch_ood", reason="the extras need the optional package pytorch-ood")
     sparse = draw(120, labels=TRAIN.labels * 2 % 3)  # class 3 has no rows
     plain = find(sparse)
-    result = find(sparse, detectors=ALL | ood_baselines.find(arguments.OOD_EXTRAS))
+    result = find(sparse, detectors=ALL | ood_baselines.find(ood_baselines.EXTRAS))
     assert list(result.scores) == [
-        *arguments.OOD_BASELINES, *arguments.OOD_EXTRAS, "relation", "auto"]
+        *ood_baselines.BASELINES, *ood_baselines.EXTRAS, "relation", "auto"]
     assert all(torch.equal(result.scores[name], plain.scores[name]) for name in plain.scores)
-    for row in find(detectors=ood_baselines.find(arguments.OOD_EXTRAS)).metrics:
+    for row in find(detectors=ood_baselines.find(ood_baselines.EXTRAS)).metrics:
         assert row["auroc"] > 0.7, row
 
 
