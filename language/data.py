@@ -5,7 +5,6 @@ N texts; a text is one string, or two for tasks on pairs of sentences.
 
 import hashlib
 import re
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from experiment.command.errors import InputError, Unavailable, reason_of
+from experiment.inputs import tables
 
 HUB = "nyu-mll/glue"
 # What the hub's copy calls a split, and how files of it are named elsewhere; the first found wins.
@@ -162,31 +162,26 @@ def read_file(path: Path) -> pandas.DataFrame:
         raise InputError(f"{path}: expected a table ending in {', '.join(READERS)}")
     try:
         return READERS[path.suffix](path)
-    except (OSError, ValueError, pandas.errors.ParserWarning) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable {path.suffix} table ({reason_of(error)})"
                          ) from error
 
 
-def _read_separated(path: Path, **how) -> pandas.DataFrame:
-    with warnings.catch_warnings():
-        # Rows longer than the header would lose a field, or shift by one, with no more than this.
-        warnings.simplefilter("error", pandas.errors.ParserWarning)
-        # "NA" and "null" are words of a text like others.
-        return pandas.read_csv(path, dtype=str, keep_default_na=False, index_col=False,
-                               encoding="utf-8", **how)
+def _read_separated(path: Path) -> pandas.DataFrame:
+    """All values as text: "NA" and "null" are words like others."""
+    table = tables.read(path)
+    return pandas.DataFrame({name: pandas.Series(table.values(name), dtype=object)
+                             for name in table.columns})
 
 
 def _read_json(path: Path) -> pandas.DataFrame:
-    """A list of objects, or one object a line."""
-    with open(path, encoding="utf-8") as file:
-        lines = path.suffix == ".jsonl" or file.read(1) != "["
-    return pandas.read_json(path, lines=lines, dtype=False)
+    table = tables.read(path)
+    return pandas.DataFrame({name: table.values(name) for name in table.columns})
 
 
-# GLUE's .tsv files do not quote: a quotation mark is a character of the text.
 READERS: dict[str, Callable[[Path], pandas.DataFrame]] = {
-    ".tsv": lambda path: _read_separated(path, sep="\t", quoting=3), ".csv": _read_separated,
-    ".parquet": pandas.read_parquet, ".json": _read_json, ".jsonl": _read_json}
+    ".tsv": _read_separated, ".csv": _read_separated, ".parquet": pandas.read_parquet,
+    ".json": _read_json, ".jsonl": _read_json}
 
 
 def choose(source: str, known: Sequence[str], option: str, choices: Sequence[Sequence[str]]

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from experiment.cleaning import tables
 from experiment.cleaning.plan import Data, Plan
 from experiment.command.errors import InputError
+from experiment.inputs import tables
 from experiment.inputs.own_data import Rows
 
 

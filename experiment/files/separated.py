@@ -1,12 +1,16 @@
 """Records of a CSV or TSV file, each beside the very characters that it was written with."""
 
 import csv
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiment.command.errors import InputError
+
+BLANK = "\r\n\t "
+PLAIN = {"quoting": csv.QUOTE_NONE, "quotechar": None}  # a quotation mark is a letter like others
 
 
 class Record(NamedTuple):
@@ -18,25 +22,69 @@ class Record(NamedTuple):
 def read(path: Path, **dialect: Any) -> list[Record]:
     """All records, the header too; a blank line is a record of no fields.
 
-    `dialect`: as csv.reader takes it. Raises InputError for a missing or unreadable file.
+    `dialect`: as csv.reader takes it. Raises InputError for a missing or unreadable file, and for
+    a quotation mark that is opened and never closed.
     """
-    longest = csv.field_size_limit(sys.maxsize)  # the module's 128 KiB are less than some texts
+    return parse(path, text_of(path), dialect)
+
+
+def read_tabs(path: Path) -> tuple[list[Record], dict[str, Any]]:
+    """The records of a TSV file, and its dialect: with quotation marks around fields, or without.
+
+    GLUE's files do not quote, so that a text may begin with a quotation mark; pandas quotes where a
+    text holds a tab, a line break or a quotation mark. A file counts as quoted if the marks match,
+    every record has as many fields as the header, and no other reading explains them: marks within
+    marks are doubled, or the lines have other numbers of fields, or the header or all fields of a
+    column stand in marks. InputError if most rows are quoted, but a mark lacks its other.
+    """
+    text = text_of(path)
+    plain, quoted = {"delimiter": "\t"} | PLAIN, {"delimiter": "\t"}
+    records = parse(path, text, plain)
+    if any(field.startswith('"') for record in records for field in record.fields) \
+            and _is_quoted(path, text, records):
+        return parse(path, text, quoted), quoted
+    return records, plain
+
+
+def text_of(path: Path) -> str:
+    """The text of a file in UTF-8."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return list(_records(file, dialect))
+        return path.read_bytes().decode("utf-8")
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable table in UTF-8 ({error})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable {path.suffix} table in UTF-8 "
+                         f"({error})") from error
+
+
+def parse(path: Path, text: str, dialect: dict[str, Any]) -> list[Record]:
+    """The records of a text; `path` is for messages."""
+    longest = csv.field_size_limit(sys.maxsize)  # the module's 128 KiB are less than some texts
+    records: list[Record] = []
+    try:
+        records.extend(_records(text, dialect))
+        if records and "quoting" not in dialect and _is_open(records[-1], dialect):
+            raise _without_its_other(path, records[-1].line)
+        return records
+    except csv.Error as error:
+        if "strict" in dialect:
+            last = records[-1] if records else Record(1, "", [])
+            raise _without_its_other(path, last.line + len(last.raw.splitlines())) from error
+        raise InputError(f"{path}: not a readable {path.suffix} table ({error})") from error
     finally:
         csv.field_size_limit(longest)
 
 
-def _records(file, dialect: dict[str, Any]) -> Iterator[Record]:
+def _without_its_other(path: Path, line: int) -> InputError:
+    return InputError(f"{path}, line {line}: a quotation mark in this row lacks its other; close "
+                      f'it, and write one that belongs to the text as ""')
+
+
+def _records(text: str, dialect: dict[str, Any]) -> Iterator[Record]:
     taken: list[str] = []
 
     def lines() -> Iterator[str]:
-        for number, line in enumerate(file):
+        for number, line in enumerate(io.StringIO(text, newline="")):
             taken.append(line)
             yield line.removeprefix("\ufeff") if number == 0 else line
 
@@ -46,3 +94,33 @@ def _records(file, dialect: dict[str, Any]) -> Iterator[Record]:
         yield Record(first, "".join(taken), fields)
         first = reader.line_num + 1
         taken.clear()
+
+
+def _is_open(record: Record, dialect: dict[str, Any]) -> bool:
+    """Whether one more line would belong to this record, too."""
+    return len(list(csv.reader([record.raw.removeprefix("\ufeff").rstrip("\r\n") + "\n", "\n"],
+                               **dialect))) == 1 and bool(record.fields)
+
+
+def _is_quoted(path: Path, text: str, plain: list[Record]) -> bool:
+    rows = [record.fields for record in plain if record.raw.strip(BLANK)]
+    header = rows[0]
+    try:
+        records = parse(path, text, {"delimiter": "\t", "strict": True})
+    except InputError:  # a mark too many, or a file without quoting
+        if 2 * sum(any(map(_in_marks, row)) for row in rows) > len(rows):
+            raise
+        return False
+    if any(len(record.fields) != len(header) for record in records if record.raw.strip(BLANK)):
+        return False
+    if any(len(row) != len(header) for row in rows):
+        return True
+    if all(map(_in_marks, header)):
+        return True
+    marked = [field[1:-1] for row in rows for field in row if _in_marks(field)]
+    return any('""' in field for field in marked) or len(rows) > 2 and any(
+        all(map(_in_marks, column)) for column in zip(*rows[1:]))
+
+
+def _in_marks(field: str) -> bool:
+    return len(field) > 1 and field[0] == field[-1] == '"'

@@ -56,20 +56,11 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
 
     loo = beyond = None
     if settings.wants_auto(len(kept)):
-        found = relation.auto_scores(features, probs, kept.labels.to(features.device),
-                                     progress=progress)
         others = {name: _auto(other, samples, settings, progress=progress)
                   for name, other in (epochs or {}).items()}
-        clock.lap("auto")
-        loo = found.probs
-        if settings.probs == "loo":
-            if loo is None:
-                loo = relation.leave_one_out_probs(features, kept.labels.to(features.device),
-                                                   probs.shape[1], dtype=probs.dtype)
-            scores |= _on_loo(features, loo, kept.labels, scores, related)
-        more, beyond = out_of_sample.describe(kept, found, others)
+        more, beyond, loo = _out_of_sample(kept, features, probs, related, others)
         scores |= more
-        clock.lap("leave-one-out scores")
+        clock.lap("auto")
     else:
         notes.append("out-of-sample scores and auto are left out (--auto True computes them)")
     metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy", progress=progress)
@@ -80,11 +71,28 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
     return result if settings.probs == "model" else _by_leave_one_out(result, loo)
 
 
-def _on_loo(features: Tensor, loo: Tensor, labels: Tensor, scores: dict[str, Tensor],
-            related: partial) -> dict[str, Tensor]:
-    """The `scores` on leave-one-out probabilities, by the names of `out_of_sample.loo_name`."""
-    baselines = relation.label_baseline_scores(features, loo, labels.to(features.device))
-    on_loo = {name: values for name, values in baselines.items() if name in scores}
+def _out_of_sample(kept: Samples, features: Tensor, probs: Tensor, related: partial,
+                   others: dict[str, relation.Auto]
+                   ) -> tuple[dict[str, Tensor], out_of_sample.OutOfSample, Tensor | None]:
+    """The further scores, what is said beside them, and leave-one-out's probabilities (N, C)
+    where there is room for them or --probs loo asks for them."""
+    settings, progress = related.keywords["settings"], related.keywords["progress"]
+    labels = related.keywords["labels"]
+    found = relation.auto_scores(features, probs, labels, progress=progress)
+    scores, beyond = out_of_sample.describe(kept, found, others)
+    loo = found.probs
+    if settings.probs == "loo":
+        if loo is None:
+            loo = relation.leave_one_out_probs(features, labels, probs.shape[1],
+                                               dtype=probs.dtype)
+        scores = _on_loo(features, loo, labels, related) | scores
+    return scores, beyond, loo
+
+
+def _on_loo(features: Tensor, loo: Tensor, labels: Tensor, related: partial) -> dict[str, Tensor]:
+    """The published scores on leave-one-out probabilities, by `out_of_sample.loo_name`."""
+    baselines = relation.label_baseline_scores(features, loo, labels)
+    on_loo = {name: values for name, values in baselines.items() if values.isfinite().all()}
     # The other kernel does not look at probabilities.
     if related.keywords["settings"].kernel == "cos_p":
         on_loo |= related(loo)

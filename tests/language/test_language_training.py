@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from experiment.command.errors import InputError
-from experiment.files import reading, writing
+from experiment.files import writing
 from experiment.inputs.extraction import Extraction
 from language import demo, models, noise, samples, training
 from language.training import Schedule, train

@@ -53,7 +53,7 @@ def test_each_error_by_its_line(tmp_path, lines, message):
 
 def test_bytes_that_are_no_text(tmp_path):
     (tmp_path / "d.csv").write_bytes(HEADER.encode() + b"\n0,\xff,b,drop,")
-    with pytest.raises(InputError, match="d.csv: not a readable table in UTF-8"):
+    with pytest.raises(InputError, match="d.csv: not a readable .csv table in UTF-8"):
         decisions.read(tmp_path / "d.csv")
 
 

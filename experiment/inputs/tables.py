@@ -1,27 +1,32 @@
 """Tables in their own format: some rows, with other values in some cells, and all else as it was.
 
-Rows count from 0 as the readers of detect.py count them.
+The one reader of tables, so that rows count from 0 alike wherever a table is read.
 """
 
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiment.command.errors import InputError
 from experiment.files import separated
+from experiment.inputs import json_table
 
 Changes = Mapping[str, Mapping[int, str]]  # column -> row -> new text
 
 
 class Table(NamedTuple):
-    """`texts` gives a column (N,) as text, "" for what is missing; `write` some rows to a file."""
+    """`values` gives a column (N,) as it stands, None for what is missing, and `texts` as text, ""
+    for what is missing; `write` writes some rows to a file."""
 
     columns: list[str]
-    texts: Callable[[str], list[str]]
+    values: Callable[[str], list[Any]]
     write: Callable[[Path, Sequence[int], Changes], None]
+
+    def texts(self, column: str) -> list[str]:
+        return list(map(text_of, self.values(column)))
 
 
 def read(path: Path, *, blank_rows: bool = False) -> Table:
@@ -37,22 +42,31 @@ def read(path: Path, *, blank_rows: bool = False) -> Table:
 
 
 def _separated(path: Path, blank_rows: bool) -> Table:
-    """CSV, or TSV in which a quotation mark is a character like others. Rows without a new value
-    are written as they were, to the last quotation mark."""
+    """CSV or TSV. Rows without a new value are written as they were, to the last quotation mark.
+
+    InputError for a row with more fields than the header.
+    """
     tabs = path.suffix == ".tsv"
-    dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None} if tabs else {}
-    spaces = "\r\n " if tabs else "\r\n\t "
-    records = [record for record in separated.read(path, **dialect) if record.fields
+    records, dialect = separated.read_tabs(path) if tabs else (separated.read(path), {})
+    spaces = "\r\n " if tabs else separated.BLANK
+    records = [record for record in records if record.fields
                and (blank_rows or record.raw.strip(spaces))]
     if not records:
-        raise InputError(f"{path}: expected a header, got nothing")
+        raise InputError(f"{path}: not a readable {path.suffix} table (expected a header, got "
+                         f"nothing)")
     header, rows = records[0], records[1:]
-    columns = [name.strip() if blank_rows else name for name in header.fields]
+    columns = _named(name.strip() if blank_rows else name for name in header.fields)
+    for row in rows:
+        if any(row.fields[len(columns):]):
+            mark = "tab" if tabs else "comma"
+            raise InputError(f"{path}: not a readable {path.suffix} table (line {row.line}: more "
+                             f"fields than the header has; a value with a {mark} needs quotation "
+                             f"marks)")
     line_break = header.raw[len(header.raw.rstrip("\r\n")):] or "\n"
 
-    def texts(column: str) -> list[str]:
+    def values(column: str) -> list[str | None]:
         at = columns.index(column)
-        return [row.fields[at] if at < len(row.fields) else "" for row in rows]
+        return [row.fields[at] if at < len(row.fields) else None for row in rows]
 
     def line(row: int, values: Mapping[str, str]) -> str:
         record = rows[row]
@@ -74,20 +88,33 @@ def _separated(path: Path, blank_rows: bool) -> Table:
             file.write(header.raw)
             file.writelines(line(row, _of_row(changes, row)) for row in kept)
 
-    return Table(columns, texts, write)
+    return Table(columns, values, write)
+
+
+def _named(names: Iterable[str]) -> list[str]:
+    """Column names as pandas makes them differ: a, a.1, a.2."""
+    found: dict[str, int] = {}
+    for name in names:
+        number, different = found.get(name, 0), name
+        while different in found:
+            number += 1
+            different = f"{name}.{number}"
+        found |= {name: number, different: found.get(different, 0)}
+    return list(found)
 
 
 def _json(path: Path) -> Table:
-    """A list of objects, or one object a line; lines without a new value stay as they were."""
+    """One of the forms of `json_table`, or one object a line; such lines without a new value stay
+    as they were."""
     try:
-        content = path.read_text(encoding="utf-8")
-        is_list = path.suffix == ".json" and content.startswith("[")
-        lines = [] if is_list else [line for line in content.split("\n") if line.strip()]
-        objects = json.loads(content) if is_list else [json.loads(line) for line in lines]
+        content, lines = _parsed(path)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a readable {path.suffix} table ({error})") from error
-    if not all(isinstance(entry, dict) for entry in objects):
-        raise InputError(f"{path}: expected a list of objects, or one object a line")
+    form = json_table.form_of(content)
+    if form is None:
+        raise InputError(f"{path}: not a readable {path.suffix} table (expected a list of objects, "
+                         f"one object a line, or a table as pandas writes it)")
+    objects = json_table.rows_of(content, form)
     columns = list(dict.fromkeys(name for entry in objects for name in entry))
 
     def values(column: str) -> list[Any]:
@@ -95,16 +122,35 @@ def _json(path: Path) -> Table:
 
     def write(target: Path, kept: Sequence[int], changes: Changes) -> None:
         like = {column: _alike(values(column)) for column in changes}
+        new = [{column: like[column](value) for column, value in _of_row(changes, row).items()}
+               for row in kept]
+        rows = [objects[row] | change for row, change in zip(kept, new)]
+        if lines:
+            text = "".join((_dumped(row) if change else lines[at].rstrip("\r")) + "\n"
+                           for at, row, change in zip(kept, rows, new))
+        elif form == "records":
+            text = "[" + ",\n ".join(map(_dumped, rows)) + "]\n"
+        else:
+            text = _dumped(json_table.content_of(content, form, kept, rows)) + "\n"
+        target.write_text(text, encoding="utf-8", newline="")
 
-        def text(row: int) -> str:
-            new = {column: like[column](value) for column, value in _of_row(changes, row).items()}
-            return _dumped(objects[row] | new) if new or is_list else lines[row].rstrip("\r")
+    return Table(columns, values, write)
 
-        written = [text(row) for row in kept]
-        target.write_text("[" + ",\n ".join(written) + "]\n" if is_list else
-                          "".join(f"{line}\n" for line in written), encoding="utf-8", newline="")
 
-    return Table(columns, lambda column: list(map(_text, values(column))), write)
+def _parsed(path: Path) -> tuple[Any, list[str]]:
+    """The content, and the lines of a file that has one object on each."""
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix == ".json":
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            if error.msg != "Extra data":
+                raise
+        else:
+            if json_table.form_of(content) or not isinstance(content, dict):
+                return content, []
+    lines = [line for line in text.split("\n") if line.strip()]
+    return [json.loads(line) for line in lines], lines
 
 
 def _parquet(path: Path) -> Table:
@@ -134,15 +180,14 @@ def _parquet(path: Path) -> Table:
         with open(target, "wb") as file:
             parquet.write_table(changed.take(pyarrow.array(kept, pyarrow.int64())), file)
 
-    return Table(table.column_names,
-                 lambda column: list(map(_text, table[column].to_pylist())), write)
+    return Table(table.column_names, lambda column: table[column].to_pylist(), write)
 
 
 def _of_row(changes: Changes, row: int) -> dict[str, str]:
     return {column: values[row] for column, values in changes.items() if row in values}
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """As language.own reads a value: a whole number is one, whatever holds it."""
     if value is None or value != value:
         return ""
@@ -153,7 +198,7 @@ def _text(value: Any) -> str:
 
 def _alike(values: Sequence[Any]) -> Callable[[str], Any]:
     """Text -> the value that stands for it in a column, or one of the column's kind."""
-    known = {_text(value): value for value in values}
+    known = {text_of(value): value for value in values}
     numbers = all(value is None or isinstance(value, int) and not isinstance(value, bool)
                   for value in values)
 
@@ -164,7 +209,7 @@ def _alike(values: Sequence[Any]) -> Callable[[str], Any]:
     return value_of
 
 
-def _dumped(entry: dict[str, Any]) -> str:
+def _dumped(entry: Any) -> str:
     text = json.dumps(entry, ensure_ascii=False)
     # Half a character can stand in JSON, but in no file.
     return text if text.isascii() or text == text.encode("utf-8", "replace").decode() else \

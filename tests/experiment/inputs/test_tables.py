@@ -7,9 +7,9 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from experiment.cleaning import tables
 from experiment.cleaning.plan import Data, make
 from experiment.command.errors import InputError
+from experiment.inputs import tables
 from experiment.inputs.decisions import Decision
 
 
@@ -134,3 +134,83 @@ def test_a_class_that_cannot_be():
 def test_many_rows_that_differ_are_counted():
     with pytest.raises(InputError, match="row 4 of 2; and 2 more$"):
         make(data(["a", "b"]), [decision(row, "drop", "", "x", "") for row in range(7)])
+
+
+QUOTING = {
+    "all": 'text\tlabel\n"a ""b"" c"\t"x"\n"two\nlines\tand a tab"\t"y"\n"plain"\t"x"\n',
+    "as needed": 'text\tlabel\n"a ""b"" c"\tx\n"two\nlines\tand a tab"\ty\nplain\tx\n',
+    "doubled only": 'text\tlabel\n"a ""b"" c"\tx\nplain\tx\n',
+    "header": '"text"\t"label"\n"a"\t"x"\n',
+    "a column": 'text\tlabel\n"a"\tx\n"b"\ty\n',
+}
+
+
+@pytest.mark.parametrize("how", QUOTING)
+def test_a_quoted_tsv_is_read_as_pandas_reads_it(tmp_path, how):
+    path = tmp_path / "t.tsv"
+    path.write_text(QUOTING[how], encoding="utf-8")
+    table, expected = tables.read(path), pandas.read_csv(path, sep="\t", dtype=str)
+    assert {name: table.texts(name) for name in table.columns} == expected.to_dict("list")
+    rewritten(path, [0], {"label": {0: 'a "new"\tone'}})
+    assert tables.read(tmp_path / "cleaned.tsv").texts("label") == ['a "new"\tone']
+
+
+@pytest.mark.parametrize("content", [
+    'text\tlabel\n"no" she said\tx\nhe said "yes"\ty\n',
+    'text\tlabel\n"whole"\tx\nplain\ty\n', 'text\tlabel\n"open\tx\nplain\ty\n',
+    'text\tlabel\n"a\tx\nb"\ty\n'])
+def test_quotation_marks_of_glue_are_characters(tmp_path, content):
+    path = tmp_path / "t.tsv"
+    path.write_text(content, encoding="utf-8")
+    expected = pandas.read_csv(path, sep="\t", dtype=str, quoting=3)
+    assert tables.read(path).texts("text") == expected["text"].tolist()
+
+
+@pytest.mark.parametrize("name, content, line", [
+    ("t.csv", 'text,label\na,x\n"b,y\nc,x\n', 3), ("t.csv", 'text,label\na,"x', 2),
+    ("t.tsv", '"text"\t"label"\n"a"\t"x"\n"b\t"y"\n"c"\t"x"\n', 3),
+    ("t.tsv", 'text\tlabel\n"a"\t"x"\n"b"\t"x"\n"c"\t"x\n', 4)])
+def test_a_quotation_mark_without_its_other(tmp_path, name, content, line):
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(InputError, match=f"{name}, line {line}: a quotation mark in "):
+        tables.read(path)
+
+
+def test_columns_of_one_name_differ_as_in_pandas(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,a.1,a,a,b\n1,2,3,4,5\n")
+    assert tables.read(path).columns == pandas.read_csv(path).columns.tolist()
+    assert tables.read(path).values("b") == ["5"]
+
+
+FRAME = pandas.DataFrame({"text": ["a", "b\n", "é"], "label": [1, 0, 1]})
+FORMS = {orient: FRAME.to_json(orient=orient)
+         for orient in ("columns", "split", "table", "records", "index")}
+FORMS |= {"lists": json.dumps(FRAME.to_dict("list")),
+          "lines": FRAME.to_json(orient="records", lines=True),
+          "named rows": FRAME.set_index(pandas.Index(["x", "y", "z"])).to_json(),
+          "byte order mark": "\ufeff" + FRAME.to_json(orient="records", lines=True)}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_json_in_every_form_that_pandas_writes(tmp_path, form):
+    path = tmp_path / "t.json"
+    path.write_text(FORMS[form], encoding="utf-8")
+    table = tables.read(path)
+    assert table.texts("text") == ["a", "b", "é"] and table.values("label") == [1, 0, 1]
+    table.write(tmp_path / "cleaned.json", [0, 2], {"label": {2: "0"}})
+    cleaned = tables.read(tmp_path / "cleaned.json")
+    assert cleaned.columns == table.columns
+    assert cleaned.values("text") == ["a", "é"] and cleaned.values("label") == [1, 0]
+    if form in ("columns", "split", "index", "records", "table"):
+        found = pandas.read_json(tmp_path / "cleaned.json", orient=form)
+        assert found["label"].tolist() == [1, 0] and found.index.tolist() in ([0, 2], [0, 1])
+
+
+@pytest.mark.parametrize("content", ["[[1, 2]]", "3", '{"a": 1}\n[2]'])
+def test_json_that_is_no_table(tmp_path, content):
+    path = tmp_path / "t.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match="t.json: not a readable .json table .expected a list of"):
+        tables.read(path)
