@@ -23,7 +23,6 @@ from experiment.files import reading, writing
 from experiment.inputs import media, probe
 from experiment.inputs.extraction import Extraction
 from experiment.inputs.own_data import (
-    OwnHead,
     Rows,
     abbreviated,
     files_of_table,
@@ -32,6 +31,7 @@ from experiment.inputs.own_data import (
     notes_of,
     stamps_of,
 )
+from experiment.inputs.own_head import OwnHead
 from experiment.inputs.samples import Samples, probs_of
 from imagenet import features, hub, models
 from imagenet.data import ImageSet

@@ -1,5 +1,6 @@
 """Loading text classifiers as the transformers library saves them."""
 
+import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BatchEncoding,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -21,6 +23,10 @@ from experiment.command.errors import InputError, Unavailable, reason_of
 from experiment.files import reading
 from experiment.files.checks import BROKEN
 from language.layout import homes_of
+
+# Package -> module, in the order in which transformers asks for them.
+TOKENIZER_PACKAGES = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf",
+                      "tiktoken": "tiktoken"}
 
 
 class Classifier(NamedTuple):
@@ -51,17 +57,13 @@ def load(weights: Path, homes: Sequence[Path]) -> Classifier:
         raise InputError(f"{homes[-1]}: no config.json")
     with reading.refusing(weights, "not a model that transformers can load"):
         config = AutoConfig.from_pretrained(home, **local)
-        if config.is_encoder_decoder or config.pad_token_id is None:
-            raise InputError(
-                f"{home}: expected an encoder, or a decoder, with a padding token; got "
-                f"{config.model_type} with is_encoder_decoder {config.is_encoder_decoder} and "
-                f"pad_token_id {config.pad_token_id}")
+        _pad_with_end(config, str(home))
         model, report = AutoModelForSequenceClassification.from_pretrained(
             weights, config=config, dtype=torch.float32, output_loading_info=True, **local)
     if report["missing_keys"]:
         raise InputError(f"{weights}: expected a model fine-tuned for classification, but its "
                          f"weights lack {', '.join(sorted(report['missing_keys'])[:4])}")
-    return Classifier(model.eval(), _tokenizer(homes, config.vocab_size, local=True))
+    return Classifier(model.eval(), _tokenizer(homes, model.config, local=True))
 
 
 def start_from(source: str, *, classes: int, class_names: Sequence[str] | None) -> Classifier:
@@ -86,8 +88,9 @@ def start_from(source: str, *, classes: int, class_names: Sequence[str] | None) 
     if lost:
         raise InputError(f"--init {source}: weights missing or of another size: "
                          f"{', '.join(lost[:4])}")
+    _pad_with_end(model.config, f"--init {source}")
     homes = homes_of(Path(source).resolve()) if Path(source).is_dir() else [source]
-    return Classifier(model, _tokenizer(homes, model.config.vocab_size, local=False))
+    return Classifier(model, _tokenizer(homes, model.config, local=False))
 
 
 def load_backbone(source: str) -> tuple[Classifier, bool]:
@@ -108,16 +111,14 @@ def load_backbone(source: str) -> tuple[Classifier, bool]:
         raise Unavailable(f"-n {source}: no such folder, and the hub does not give a model of that "
                           f"name ({reason_of(error.__cause__)}); fetch one elsewhere and name its "
                           f"folder") from error
-    if model.config.is_encoder_decoder or model.config.pad_token_id is None:
-        raise InputError(f"{source}: expected an encoder, or a decoder, with a padding token; got "
-                         f"{model.config.model_type}")
+    _pad_with_end(model.config, source)
     body = f"{model.base_model_prefix}."
     lost = sorted(key for key in report["missing_keys"]
                   if key.startswith(body) and ".pooler." not in key)
     if lost:
         raise InputError(f"{source}: weights are missing: {', '.join(lost[:4])}")
     homes = homes_of(Path(source).resolve()) if local else [source]
-    tokenizer = _tokenizer(homes, model.config.vocab_size, local=local)
+    tokenizer = _tokenizer(homes, model.config, local=local)
     return Classifier(model.eval(), tokenizer), not report["missing_keys"]
 
 
@@ -136,25 +137,65 @@ def reads_forward_only(model: PreTrainedModel) -> bool:
     return torch.equal(first[0], first[1])
 
 
-def _tokenizer(homes: Sequence[Path | str], vocab_size: int, *, local: bool
+def _pad_with_end(config: PreTrainedConfig, source: str) -> None:
+    """Give a decoder without a padding token, such as GPT-2, its end token for one.
+
+    Padding stands behind the text, where a decoder does not look, and the head takes the last token
+    before it. Raises InputError for an encoder-decoder, and where there is no single end token.
+    """
+    if config.pad_token_id is None and isinstance(config.eos_token_id, int):
+        config.pad_token_id = config.eos_token_id
+    if config.is_encoder_decoder or config.pad_token_id is None:
+        raise InputError(
+            f"{source}: expected an encoder, or a decoder, with a padding token or an end token; "
+            f"got {config.model_type} with is_encoder_decoder {config.is_encoder_decoder} and "
+            f"pad_token_id {config.pad_token_id}")
+
+
+def _tokenizer(homes: Sequence[Path | str], config: PreTrainedConfig, *, local: bool
                ) -> PreTrainedTokenizerBase:
-    """The tokenizer of the first folder that holds one with the model's vocabulary."""
-    found = []
+    """The tokenizer of the first folder that holds one with the model's vocabulary; it pads with
+    the model's token if it has none of its own."""
+    found, vocab_size, package = [], config.vocab_size, None
     for home in homes:
         try:
             tokenizer = AutoTokenizer.from_pretrained(home, local_files_only=local,
                                                       trust_remote_code=False)
-        except BROKEN as error:
+        except (*BROKEN, ImportError) as error:
             found.append(f"{home}: {reason_of(error)}")
+            package = package or _missing_package(str(error))
             continue
         # Models often have a few more rows than words, never twice as many.
         if vocab_size // 2 < len(tokenizer) <= vocab_size:
             tokenizer.padding_side = "right"
+            if tokenizer.pad_token_id is None:
+                tokenizer.pad_token = tokenizer.convert_ids_to_tokens(config.pad_token_id)
             return tokenizer
         found.append(f"{len(tokenizer):,} in {home}")
+    if package:
+        raise InputError(f"{homes[-1]}: its tokenizer needs the package {package}, which is not "
+                         f"installed: pip install {package}")
     raise InputError(f"{homes[-1]}: no tokenizer with the vocabulary of the model; expected "
                      f"{vocab_size:,} words, found {', '.join(found)} (are vocab.json and "
                      f"merges.txt, or tokenizer.json, in the folder?)")
+
+
+def _missing_package(problem: str) -> str | None:
+    """The package that a tokenizer lacks, by transformers' error.
+
+    transformers reads a vocabulary of sentencepiece by tiktoken where the former is missing, and
+    then names only the latter.
+    """
+    if not any(name in problem.lower() for name in TOKENIZER_PACKAGES):
+        return None
+    return next((name for name, module in TOKENIZER_PACKAGES.items() if not _has(module)), None)
+
+
+def _has(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it is part of
+        return False
 
 
 def _positions(model: PreTrainedModel) -> int:

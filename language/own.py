@@ -16,7 +16,8 @@ from experiment.command.errors import InputError
 from experiment.files import writing
 from experiment.inputs import media
 from experiment.inputs.extraction import Extraction
-from experiment.inputs.own_data import OwnHead, Rows, class_names_of, labelled_samples
+from experiment.inputs.own_data import Rows, class_names_of, labelled_samples
+from experiment.inputs.own_head import OwnHead
 from experiment.inputs.samples import Samples
 from language import HUB_MODEL, data, features
 from language.data import Texts

@@ -20,7 +20,8 @@ from experiment.command.errors import InputError
 from experiment.files import writing
 from experiment.inputs import media
 from experiment.inputs.extraction import Extraction
-from experiment.inputs.own_data import OwnHead, Rows, labelled_samples, stamps_of
+from experiment.inputs.own_data import Rows, labelled_samples, stamps_of
+from experiment.inputs.own_head import OwnHead
 from experiment.inputs.samples import Samples
 from speech import AUDIOSET_MODEL, data, features
 

@@ -13,18 +13,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from experiment.command.errors import InputError
 from experiment.command.escaping import printable
-from experiment.inputs import probe
+from experiment.inputs import own_head, probe
+from experiment.inputs.own_head import OwnHead
 from experiment.inputs.samples import LeftOut, Samples, probs_of
 
 NAMED = 5  # rows or classes listed in a note; metrics.json has every left-out row
-OWN_SHARE = 0.5  # of the given labels that a head without class names must reproduce
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,6 @@ def class_names_of(id2label: Mapping[Any, Any]) -> tuple[str, ...] | None:
     return None if not names or names[0].startswith("LABEL_") else names
 
 
-class OwnHead(NamedTuple):
-    """The network's own head: logits (n, C), and the names of its classes, if any."""
-
-    logits: Tensor
-    class_names: Sequence[str] | None
-    head: probe.Head | None = None  # if it is a linear layer on the features
-    features: Tensor | None = None  # (n, D) that enter the head, if not those for the probe
-
-
 def labelled_samples(rows: Rows, features: Tensor, own: OwnHead | None, *, progress: bool,
                      labels_matter: bool = True, **known: Any) -> Samples:
     """Samples of n rows with features (n, D); `known` holds further fields.
@@ -100,7 +91,7 @@ def labelled_samples(rows: Rows, features: Tensor, own: OwnHead | None, *, progr
         raise InputError(f"{rows.source}: {lonely} of {len(labels)} rows are the only ones of "
                          f"their class ({abbreviated([repr(name) for name in names])}): are these "
                          f"the labels?{but}")
-    matched, verdict = _match(own, labels, names)
+    matched, verdict = own_head.match(own, labels, names)
     out_of_sample, head = "", None
     if matched is not None:
         logits, names, labels = matched
@@ -193,31 +184,6 @@ def abbreviated(texts: Sequence[str], separator: str = ", ") -> str:
 
 def _text_of(row: LeftOut) -> str:
     return printable(f"row {row.index}{', ' if row.name else ''}{row.name}: {row.reason}")
-
-
-def _match(own: OwnHead | None, labels: Tensor, names: tuple[str, ...]
-           ) -> tuple[tuple[Tensor, tuple[str, ...], Tensor] | None, str]:
-    """Logits, class names and labels by the network's own head, or None; and the reason."""
-    if own is None:
-        return None, "the network has no head of its own"
-    classes = own.logits.shape[1]
-    if own.class_names is not None:
-        number = {name.casefold(): at for at, name in enumerate(own.class_names)}
-        unknown = [name for name in names if name.casefold() not in number]
-        if not unknown:
-            columns = torch.tensor([number[name.casefold()] for name in names])
-            return (own.logits, tuple(own.class_names), columns[labels]), \
-                "its classes have these names"
-        if len(number) != len(names) or len(unknown) < len(names):
-            return None, (f"the network's head knows no class {unknown[0]!r}, but "
-                          f"{abbreviated([repr(name) for name in own.class_names])}")
-    if classes != len(names):
-        return None, f"the network's head has {classes} classes, the data have {len(names)}"
-    share = float((own.logits.argmax(1) == labels).double().mean())
-    reproduced = f"reproduces {100 * share:.1f} % of the labels"
-    if share < OWN_SHARE:
-        return None, f"the network's head has {classes} classes too, but {reproduced}"
-    return (own.logits, names, labels), f"it {reproduced}, taken in their sorted order"
 
 
 def _probed(features: Tensor, labels: Tensor, classes: int, *, progress: bool

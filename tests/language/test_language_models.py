@@ -7,11 +7,13 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertTokenizer,
+    DebertaV2Config,
     GPT2Config,
     GPT2ForSequenceClassification,
     RobertaForMaskedLM,
     RobertaForSequenceClassification,
     T5Config,
+    XLMRobertaConfig,
 )
 
 from experiment.command.errors import InputError
@@ -142,9 +144,42 @@ def test_model_that_reads_forward_only_is_taken_at_its_last_token(tmp_path, clas
 
 
 def test_no_padding_token(tmp_path, classifier):
-    folder = gpt2(classifier, tmp_path / "gpt2", pad_token_id=None)
-    with pytest.raises(InputError, match="padding token; got gpt2 with .* pad_token_id None"):
+    folder = gpt2(classifier, tmp_path / "gpt2", pad_token_id=None, eos_token_id=None)
+    with pytest.raises(InputError, match="or an end token; got gpt2 with .* pad_token_id None"):
         models.load(folder, [folder])
+
+
+@pytest.mark.parametrize("way", ["load", "load_backbone", "start_from"])
+def test_a_decoder_without_a_padding_token_pads_with_its_end(tmp_path, classifier, texts, way):
+    """As one text at a time, where nothing is padded."""
+    end = classifier.tokenizer.eos_token_id
+    classifier.tokenizer.pad_token = None
+    folder = gpt2(classifier, tmp_path / "gpt2", pad_token_id=None, eos_token_id=end)
+    loaded = {"load": lambda: models.load(folder, [folder]),
+              "load_backbone": lambda: models.load_backbone(str(folder))[0],
+              "start_from": lambda: models.start_from(str(folder), classes=2, class_names=None),
+              }[way]()
+    assert loaded.model.config.pad_token_id == loaded.tokenizer.pad_token_id == end
+    together, one_by_one = (extract(loaded, texts, batch_size=size) for size in (16, 1))
+    for name, values in together.items():
+        torch.testing.assert_close(values, one_by_one[name], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name, config", [
+    ("spiece.model", T5Config), ("sentencepiece.bpe.model", XLMRobertaConfig),
+    ("spm.model", DebertaV2Config)])
+@pytest.mark.parametrize("lacking", ["sentencepiece", "protobuf", "tiktoken"])
+def test_package_that_a_tokenizer_lacks_is_named(tmp_path, monkeypatch, name, config, lacking):
+    (tmp_path / name).write_bytes(b"\n\x0e\n\x05<unk>\x15\0\0\0\0\x18\x02")
+    config().save_pretrained(tmp_path)
+    monkeypatch.setattr(models, "_has", lambda module: module != models.TOKENIZER_PACKAGES[lacking])
+
+    def refuse(*words, **how):  # what transformers says, whatever is installed here
+        raise ValueError("`tiktoken` is required to read a `tiktoken` file.")
+    monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", refuse)
+    with pytest.raises(InputError, match=f"needs the package {lacking}, which is not installed: "
+                                         f"pip install {lacking}$"):
+        models._tokenizer([tmp_path], config(), local=True)
 
 
 @pytest.mark.parametrize("words", [None, 900])

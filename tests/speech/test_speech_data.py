@@ -41,8 +41,62 @@ def test_stereo_is_mixed_down_and_said(tmp_path):
     np.testing.assert_allclose(wave, (left + right) / 2, atol=1e-6)
     assert data.mixing_notes([tmp_path / "mono.wav"]) == ()
     note, = data.mixing_notes([tmp_path / "mono.wav", tmp_path / "stereo.wav"])
-    assert note == (f"1 of 2 clips have more than one channel, mixed down to one; the first is "
-                    f"{tmp_path / 'stereo.wav'}")
+    assert note == (f"1 of 2 clips have more than one channel, mixed down to one (the "
+                    f"loudest where they cancel out); the first is {tmp_path / 'stereo.wav'}")
+
+
+@pytest.mark.parametrize("shift", [0, 0.001])
+def test_channels_in_opposite_phase_do_not_cancel_out(tmp_path, shift):
+    left = sine(16_000)
+    soundfile.write(tmp_path / "a.wav", np.stack([0.5 * left, -left * (0.5 + shift)], 1), 16_000,
+                    "FLOAT")
+    wave = data.read_wave(tmp_path / "a.wav", 16_000)
+    assert np.abs(wave).max() > 0.49
+    soundfile.write(tmp_path / "a.wav", np.zeros((8_000, 2)), 16_000)
+    assert not data.read_wave(tmp_path / "a.wav", 16_000).any()
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+@pytest.mark.parametrize("length", [None, 0, 0xFFFFFFFF])
+@pytest.mark.parametrize("riff", [None, 0, 36, 0xFFFFFFFF])
+def test_streamed_wav_is_as_long_as_it_is(tmp_path, riff, length, subtype):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, sine(16_000), 16_000, subtype)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    for where, size in ((4, riff), (at, length)):
+        if size is not None:
+            content[where:where + 4] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+    np.testing.assert_allclose(data.read_wave(path, 16_000), sine(16_000), atol=1e-4)
+
+
+def test_wav_without_sound_but_with_a_chunk_behind_it(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(0), 16_000)
+    path.write_bytes(path.read_bytes() + b"LIST" + (400).to_bytes(4, "little") + bytes(400))
+    with pytest.raises(InputError, match="got 0 ms"):
+        data.read_wave(path, 16_000)
+
+
+@pytest.mark.parametrize("tag", [b"", b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)])
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+def test_mp3_without_a_length_is_as_long_as_what_decodes(tmp_path, mode, tag):
+    """libsndfile's own begin with a frame that tells the length; others' do not."""
+    path = tmp_path / "a.mp3"
+    with soundfile.SoundFile(path, "w", 16_000, 1, format="MP3", bitrate_mode=mode,
+                             compression_level=0.5) as file:
+        file.write(sine(16_000, seconds=2))
+    whole = path.read_bytes()
+    path.write_bytes(tag + whole[:len(whole) // 2])
+    with pytest.raises(InputError, match="cut: it ends before the sound"):
+        data.read_wave(path, 16_000)
+    streamed = whole[whole.index(whole[:2], 4):]
+    path.write_bytes(tag + streamed)
+    assert abs(len(data.read_wave(path, 16_000)) - 32_000) < 3_000 or mode == "VARIABLE"
+    for more in range(0, 300, 60):  # in the midst of a frame
+        path.write_bytes(tag + streamed[:len(streamed) // 2 + more])
+        assert len(data.read_wave(path, 16_000)) > 2_000
 
 
 def no_bytes(path):

@@ -3,13 +3,13 @@ import torch
 
 from experiment.command.errors import InputError
 from experiment.inputs.own_data import (
-    OwnHead,
     Rows,
     files_of_table,
     labelled_samples,
     notes_of,
     read_table,
 )
+from experiment.inputs.own_head import OwnHead
 
 
 def rows_of(labels, **known):
