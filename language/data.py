@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from experiment.command.errors import InputError, Unavailable, reason_of
-from experiment.inputs import tables
+from experiment.inputs import given_labels, tables
 
 HUB = "nyu-mll/glue"
 # What the hub's copy calls a split, and how files of it are named elsewhere; the first found wins.
@@ -212,7 +212,7 @@ def _labels(source: str, values: pandas.Series, class_names: Sequence[str] | Non
     if pandas.api.types.is_float_dtype(values):
         raise InputError(f"{source}: labels: expected whole numbers or names, got "
                          f"{values.iloc[0]} in row 0")
-    texts = [str(value).strip() for value in values]
+    texts = [given_labels.same_form(str(value).strip()) for value in values]
     if all(re.fullmatch(r"-?\d{1,9}", text) for text in texts):
         labels = torch.tensor([int(text) for text in texts])
         largest = len(class_names) - 1 if class_names else int(labels.max())

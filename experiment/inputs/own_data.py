@@ -10,6 +10,7 @@ import csv
 import hashlib
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from experiment.command.errors import InputError
 from experiment.command.escaping import printable
-from experiment.inputs import probe
+from experiment.inputs import given_labels, probe
 from experiment.inputs.samples import LeftOut, Samples, probs_of
 
 NAMED = 5  # rows or classes listed in a note; metrics.json has every left-out row
@@ -41,7 +42,8 @@ class Rows:
     @classmethod
     def of(cls, source: str, names: Sequence[str], labels: Sequence[str], **known: Any) -> "Rows":
         """All rows of the data; those without a label are dropped."""
-        rows = cls(source, tuple(range(len(names))), tuple(names), tuple(labels), **known)
+        labels = tuple(map(given_labels.same_form, labels))
+        rows = cls(source, tuple(range(len(names))), tuple(names), labels, **known)
         return rows.drop({row: "no label" for row, label in enumerate(labels) if not label})
 
     def drop(self, reasons: Mapping[int, str]) -> "Rows":
@@ -153,10 +155,16 @@ def read_table(path: Path) -> tuple[list[str], list[str]]:
 def files_of_table(path: Path) -> tuple[list[Path], Rows]:
     """The files in a table, relative to its folder, and the rows whose files exist."""
     written, labels = read_table(path)
-    files = [path.absolute().parent / name for name in written]
-    rows = Rows.of(str(path), written, labels)
+    files = [_file(path.absolute().parent, name) for name in written]
+    rows = Rows.of(str(path), written, given_labels.read(str(path), labels))
     return files, rows.drop({row: "no such file" if written[row] else "no path"
                              for row in rows.index if not files[row].is_file()})
+
+
+def _file(folder: Path, name: str) -> Path:
+    """The file of this name, in whatever Unicode form the disk has it."""
+    forms = [folder / unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
+    return next(filter(Path.is_file, [folder / name, *forms]), folder / name)
 
 
 def stamps_of(files: Sequence[Path]) -> str:
@@ -202,10 +210,10 @@ def _match(own: OwnHead | None, labels: Tensor, names: tuple[str, ...]
         return None, "the network has no head of its own"
     classes = own.logits.shape[1]
     if own.class_names is not None:
-        number = {name.casefold(): at for at, name in enumerate(own.class_names)}
-        unknown = [name for name in names if name.casefold() not in number]
+        number = {_folded(name): at for at, name in enumerate(own.class_names)}
+        unknown = [name for name in names if _folded(name) not in number]
         if not unknown:
-            columns = torch.tensor([number[name.casefold()] for name in names])
+            columns = torch.tensor([number[_folded(name)] for name in names])
             return (own.logits, tuple(own.class_names), columns[labels]), \
                 "its classes have these names"
         if len(number) != len(names) or len(unknown) < len(names):
@@ -218,6 +226,10 @@ def _match(own: OwnHead | None, labels: Tensor, names: tuple[str, ...]
     if share < OWN_SHARE:
         return None, f"the network's head has {classes} classes too, but {reproduced}"
     return (own.logits, names, labels), f"it {reproduced}, taken in their sorted order"
+
+
+def _folded(name: str) -> str:
+    return given_labels.same_form(name).casefold()
 
 
 def _probed(features: Tensor, labels: Tensor, classes: int, *, progress: bool
