@@ -22,7 +22,7 @@ HUB = "nyu-mll/glue"
 SPLITS = {"train": ("train",),
           "validation": ("validation", "dev", "val", "validation_matched", "dev_matched")}
 TEXT_COLUMNS = (("premise", "hypothesis"), ("sentence1", "sentence2"), ("sentence",), ("text",))
-LABEL_COLUMNS = ("label", "gold_label")
+LABEL_COLUMNS = ("label", "gold_label", "given_name", "given_label")  # the last of suspects.csv
 # Label order of the GLUE tasks: the numbers that the published files use.
 CLASS_NAMES = {"sst2": ("negative", "positive"),
                "mnli": ("entailment", "neutral", "contradiction")}
@@ -158,10 +158,10 @@ def _files(folder: Path, split: str) -> list[Path]:
 
 def read_file(path: Path) -> pandas.DataFrame:
     """One table by its ending. InputError for one that cannot be read."""
-    if path.suffix not in READERS:
+    if path.suffix.lower() not in READERS:
         raise InputError(f"{path}: expected a table ending in {', '.join(READERS)}")
     try:
-        return READERS[path.suffix](path)
+        return READERS[path.suffix.lower()](path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable {path.suffix} table ({reason_of(error)})"
                          ) from error

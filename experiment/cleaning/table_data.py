@@ -8,14 +8,15 @@ from pathlib import Path
 from experiment.cleaning.plan import Data, Plan
 from experiment.command.errors import InputError
 from experiment.inputs import given_labels, tables
-from experiment.inputs.own_data import Rows
+from experiment.inputs.own_data import Rows, columns_of_paths
 
 
 def of_paths(path: Path, rows: Rows) -> Data:
-    """A table with the columns path and label, relative paths from its folder, and its rows as
+    """A table with columns of paths and labels, relative paths from its folder, and its rows as
     `own_data.files_of_table` found them."""
     table = tables.read(path, blank_rows=True)
-    return _data(path, table, rows, "label", paths="path")
+    paths, label = columns_of_paths(path, table.columns)
+    return _data(path, table, rows, label, paths=paths)
 
 
 def of_texts(path: Path, table: tables.Table, rows: Rows, label_column: str,
