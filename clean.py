@@ -36,8 +36,8 @@ def get_args_parser() -> arguments.Parser:
                             "label issue, with a score of at least --min_score; no row is dropped")
     group.add_argument("--min_score", type=share, metavar="S",
                        help=f"least score, 1 - label_score, of a suggestion that --automatic takes "
-                            f"(default: {MIN_SCORE}); of auto a mean of ranks, so 0.9 is about the "
-                            f"most suspicious tenth of the rows")
+                            f"(default: {MIN_SCORE}); of auto it is 1 - the probability of the "
+                            f"given label")
     group = parser.add_argument_group("data as detect.py had them, one of")
     group.add_argument("--image_dir", type=Path, metavar="DIR",
                        help="a folder with a folder for each class")

@@ -2,7 +2,7 @@
 
     python detect.py --image_dir DIR                        # your own images, a folder per class
     python detect.py --image_csv FILE -n FOLDER             # path,label; any timm or HF network
-    python detect.py --features train.npz                   # your own features, see README
+    python detect.py --features train.npz                   # your own features, see docs/data.md
     python detect.py -n digits_noise0.08_60 --pow 4         # after download.py of the same name
     python detect.py -n mae_large_noise0.08_49 --pow 4
 

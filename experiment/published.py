@@ -1,13 +1,13 @@
 """Experiment names: what each stands for, where its files lie, which domain loads them.
 
-A domain is a package with a module `samples` that holds
+A domain of the root's scripts, imagenet or digits, is a package with a module `samples` that holds
 
     load_train(folder, epoch, extraction) -> Samples     given labels, is_noisy where known
     load_val(folder, epoch, extraction) -> Samples       the validation set to be cleaned
     load_ood(folder, epoch, extraction) -> (Samples, Samples)
                                             training rows; test rows with is_ood and group
 
-(`extraction`: experiment.extraction.Extraction, what the user said about how to get features)
+(`extraction`: experiment.inputs.extraction.Extraction, the options)
 and is imported only when one of its experiments is asked for.
 """
 
@@ -93,5 +93,5 @@ def find(name: str, dataset: str, cache_dir: Path, epoch: int | None = None) -> 
 
 
 def loader(domain: str) -> ModuleType:
-    """The `samples` module of a domain: imagenet, language, speech or digits."""
+    """The `samples` module of a domain: imagenet or digits."""
     return importlib.import_module(f"{domain}.samples")

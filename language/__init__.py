@@ -1,6 +1,6 @@
 """Texts: the SST-2 and MNLI experiments, and any text classifier of the transformers library.
 
-    <cache_dir>/<task>/target0.1_large_4.pt           given labels, and which of them are wrong
+    <cache_dir>/<task>/target<rate>_large_4.pt        given labels, and which of them are wrong
     <cache_dir>/<task>/<model_name>/                  config and tokenizer
     <cache_dir>/<task>/<model_name>/epoch_<k>/        weights, feat_train.pt, feat_validation.pt
     <cache_dir>/<task>/data/                          texts, unless they come from the hub

@@ -5,6 +5,7 @@ the clean labels; its schedule is not stated.
 """
 
 import math
+import re
 from pathlib import Path
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor
 
 from experiment.command.errors import InputError
 from experiment.files import writing
+from language import PUBLISHED
 
 TARGET = "target0.1_large_4.pt"  # the published name: share, model size and epoch
+RATE = re.compile(r"noise(\d+(?:\.\d+)?)")  # in a model's name, such as roberta-base_fp16_noise0.1
 SURE = 0.6  # a label of higher probability counts as right
 EVERY = 10  # every tenth row with such a label is changed
 RATIO = 0.1
@@ -45,6 +48,27 @@ def noisy_labels(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     targets = labels.clone()
     targets[changed] = (labels[changed] + steps) % classes
     return targets, changed
+
+
+def target_file(folder: Path, model_name: str) -> tuple[Path, tuple[str, ...]]:
+    """The file of noisy labels that a model was trained on, and a note where its name leaves that
+    open.
+
+    <folder>/target<rate>_large_4.pt, with the rate in the model's name (..._noise0.2); for a name
+    without one the published 0.1. The file may be missing. Raises InputError if it is, but labels
+    of other rates are there: they are not what the model was trained on.
+    """
+    stated = RATE.search(model_name)
+    path = folder / (f"target{float(stated[1]):g}_large_4.pt" if stated else TARGET)
+    if not path.is_file():
+        others = sorted(other.name for other in folder.glob("target*_large_4.pt"))
+        if others:
+            rate = f"noise {float(stated[1]):g}" if stated else "no rate of noise"
+            raise InputError(f"{path}: no such file, though the model's name {model_name} states "
+                             f"{rate}; expected a model named as the labels here are "
+                             f"({', '.join(others)}), as in {PUBLISHED}")
+    return path, () if stated else (f"the model's name {model_name} states no rate of noise: "
+                                    f"noisy labels are those of {path.name}, the published rate",)
 
 
 def save_targets(targets: Tensor, changed: Tensor, path: Path) -> None:

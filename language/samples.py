@@ -7,9 +7,9 @@ from experiment.command.errors import InputError
 from experiment.inputs import media
 from experiment.inputs.extraction import Extraction
 from experiment.inputs.samples import Samples, probs_of
-from experiment.inputs.targets import read_targets
+from experiment.inputs.targets import Targets, read_targets
 from language import data, features, layout
-from language.noise import TARGET
+from language.noise import TARGET, target_file
 
 
 def load_train(folder: Path, epoch: int | None = None, extraction: Extraction | None = None, *,
@@ -17,21 +17,17 @@ def load_train(folder: Path, epoch: int | None = None, extraction: Extraction | 
                columns: data.Columns = data.USUAL) -> Samples:
     """The training set of the task `folder.name`, with features of a model.
 
-    Labels are those of target0.1_large_4.pt in the folder, which also says which are wrong. With
-    `clean`, or for a task other than sst2 and mnli without that file (a note then says so), they
-    are the data's own, and it is not known which are wrong. Texts, which serve as identifiers, are
-    read if they are in a folder, and downloaded only if features or labels are missing.
+    Labels are those of target<rate>_large_4.pt in the folder, with the rate in the model's name (a
+    note tells where it has none), which also says which are wrong. With `clean`, or for a task
+    other than sst2 and mnli without that file (a note then says so), they are the data's own, and
+    it is not known which are wrong. Texts, which serve as identifiers, are read if they are in a
+    folder, and downloaded only if features or labels are missing.
 
     Raises InputError for a missing or unusable file, and for files that do not fit together.
     """
     place = layout.locate(folder, model_name, layout.EPOCH if epoch is None else epoch)
-    path, target = place.features / "feat_train.pt", folder / TARGET
-    missing = not clean and not target.is_file()
-    if missing and folder.name in data.CLASS_NAMES:  # else mistaken for noisy labels
-        raise InputError(f"{target}: no such file; python language/download.py -t {folder.name} "
-                         f"fetches it, language/make_noise.py makes one (to use your own labels, "
-                         f"choose another --task_name)")
-    noisy = None if clean or missing else read_targets(target)
+    path = place.features / "feat_train.pt"
+    target, noisy, notes = _noisy_labels(folder, place.homes[-1].name, clean)
     where, texts = data.find_folder(folder, data_dir), None
     if where is not None or noisy is None or not path.is_file():
         texts = data.load(folder.name, "train", where, need_labels=noisy is None,
@@ -53,8 +49,24 @@ def load_train(folder: Path, epoch: int | None = None, extraction: Extraction | 
                    probs=probs_of(logits), labels=labels, is_noisy=is_noisy,
                    ids=texts and texts.joined(), class_names=class_names, held_out=False,
                    media=texts and partial(_read, texts),
-                   notes=(f"no noisy labels, as {target} is missing: these are the data's own",)
-                   if missing else ())
+                   notes=notes)
+
+
+def _noisy_labels(folder: Path, model_name: str, clean: bool
+                  ) -> tuple[Path | None, Targets | None, tuple[str, ...]]:
+    """The file of the model's noisy labels, and these if it is there; what to say of it."""
+    if clean:
+        return None, None, ()
+    target, notes = target_file(folder, model_name)
+    if target.is_file():
+        return target, read_targets(target), notes
+    if folder.name in data.CLASS_NAMES:  # else mistaken for noisy labels
+        how = f"python language/download.py -t {folder.name} fetches it, " \
+              f"language/make_noise.py makes one" if target.name == TARGET else \
+            f"the model's name {model_name} asks for it"
+        raise InputError(f"{target}: no such file; {how} (to use your own labels, choose another "
+                         f"--task_name)")
+    return target, None, (f"no noisy labels, as {target} is missing: these are the data's own",)
 
 
 def _read(texts: data.Texts, row: int) -> media.Media:

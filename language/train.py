@@ -37,7 +37,8 @@ def get_args_parser() -> arguments.Parser:
                        help="model to start from: a folder, or a name on the hub "
                             "(default: %(default)s)")
     group.add_argument("--clean", action="store_true",
-                       help="the data's own labels, not those of target0.1_large_4.pt")
+                       help="the data's own labels, not those of target<rate>_large_4.pt, "
+                            "with the rate in the name of the model (..._noise0.1)")
     group.add_argument("--epochs", type=positive_integer, default=10, metavar="E",
                        help="passes over the data (default: %(default)s)")
     group.add_argument("--lr", type=positive_number, default=1e-5, metavar="R",
@@ -61,7 +62,7 @@ def main(args: Namespace) -> None:
     from experiment.command.errors import InputError
     from experiment.inputs.targets import read_targets
     from language import data, models, training
-    from language.noise import TARGET
+    from language.noise import target_file
 
     folder = args.cache_dir / args.task_name
     where = data.find_folder(folder, args.data_dir)
@@ -69,10 +70,13 @@ def main(args: Namespace) -> None:
     texts = data.load(args.task_name, "train", where, **columns)
     labels = texts.labels
     if not args.clean:
-        labels = read_targets(folder / TARGET).labels
+        target, notes = target_file(folder, args.model_name)
+        labels = read_targets(target).labels
         if len(labels) != len(texts):
-            raise InputError(f"{folder / TARGET}: expected {len(texts)} rows as in "
+            raise InputError(f"{target}: expected {len(texts)} rows as in "
                              f"{texts.source}, got {len(labels)}")
+        for note in notes:
+            print(f"note: {note}")
     validation = data.load(args.task_name, "validation", where, class_names=texts.class_names,
                            **columns) if data.has_split("validation", where) else None
     torch.manual_seed(args.seed)  # of the new head

@@ -16,6 +16,7 @@ This package imports torch, numpy, scikit-learn and tqdm, and nothing else of th
 """
 
 from relation.auto import Auto, Regime, auto_scores
+from relation.count import Count
 from relation.duplicates import (
     Duplicates,
     Leakage,
@@ -38,11 +39,12 @@ from relation.scores import relation_scores
 from relation.topk import relation_topk
 
 __all__ = [
-    "KERNELS", "LABEL_BASELINES", "Auto", "AutoOutliers", "Duplicates", "LabelNoise", "Leakage",
-    "LeaveOneOut", "Metrics", "Neighbours", "Outputs", "Regime", "RelationMap", "accept_threshold",
-    "ask_neighbours", "auto_outlier_scores", "auto_scores", "detect_label_noise", "detect_ood",
-    "evaluate", "find_duplicates", "find_label_issues", "find_leakage", "first_of_group",
-    "fit_leave_one_out", "knn_scores", "label_baseline_scores", "leave_one_out_probs",
+    "KERNELS", "LABEL_BASELINES", "Auto", "AutoOutliers", "Count", "Duplicates", "LabelNoise",
+    "Leakage", "LeaveOneOut", "Metrics", "Neighbours", "Outputs", "Regime", "RelationMap",
+    "accept_threshold", "ask_neighbours", "auto_outlier_scores", "auto_scores",
+    "detect_label_noise", "detect_ood", "evaluate", "find_duplicates", "find_label_issues",
+    "find_leakage", "first_of_group", "fit_leave_one_out",
+    "knn_scores", "label_baseline_scores", "leave_one_out_probs",
     "left_out_outlier_scores", "relation_map", "relation_scores", "relation_topk", "relative",
     "strongest", "unit_rows",
 ]

@@ -60,23 +60,23 @@ class Auto(NamedTuple):
     """All (N,), on the CPU, higher = more suspect: scores in 0 .. 1 and its parts by their names.
 
     suggested_labels: the likeliest class of the average; voted_labels: that of the trusted
-    neighbours. n_wrong: estimated number of wrong labels, count: it with its interval. n_suspects:
-    rows whose label leave-one-out rejects. probs (N, C): of leave-one-out, where the features are,
-    None beyond KEPT entries.
+    neighbours. n_wrong: estimated number of wrong labels, counted: it with its interval.
+    n_suspects: rows whose label leave-one-out rejects. probs (N, C): of leave-one-out, where the
+    features are, None beyond KEPT entries.
     """
 
     scores: Tensor
     parts: dict[str, Tensor]
     suggested_labels: Tensor
     voted_labels: Tensor
-    count: Count
+    counted: Count
     n_suspects: int
     regime: Regime
     probs: Tensor | None
 
     @property
     def n_wrong(self) -> int:
-        return self.count.wrong
+        return self.counted.wrong
 
 
 def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *, progress: bool = False) -> Auto:
@@ -167,5 +167,6 @@ def _regime(model: Tensor, loo: Tensor, near: Tensor, labels: Tensor) -> Regime:
     rejected = loo != labels
     a = float((model != labels)[rejected].double().mean()) if rejected.any() else 0.0
     b = float((model == labels)[~rejected].double().mean()) if not rejected.all() else 0.0
-    shares = (float((guess == labels).double().mean()) for guess in (model, loo, near))
-    return Regime(*shares, a, b, max(0.0, min(2 * a - 1, 2 * b - 1)))
+    of_model, of_loo, of_near = (float((guess == labels).double().mean())
+                                 for guess in (model, loo, near))
+    return Regime(of_model, of_loo, of_near, a, b, max(0.0, min(2 * a - 1, 2 * b - 1)))

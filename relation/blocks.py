@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import threshold_
+from torch.nn.functional import threshold_  # type: ignore[attr-defined]  # torch's stubs lack it
 
 from relation import pruning
 from relation.kernel import Rows
@@ -114,7 +114,7 @@ def _likely(work: Work, probs: Tensor, columns: Positions, buffers: Buffers
     if work.lists is not None:
         kept = pp.amax(0) > work.least_pp
         if int(kept.sum()) < FEW_LEFT * len(kept):
-            return columns[kept], pp[:, kept]
+            return columns[kept], pp[:, kept]  # type: ignore[index]  # lists give rows, no slice
     return columns, pp
 
 
@@ -171,7 +171,7 @@ def _gather(side: Side, name: str, positions: Positions, buffers: Buffers, use: 
     matrix = getattr(side.rows, name)
     if side.order is None and isinstance(positions, slice):
         return matrix[positions].float()
-    rows = positions if side.order is None else side.order[positions]
+    rows: Tensor = positions if side.order is None else side.order[positions]  # type: ignore
     if matrix.dtype != torch.float32:
         return matrix.index_select(0, rows).float()
     out = buffers.empty(f"{use} {name}", len(rows), matrix.shape[1], device=matrix.device)

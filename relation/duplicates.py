@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from relation.components import join, roots_of
 from relation.near_pairs import NearPairs
 from relation.tiles import row_slices
 from relation.topk import relation_topk
@@ -91,22 +92,23 @@ def find_duplicates(features: Tensor, *, threshold: float | str | None = "auto",
     first, single = _identical(digests)
     first, single = first.to(features.device), single.to(features.device)
     is_exact = first.bincount(minlength=len(first))[first] > 1
-    parent = first.clone()
+    parent, bound = first.clone(), None
     if threshold is not None and len(single) > 1:
         rows = features if len(single) == len(features) else features[single]
         if threshold == "auto":
-            threshold, pairs = _choose(rows, None, digests[single.cpu()], progress=progress)
+            bound, pairs = _choose(rows, None, digests[single.cpu()], progress=progress)
         else:
-            pairs = NearPairs(rows, bound=threshold, progress=progress)
-        if threshold is not None:
-            joined = _components(pairs, rows, threshold)
+            bound = float(threshold)
+            pairs = NearPairs(rows, bound=bound, progress=progress)
+        if bound is not None:
+            joined = _components(pairs, rows, bound)
             place = torch.empty_like(first)
             place[single] = torch.arange(len(single), device=place.device)
             parent = single[joined[place[first]]]
-    elif threshold == "auto":
-        threshold = None
+    elif threshold != "auto" and threshold is not None:
+        bound = float(threshold)
     groups, sizes = _numbered(parent)
-    return Duplicates(groups, threshold, sizes, is_exact)
+    return Duplicates(groups, bound, sizes, is_exact)
 
 
 @torch.no_grad()
@@ -127,26 +129,26 @@ def find_leakage(features: Tensor, test_features: Tensor, *, threshold: float | 
         raise ValueError(f"expected features of one kind, got {features.dtype} and "
                          f"test_features of {test_features.dtype}")
     test_digests = _digests(test_features)
-    known = {}
+    known: dict[bytes, int] = {}
     for row, digest in enumerate(_digests(features).tolist()):
         known.setdefault(digest, row)
     rows = torch.tensor([known.get(digest, -1) for digest in test_digests.tolist()],
                         device=features.device)
     is_exact = rows >= 0
-    cosines = is_exact.double()
+    cosines, bound = is_exact.double(), None
     others = (~is_exact).nonzero()[:, 0]
     if threshold is not None and len(others):
         tested = test_features[others]
         if threshold == "auto":
-            threshold, pairs = _choose(features, tested, test_digests[others.cpu()],
-                                       progress=progress)
+            bound, pairs = _choose(features, tested, test_digests[others.cpu()], progress=progress)
         else:
-            pairs = NearPairs(features, tested, bound=threshold, progress=progress)
-        if threshold is not None:
-            rows[others], cosines[others] = _best(pairs, features, tested, threshold)
-    elif threshold == "auto":
-        threshold = None
-    return Leakage(rows, cosines, is_exact, threshold)
+            bound = float(threshold)
+            pairs = NearPairs(features, tested, bound=bound, progress=progress)
+        if bound is not None:
+            rows[others], cosines[others] = _best(pairs, features, tested, bound)
+    elif threshold != "auto" and threshold is not None:
+        bound = float(threshold)
+    return Leakage(rows, cosines, is_exact, bound)
 
 
 def first_of_group(groups: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -219,28 +221,11 @@ def _components(pairs: NearPairs, features: Tensor, threshold: float) -> Tensor:
     for i, j, _ in pairs.above(threshold):
         for at in row_slices(len(i), PAIRS):
             left, right = i[at], j[at]
-            apart = _roots(parent, left) != _roots(parent, right)  # the rest adds nothing
+            apart = roots_of(parent, left) != roots_of(parent, right)  # the rest adds nothing
             left, right = left[apart], right[apart]
             close = _cosines(features[left], features[right]) > threshold
-            _join(parent, left[close], right[close])
-    return _roots(parent, torch.arange(len(parent), device=parent.device))
-
-
-def _roots(parent: Tensor, rows: Tensor) -> Tensor:
-    roots = parent[rows]
-    while not torch.equal(roots, above := parent[roots]):
-        roots = above
-    parent[rows] = roots
-    return roots
-
-
-def _join(parent: Tensor, left: Tensor, right: Tensor) -> None:
-    """Join the components of each pair; a parent never comes after its child."""
-    while len(left):
-        left, right = _roots(parent, left), _roots(parent, right)
-        apart = left != right
-        left, right = left[apart], right[apart]
-        parent.scatter_reduce_(0, torch.maximum(left, right), torch.minimum(left, right), "amin")
+            join(parent, left[close], right[close])
+    return roots_of(parent, torch.arange(len(parent), device=parent.device))
 
 
 def _best(pairs: NearPairs, features: Tensor, tested: Tensor, threshold: float

@@ -3,7 +3,7 @@
 Kim, Yun, Song 2023, algorithm 1.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,8 +42,8 @@ def detect_label_noise(features: Tensor, probs: Tensor | None, labels: Tensor, *
         raise ValueError(f"n_iter: expected at least 1, got {n_iter}")
     if not noise_threshold >= 0:
         raise ValueError(f"noise_threshold: expected at least 0, got {noise_threshold}")
-    settings = dict(kernel=kernel, temperature=temperature, threshold=threshold, chunk=chunk,
-                    engine=engine, progress=progress)
+    settings: dict[str, Any] = dict(kernel=kernel, temperature=temperature, threshold=threshold,
+                                    chunk=chunk, engine=engine, progress=progress)
     if initial is None:
         initial = relation_scores(features, probs, labels, **settings)
     reliability = initial

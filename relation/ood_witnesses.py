@@ -68,13 +68,18 @@ class Witnesses(NamedTuple):
 
     def of(self, source: Outputs) -> Tensor:
         """Scores (W, N) of new rows, float64, in the order of NAMES."""
-        return torch.cat([self._block(source.take(rows), None)
-                          for rows in row_slices(len(source.features), BLOCK)], 1)
+        n = len(source.features)
+        scores = torch.empty(len(NAMES), n, dtype=torch.float64, device=self.device)
+        for rows in row_slices(n, BLOCK):
+            scores[:, rows] = self._block(source.take(rows), None)
+        return scores
 
     def without(self, rows: Tensor) -> Tensor:
         """Scores (W, len(rows)) of these training rows, each without itself."""
-        return torch.cat([self._block(self.target.take(rows[some]), rows[some])
-                          for some in row_slices(len(rows), BLOCK)], 1)
+        scores = torch.empty(len(NAMES), len(rows), dtype=torch.float64, device=self.device)
+        for some in row_slices(len(rows), BLOCK):
+            scores[:, some] = self._block(self.target.take(rows[some]), rows[some])
+        return scores
 
     def _block(self, block: Outputs, itself: Tensor | None) -> Tensor:
         """Scores (W, B); `itself` (B,) are the rows' own numbers if they are training rows."""
@@ -125,8 +130,9 @@ def fit_witnesses(target: Outputs, *, with_energy: bool, device: torch.device) -
         device = torch.device("cpu")
     labels = target.labels
     if labels is None:
-        labels = torch.cat([target.probs[rows].argmax(1)
-                            for rows in row_slices(len(target.probs), BLOCK)])
+        labels = torch.empty(len(target.probs), dtype=torch.int64, device=target.probs.device)
+        for block in row_slices(len(target.probs), BLOCK):
+            labels[block] = target.probs[block].argmax(1)
     within = fit_gaussian(target.features, labels.to(device))
     rows = sample_rows(torch.arange(len(target.features)), REFERENCES)
     chosen = target.take(rows)

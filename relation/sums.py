@@ -84,7 +84,8 @@ def _prepare(source: Rows, target: Rows, target_rows: Tensor | None, kernel: str
     if source_norm is None or target_norm is None:
         return None
     n, chunk = len(source.features), min(chunk, LARGEST_BLOCK)
-    order, blocks, lists, floor, needed, least_pp = None, list(row_slices(n, chunk)), None, 0, 0, 0
+    order, blocks, lists = None, list(row_slices(n, chunk)), None
+    floor = needed = least_pp = 0.0
     m = len(target.features) if target_rows is None else len(target_rows)
     costs = [(rows.stop - rows.start) * (m - rows.start * symmetric) for rows in blocks]
     if kernel == "cos":
@@ -118,7 +119,7 @@ def _division(work: Work) -> str:
     same."""
     digest = hashlib.sha256(f"{work.blocks} {work.costs}".encode())
     if work.source.order is not None:
-        digest.update(work.source.order.cpu().numpy())
+        digest.update(work.source.order.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -111,8 +111,9 @@ def _obtain(path: Path, origin: dict[str, str], model: Path, clips: Clips,
         network = models.load_published(model) if model.is_file() else models.load_folder(model)
         banks = filter_banks(clips.files, network.front_end, progress=extraction.progress,
                              batch_size=extraction.batch_size)
-        notes.extend(data.mixing_notes(clips.files))
-        return extract(network, banks, device=find_device(extraction.device))
+        found = extract(network, banks, device=find_device(extraction.device))
+        notes.extend(data.mixing_notes(clips.files))  # of files that could be read
+        return found
     content = writing.remembered(path, origin, make, read=_read, published=published)
     return path, content, notes
 

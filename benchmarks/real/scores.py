@@ -18,8 +18,7 @@ from experiment.inputs.samples import Samples
 from experiment.run.label_errors import find_label_errors
 from experiment.run.settings import Settings
 
-SETTINGS = Settings(kernel="cos_p", temperature=4, threshold=0.03, hop=1, chunk=250,
-                    dtype="float32", device="cpu")
+SETTINGS = Settings(device="cpu")
 FOLDS = 5
 STRENGTHS = (0.03, 1.0, 30.0)  # C of the tuned regression: the default is among them
 METHODS = (("self_confidence", False), ("self_confidence", True), ("normalized_margin", False),
@@ -51,8 +50,7 @@ def project_row(cell: dict[str, np.ndarray]) -> dict:
     and the seconds of `auto`."""
     tensors = {name: torch.from_numpy(cell[name])
                for name in ("features", "probs", "labels", "is_noisy")}
-    result = find_label_errors(Samples("cell", **tensors), SETTINGS, noise_threshold=0.05,
-                               n_iter=2, progress=False)
+    result = find_label_errors(Samples("cell", **tensors), SETTINGS, progress=False)
     return {"estimated_wrong": result.beyond.facts["estimated_wrong"],
             "seconds": round(result.seconds["auto"], 2),
             **{row["name"]: round(row["ap"], 4) for row in result.metrics}}

@@ -5,7 +5,7 @@ class InputError(Exception):
     """Something given by the user cannot be used: a file, an option, a folder.
 
     The message is one line: what was wrong, what was expected, and the file or option. Scripts
-    print it and end with exit status 2; other exceptions are bugs and keep their traceback.
+    print it and end with exit status 2; `launch` says which other exceptions are no bugs.
     """
 
 

@@ -74,8 +74,8 @@ def read_suggestions(path: Path, min_score: float) -> Suggested:
 
     Without the scores of `auto` what the model predicts is the suggestion.
 
-    `min_score`: the least score, 1 - label_score, higher = more suspicious. Of `auto` it is a mean
-    of ranks, so that 0.9 is about the most suspicious tenth, and no probability.
+    `min_score`: the least score, 1 - label_score, higher = more suspicious. Of `auto` it is
+    1 - the probability of the given label.
     Raises InputError for a file that is no such table of label errors.
     """
     decisions, below = [], 0

@@ -61,10 +61,12 @@ def label_issues(result: Result, order: np.ndarray) -> np.ndarray:
     """Which rows are estimated to be wrong (N,) bool; `order` (N,): rows by falling suspicion.
 
     As many as are estimated to be wrong, of those for which another label is suggested; without
-    that estimate the noisy set of the relation.
+    that estimate the noisy set of the relation, or on the user's own data none where that holds
+    more than half of the rows.
     """
     if result.beyond is None:
-        return result.relation_score.numpy() > result.settings.noise_threshold
+        noisy = result.relation_score.numpy() > result.settings.noise_threshold
+        return noisy & (not result.samples.own_data or 2 * noisy.sum() <= len(noisy))
     replaced = order[(result.beyond.suggested_labels != result.samples.labels).numpy()[order]]
     is_issue = np.zeros(len(order), dtype=bool)
     is_issue[replaced[:result.further["estimated_wrong"]]] = True

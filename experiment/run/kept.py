@@ -1,4 +1,6 @@
-"""graph_<kernel>_pow<t>.pt: relation scores s0 of a full run, kept because they cost the most.
+"""What a run keeps for later ones: relation scores s0, and the sums of a run under way.
+
+graph_<kernel>_pow<t>.pt holds s0 of a full run, kept because it costs the most.
 
 The file has the published form, a dict of "score" (N,) and of empty lists "top", "top_val", "low",
 "low_val"; beside it graph_*.json says what it was computed from, and only what matches is used. A
@@ -23,7 +25,7 @@ from experiment.command.escaping import printable
 from experiment.files import reading, writing
 from experiment.run.settings import Settings
 
-# Raised when the same data and settings begin to give other scores, or sums in other blocks.
+# Bump when scores change for the same data and settings, or sums in other blocks.
 ENGINE = 2
 SCORES = "scores_sha256"  # of the file that the sidecar speaks for
 
@@ -78,7 +80,7 @@ class Graph:
         return score
 
     def save(self, score: Tensor, fingerprint: str, settings: Settings) -> str | None:
-        """Write both files, so that at no moment an old sidecar speaks for a new file.
+        """Write both files, so a stale sidecar never describes a new file.
 
         Returns why they are not kept, if so: a file without a sidecar is somebody else's and stays,
         and scores that took hours are not given up because they cannot be kept.
@@ -107,7 +109,7 @@ def made_from(fingerprint: str, settings: Settings) -> dict[str, object]:
 
 
 def _digest(score: Tensor) -> str:
-    return hashlib.sha256(score.float().cpu().contiguous().numpy()).hexdigest()
+    return hashlib.sha256(score.float().cpu().numpy().tobytes()).hexdigest()
 
 
 EVERY = 30.0  # seconds between two writes: a kill costs at most as much
@@ -140,7 +142,7 @@ class PartialSums:
         return kept["done"], kept["sums"].clone()
 
     def offer(self, done: int, sums: Tensor) -> None:
-        """Keep the sums after so many blocks, if the last time is long enough ago.
+        """Save the sums after so many blocks, at most every EVERY seconds.
 
         A run is not given up because they cannot be kept: it says so, and does not try again.
         """

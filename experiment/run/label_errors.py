@@ -47,29 +47,20 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
     notes += [*(f"{name} is left out: it overflows on these features"
                 for name in baselines if name not in scores), *_lonely(kept)]
     related = partial(_relation_scores, features, labels=kept.labels.to(features.device),
-                      settings=settings, progress=progress)
+                      settings=settings, own_data=kept.own_data, progress=progress)
     initial, said = _initial(features, probs, kept.labels, settings,
                              Cache.of(folder, settings, fingerprint), progress=progress)
     scores |= related(probs, initial=initial)
     clock.lap("relation")
-    notes += [*said, *_relation_notes(scores, settings)]
+    notes += [*said, *_relation_notes(scores, settings, own_data=kept.own_data)]
 
     loo = beyond = None
     if settings.wants_auto(len(kept)):
-        found = relation.auto_scores(features, probs, kept.labels.to(features.device),
-                                     progress=progress)
         others = {name: _auto(other, samples, settings, progress=progress)
                   for name, other in (epochs or {}).items()}
-        clock.lap("auto")
-        loo = found.probs
-        if settings.probs == "loo":
-            if loo is None:
-                loo = relation.leave_one_out_probs(features, kept.labels.to(features.device),
-                                                   probs.shape[1], dtype=probs.dtype)
-            scores |= _on_loo(features, loo, kept.labels, scores, related)
-        more, beyond = out_of_sample.describe(kept, found, others)
+        more, beyond, loo = _out_of_sample(kept, features, probs, related, others)
         scores |= more
-        clock.lap("leave-one-out scores")
+        clock.lap("auto")
     else:
         notes.append("out-of-sample scores and auto are left out (--auto True computes them)")
     metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy", progress=progress)
@@ -80,11 +71,28 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
     return result if settings.probs == "model" else _by_leave_one_out(result, loo)
 
 
-def _on_loo(features: Tensor, loo: Tensor, labels: Tensor, scores: dict[str, Tensor],
-            related: partial) -> dict[str, Tensor]:
-    """The `scores` on leave-one-out probabilities, by the names of `out_of_sample.loo_name`."""
-    baselines = relation.label_baseline_scores(features, loo, labels.to(features.device))
-    on_loo = {name: values for name, values in baselines.items() if name in scores}
+def _out_of_sample(kept: Samples, features: Tensor, probs: Tensor, related: partial,
+                   others: dict[str, relation.Auto]
+                   ) -> tuple[dict[str, Tensor], out_of_sample.OutOfSample, Tensor | None]:
+    """The further scores, what is said beside them, and leave-one-out's probabilities (N, C)
+    where there is room for them or --probs loo asks for them."""
+    settings, progress = related.keywords["settings"], related.keywords["progress"]
+    labels = related.keywords["labels"]
+    found = relation.auto_scores(features, probs, labels, progress=progress)
+    scores, beyond = out_of_sample.describe(kept, found, others)
+    loo = found.probs
+    if settings.probs == "loo":
+        if loo is None:
+            loo = relation.leave_one_out_probs(features, labels, probs.shape[1],
+                                               dtype=probs.dtype)
+        scores = _on_loo(features, loo, labels, related) | scores
+    return scores, beyond, loo
+
+
+def _on_loo(features: Tensor, loo: Tensor, labels: Tensor, related: partial) -> dict[str, Tensor]:
+    """The published scores on leave-one-out probabilities, by `out_of_sample.loo_name`."""
+    baselines = relation.label_baseline_scores(features, loo, labels)
+    on_loo = {name: values for name, values in baselines.items() if values.isfinite().all()}
     # The other kernel does not look at probabilities.
     if related.keywords["settings"].kernel == "cos_p":
         on_loo |= related(loo)
@@ -129,17 +137,19 @@ def _lonely(kept: Samples) -> list[str]:
             f"can support, so that it ranks as suspect: {', '.join(named)}{more}"] if alone else []
 
 
-def _relation_notes(scores: dict[str, Tensor], settings: Settings) -> list[str]:
+def _relation_notes(scores: dict[str, Tensor], settings: Settings, *, own_data: bool
+                    ) -> list[str]:
     """What to say of relation scores that are not what they should be."""
     notes, initial = [], scores["relation (initial)"]
-    refined = settings.n_iter > 1
-    if refined and torch.equal(scores["relation"], initial):
-        notes.append("refinement changed nothing: both relation rows are the same")
-    taken = int((initial > settings.noise_threshold).sum())
+    refined, taken = settings.n_iter > 1, int((initial > settings.noise_threshold).sum())
+    same = torch.equal(scores["relation"], initial)
     if refined and 2 * taken > len(initial):
-        notes.append(f"refinement took the labels of {taken:,} of {len(initial):,} rows to be "
-                     f"wrong, and turned against the rest: use relation (initial), or another "
+        took = f"refinement took the labels of {taken:,} of {len(initial):,} rows to be wrong"
+        notes.append(f"{took}: relation is relation (initial)" if own_data else
+                     f"{took}, and turned against the rest: use relation (initial), or another "
                      f"--kernel, --pow or --reg")
+    elif refined and same:
+        notes.append("refinement changed nothing: both relation rows are the same")
     if not scores["relation"].any():
         notes.append(f"no relation is above the threshold {settings.threshold}: every relation "
                      f"score is 0; try a smaller --thres")
@@ -154,8 +164,14 @@ def _how(settings: Settings, progress: bool) -> dict[str, Any]:
 
 
 def _relation_scores(features: Tensor, probs: Tensor, *, labels: Tensor, settings: Settings,
-                     progress: bool, initial: Tensor | None = None) -> dict[str, Tensor]:
-    """relation before and after refinement, (N,) on the CPU under their printed names."""
+                     own_data: bool, progress: bool, initial: Tensor | None = None
+                     ) -> dict[str, Tensor]:
+    """relation before and after refinement, (N,) on the CPU under their printed names.
+
+    On the user's own data without refinement, where that took more than half of the rows to be
+    wrong: most relations would then change their sign on the word of a minority. Published
+    experiments keep the published rule.
+    """
     how = _how(settings, progress)
     if initial is None:
         initial = out_of_memory.halving(lambda chunk: relation.relation_scores(
@@ -163,8 +179,12 @@ def _relation_scores(features: Tensor, probs: Tensor, *, labels: Tensor, setting
     found = out_of_memory.halving(lambda chunk: relation.detect_label_noise(
         features, probs, labels, noise_threshold=settings.noise_threshold, n_iter=settings.n_iter,
         initial=initial, **how | {"chunk": chunk}), settings.chunk)
-    return {"relation (initial)": -relation.relative(initial).cpu(),
-            "relation": found.scores.cpu()}
+    before = -relation.relative(initial)
+    sets = (found.estimated_noise, before > settings.noise_threshold)  # of the last step, the first
+    no_evidence = own_data and settings.n_iter > 1 and any(2 * taken.sum() > len(taken)
+                                                           for taken in sets)
+    return {"relation (initial)": before.cpu(),
+            "relation": (before if no_evidence else found.scores).cpu()}
 
 
 def _by_leave_one_out(result: Result, loo: Tensor) -> Result:

@@ -56,8 +56,10 @@ class Inputs:
         if self.head is None:
             return None
         weight, bias = self.head
-        return torch.cat([ood_baselines.energy(block.float() @ weight.T + bias)
-                          for block in samples.features.split(BLOCK)])
+        scores = torch.empty(len(samples))
+        for found, block in zip(scores.split(BLOCK), samples.features.split(BLOCK)):
+            found.copy_(ood_baselines.energy(block.float() @ weight.T + bias))
+        return scores
 
     def lacks(self, need: str | None) -> str | None:
         """What the data would have to hold for this need, or None if they do."""

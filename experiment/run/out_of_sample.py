@@ -23,10 +23,10 @@ TRUSTED = 0.5  # weight of the model's own loss in auto from which its probabili
 
 @dataclass(frozen=True)
 class OutOfSample:
-    """All tensors (N,) on the CPU over the kept rows, scores higher = more suspicious."""
+    """Tensors on the CPU over the kept rows."""
 
-    suggested_labels: Tensor
-    voted_labels: Tensor  # of the neighbours
+    suggested_labels: Tensor  # (N,)
+    voted_labels: Tensor  # (N,) of the neighbours
     loo_probs: Tensor | None  # (N, C) of leave-one-out, where the model's own cannot be trusted
     statement: list[str]  # lines for the screen
     facts: dict[str, Any]  # the same in numbers, for metrics.json
@@ -52,17 +52,17 @@ def describe(kept: Samples, found: relation.Auto, others: dict[str, relation.Aut
         # Nothing to go by: every epoch counts the same.
         weights = {name: weight / total if total else 1 / len(others)
                    for name, weight in weights.items()}
-        auto = sum(weights[name] * other.scores for name, other in others.items())
-        first = others[max(weights, key=weights.get)]
+        auto = torch.stack([weights[name] * other.scores
+                            for name, other in others.items()]).sum(0)
+        first = others[max(weights, key=lambda name: weights[name])]
         facts["epoch_weights"] = weights
         statement.append("auto is averaged over epochs, weighted with what they have not "
                          "memorised: "
                          + ", ".join(f"{name} ({weight:.2f})" for name, weight in weights.items()))
-    wrong, low, high = first.count
+    wrong, low, high = first.counted
     facts["estimated_wrong"], facts["wrong_between"] = wrong, [low, high]
     statement.append(f"about {wrong:,} of {len(kept):,} labels ({_percent(wrong / len(kept))}) are "
-                     f"wrong, at least {low:,} and at most {high:,} by the two ways to count; "
-                     f"scores.csv suggests a label for each row")
+                     f"wrong; scores.csv suggests a label for each row")
     scores = dict(found.parts)
     issues = None if found.probs is None else _cleanlab(found.probs, kept.labels)
     if issues is not None:

@@ -54,9 +54,9 @@ def maps_of(epochs: Iterable[Samples], rows: Sequence[int], *, kernel: str, poin
     chosen = torch.tensor(rows, dtype=torch.int64)
     found = relation.relation_map(_checked(epochs), chosen, kernel=kernel, progress=progress)
     others = relation.strongest(found, chosen, points)
-    kept = [values.gather(1, others) for values in found]
+    mean, variance, last = (values.gather(1, others) for values in found)
     left_out = found.mean.shape[1] - 1 - others.shape[1]
-    return [Map(row, others[at], *(values[at] for values in kept), left_out)
+    return [Map(row, others[at], mean[at], variance[at], last[at], left_out)
             for at, row in enumerate(rows)]
 
 

@@ -1,6 +1,7 @@
 """The real sets in small: wrong labels, regimes, cleanlab's columns and the table, no package."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ import pytest
 from benchmarks.real import cells, packages, scores, summary
 from benchmarks.real.labelled import Labelled, chosen_rows, standardised
 from benchmarks.real.noise import wrong_labels
+from tests.conftest import ROOT
 
 CLASSES = 3
+WORDS = ("part", "set", "regime", "noise")  # the columns of the table that are not numbers
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,10 @@ def test_a_third_of_the_sets_is_held_out():
     assert set(cells.HELD_OUT) < set(cells.SETS)
     others = [noise for name in cells.SETS for noise in cells.noises_of(name)[4:]]
     assert set(others) == {"c20", "f08"} and len(others) == len(cells.SETS)
+    page = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| (\**)(\w+)\1 \| [\d,]+ ×", page, re.MULTILINE)
+    assert sorted(name for _, name in named) == sorted(cells.SETS)
+    assert {name for bold, name in named if bold} == set(cells.HELD_OUT)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "class", "feature"])
@@ -89,13 +96,21 @@ def test_cleanlab_beside_every_row(script, data, tmp_path):
         *[("dev", "segments")] * 3, *[("heldout", cells.HELD_OUT[0])] * 3]
     for row in rows:
         numbers = {name: float(value) for name, value in row.items()
-                   if name not in ("part", "set", "regime", "noise")}
+                   if name not in WORDS}
         assert numbers["n_wrong"] == 9 and numbers["cleanlab cv self_confidence"] > 0.6
         assert summary.best_cleanlab(numbers) >= numbers["cleanlab cv tuned issues first"]
         assert summary.best_single(numbers) >= numbers["loss"]
     assert (tmp_path / "real.md").read_text(encoding="utf-8") in shown
     assert "cleanlab 6 of 6" in shown and "| heldout | all | 3 |" in shown
     assert "cleanlab 6 of 6" not in script(*command).stdout
+
+
+def test_the_page_shows_the_figures_that_were_measured():
+    with open(ROOT / "benchmarks/real_data.csv", newline="", encoding="utf-8") as file:
+        rows = [{name: value if name in WORDS else float(value) for name, value in row.items()}
+                for row in csv.DictReader(file)]
+    page = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
+    assert summary.table(rows) in page and f"over {len(rows)} of the 270 cells" in page
 
 
 def test_table_counts_what_is_behind():

@@ -22,6 +22,7 @@ ELSEWHERE = {
     ". .venv/bin/activate": "part of Python",
     "apt-get install chromium": ".ci/run does it",
     "ruff check": ".ci/run runs it",
+    "mypy": ".ci/run runs it",
     "ruff format": "named as not used",
     ".ci/run": "is the run of the CI itself",
 }

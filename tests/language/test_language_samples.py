@@ -142,6 +142,51 @@ def test_published_task_without_its_noisy_labels_is_refused(published, data_dir,
         load_train(folder, data_dir=data_dir)
 
 
+def with_rate(published, name, rate="0.2"):
+    """The published model under another name, and noisy labels of another rate."""
+    (published / "sst2" / layout.PUBLISHED).rename(published / "sst2" / name)
+    save_targets(torch.arange(80) % 2, torch.arange(4), published / f"sst2/target{rate}_large_4.pt")
+    return published / "sst2"
+
+
+@pytest.mark.parametrize("name", ["roberta-base_fp16_noise0.2", "noise0.20", "a_noise0.2_seed1"])
+def test_rate_of_the_noise_is_in_the_models_name(published, name):
+    folder = with_rate(published, name)
+    samples = load_train(folder, 4, model_name=name)
+    assert samples.is_noisy.nonzero()[:, 0].tolist() == [0, 1, 2, 3] and not samples.notes
+    by_path = folder / name / "epoch_4"  # the folder of an epoch carries its model's name
+    RobertaConfig(num_labels=2).save_pretrained(by_path)
+    writing.save(reading.load(by_path / "feat_train.pt"),
+                 layout.locate(folder, str(by_path), 4).features / "feat_train.pt")
+    assert torch.equal(load_train(folder, 4, model_name=str(by_path)).labels, samples.labels)
+
+
+@pytest.mark.parametrize("task", ["sst2", "mine"])
+def test_labels_of_another_rate_than_the_models_are_refused(published, task):
+    folder = with_rate(published, "roberta-base_fp16_noise0.3").rename(published / task)
+    with pytest.raises(InputError, match=r"target0.3_large_4.pt: no such file, though the model's "
+                                         r"name roberta-base_fp16_noise0.3 states noise 0.3; .* "
+                                         r"\(target0.1_large_4.pt, target0.2_large_4.pt\)"):
+        load_train(folder, model_name="roberta-base_fp16_noise0.3")
+    for path in folder.glob("target*"):
+        path.unlink()
+    if task == "sst2":
+        with pytest.raises(InputError, match="target0.3_large_4.pt: no such file; the model's name "
+                                             "roberta-base_fp16_noise0.3 asks for it"):
+            load_train(folder, model_name="roberta-base_fp16_noise0.3")
+
+
+def test_name_without_a_rate_keeps_the_published_one_and_says_so(published):
+    folder = with_rate(published, "mine")
+    samples = load_train(folder, model_name="mine")
+    assert samples.is_noisy.nonzero()[:, 0].tolist() == list(range(0, 80, 10))
+    assert samples.notes == ("the model's name mine states no rate of noise: noisy labels are "
+                             "those of target0.1_large_4.pt, the published rate",)
+    (folder / TARGET).unlink()
+    with pytest.raises(InputError, match="the model's name mine states no rate of noise; expected"):
+        load_train(folder, model_name="mine")
+
+
 def test_texts_of_another_length_are_refused(published, data_dir, table):
     table[:10].to_csv(data_dir / "train.tsv", sep="\t", index=False)
     with pytest.raises(InputError, match="train.tsv: expected 80 rows as in .*, got 10"):

@@ -137,6 +137,8 @@ def test_model_without_its_vocabulary_gets_one_line(refused, tmp_path, data_dir,
 def test_train_needs_targets_that_fit(refused, tmp_path, data_dir, published):
     words = "language/train.py", "--data_dir", data_dir, "--cache_dir"
     assert "target0.1_large_4.pt: no such file" in refused(*words, tmp_path / "empty")
+    assert "target0.2_large_4.pt: no such file, though the model's name r_noise0.2 states" in \
+        refused(*words, published, "-n", "r_noise0.2")
     data = pandas.read_csv(data_dir / "train.tsv", sep="\t")
     data[:9].to_csv(data_dir / "train.tsv", sep="\t", index=False)
     assert "target0.1_large_4.pt: expected 9 rows as in" in refused(*words, published)

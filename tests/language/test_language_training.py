@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from experiment.command.errors import InputError
-from experiment.files import reading, writing
+from experiment.files import writing
 from experiment.inputs.extraction import Extraction
 from language import demo, models, noise, samples, training
 from language.training import Schedule, train
@@ -194,7 +194,7 @@ def test_labels_beyond_the_model(tmp_path, classifier, texts):
 def test_full_disk(tmp_path, classifier, texts, monkeypatch):
     def save(value, path):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr(reading, "save", save)
+    monkeypatch.setattr(writing, "save", save)
     with pytest.raises(InputError, match=r"\.epoch_1\.part: cannot be written .*No space left"):
         train(classifier, texts, texts.labels, tmp_path / "m", schedule=SCHEDULE)
     assert not list(tmp_path.glob("m/epoch_*"))

@@ -49,7 +49,7 @@ def test_how_many_are_wrong_and_what_they_are(blobs):
     found = auto_scores(features, sure_of(given), given)
     assert found.n_wrong == pytest.approx(60, rel=0.1)
     assert (found.suggested_labels[is_noisy] == true[is_noisy]).float().mean() > 0.95
-    assert found.count.low <= found.n_wrong <= found.count.high
+    assert found.counted.low <= found.n_wrong <= found.counted.high
     assert list(found.parts) == ["loss (loo)", "loss (refit)", "neighbours", "votes",
                                  "neighbours (trusted)"]
     for scores in (*found.parts.values(), found.scores):

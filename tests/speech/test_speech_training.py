@@ -10,7 +10,7 @@ import torch
 
 import relation
 from experiment.command.errors import InputError
-from experiment.files import reading
+from experiment.files import reading, writing
 from experiment.inputs.targets import read_targets
 from speech import data, demo, models, noise, training
 from tests.conftest import ROOT
@@ -55,7 +55,7 @@ def test_the_published_recipe():
             steps.append(len(rates))
             if len(steps) == 7:
                 break  # before a state is written
-            patched.setattr(reading, "save", lambda *args: None)
+            patched.setattr(writing, "save", lambda *args: None)
     assert steps == [2, 4, 6, 8, 10, 12, 14]  # the last batch of an epoch may be smaller
     assert rates[::2] == pytest.approx([1e-5] * 5 + [1e-5 * 0.85, 1e-5 * 0.85 ** 2])
 

@@ -28,11 +28,11 @@ def test_the_chunk_is_halved_until_it_fits(monkeypatch, capsys):
     samples, settings = rows(1000), Settings("cos_p", 4, 0.03, 1, 1000, "float32", "cpu")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
     need = memory.forecast(samples, settings, auto=False)
-    monkeypatch.setattr(memory, "available", lambda device: need // 3)
+    monkeypatch.setattr(memory, "available", lambda device: need // 2)
     fitted = memory.fit(samples, settings, auto=False, progress=True)
-    assert memory.forecast(samples, fitted, auto=False) <= need // 3
+    assert memory.forecast(samples, fitted, auto=False) <= need // 2
     twice = Settings(**vars(fitted) | {"chunk": 2 * fitted.chunk})
-    assert memory.forecast(samples, twice, auto=False) > need // 3
+    assert memory.forecast(samples, twice, auto=False) > need // 2
     line = capsys.readouterr().out
     assert line.startswith("memory: about 0.") and f"; {fitted.chunk} rows at a time" in line
 

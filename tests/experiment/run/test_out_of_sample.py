@@ -3,14 +3,15 @@ import torch
 
 from experiment.inputs.samples import Samples
 from experiment.run import out_of_sample
-from relation import Auto, Regime
+from relation import Auto, Count, Regime
 
 
 def found(*, model=0.9, loo=0.9, near=0.9, a=0.5, b=1.0, weight=0.0, wrong=2, suspects=10, rows=20,
           score=0.5):
     """What auto_scores might find on `rows` rows."""
     return Auto(torch.full((rows,), score), {"loss (loo)": torch.zeros(rows)},
-                torch.full((rows,), wrong), torch.full((rows,), wrong + 1), wrong, suspects,
+                torch.full((rows,), wrong), torch.full((rows,), wrong + 1),
+                Count(wrong, wrong - 1, wrong + 3), suspects,
                 Regime(model, loo, near, a, b, weight), torch.full((rows, 3), 1 / 3))
 
 
@@ -19,7 +20,7 @@ def describe(first, origin="", **others):
     labels = torch.arange(rows) % 3
     kept = Samples(source="here", features=torch.ones(rows, 2), probs=first.probs, labels=labels,
                    out_of_sample=origin)
-    return out_of_sample.describe(kept, first, {"loss": torch.ones(rows)}, others)
+    return out_of_sample.describe(kept, first, others)
 
 
 @pytest.mark.parametrize("regime, words", [
@@ -38,8 +39,9 @@ def test_statement(regime, words):
 
 def test_facts_and_columns():
     scores, result = describe(found())
-    assert result.facts["estimated_wrong"] == 2 and result.facts["regime"]["accepted_too"] == 1
-    assert not scores["loss (loo)"].any()  # exact, in place of the one with 1e-6
+    assert result.facts["estimated_wrong"] == 2 and result.facts["wrong_between"] == [1, 5]
+    assert result.facts["regime"]["accepted_too"] == 1
+    assert not scores["loss (loo)"].any()
 
 
 def test_leave_one_out_stands_in_for_a_model_that_cannot_be_trusted():
