@@ -39,7 +39,8 @@ def read_table(path: Path) -> tuple[list[Record], dict[str, Any]]:
     header = next((line for line in text.removeprefix("\ufeff").splitlines() if line.strip()), "")
     if path.suffix.lower() == ".tsv" and "\t" in header:
         return read_tabs(path)
-    fields = {mark: len(next(csv.reader([header[:HEAD]], delimiter=mark), [])) for mark in SEPARATORS}
+    fields = {mark: len(next(csv.reader([header[:HEAD]], delimiter=mark), []))
+              for mark in SEPARATORS}
     best = max(SEPARATORS, key=fields.get)
     mark = "," if fields[","] > 1 else best
     dialect = {} if mark == "," else {"delimiter": mark}
