@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from experiment.command.errors import InputError, Unavailable, reason_of
-from experiment.inputs import tables
+from experiment.inputs import given_labels, tables
 
 HUB = "nyu-mll/glue"
 # What the hub's copy calls a split, and how files of it are named elsewhere; the first found wins.
 SPLITS = {"train": ("train",),
           "validation": ("validation", "dev", "val", "validation_matched", "dev_matched")}
 TEXT_COLUMNS = (("premise", "hypothesis"), ("sentence1", "sentence2"), ("sentence",), ("text",))
-LABEL_COLUMNS = ("label", "gold_label")
+LABEL_COLUMNS = ("label", "gold_label", "given_name", "given_label")  # the last of suspects.csv
 # Label order of the GLUE tasks: the numbers that the published files use.
 CLASS_NAMES = {"sst2": ("negative", "positive"),
                "mnli": ("entailment", "neutral", "contradiction")}
@@ -158,10 +158,10 @@ def _files(folder: Path, split: str) -> list[Path]:
 
 def read_file(path: Path) -> pandas.DataFrame:
     """One table by its ending. InputError for one that cannot be read."""
-    if path.suffix not in READERS:
+    if path.suffix.lower() not in READERS:
         raise InputError(f"{path}: expected a table ending in {', '.join(READERS)}")
     try:
-        return READERS[path.suffix](path)
+        return READERS[path.suffix.lower()](path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable {path.suffix} table ({reason_of(error)})"
                          ) from error
@@ -212,7 +212,7 @@ def _labels(source: str, values: pandas.Series, class_names: Sequence[str] | Non
     if pandas.api.types.is_float_dtype(values):
         raise InputError(f"{source}: labels: expected whole numbers or names, got "
                          f"{values.iloc[0]} in row 0")
-    texts = [str(value).strip() for value in values]
+    texts = [given_labels.same_form(str(value).strip()) for value in values]
     if all(re.fullmatch(r"-?\d{1,9}", text) for text in texts):
         labels = torch.tensor([int(text) for text in texts])
         largest = len(class_names) - 1 if class_names else int(labels.max())

@@ -14,7 +14,7 @@ import pandas
 from experiment.command.device import find_device
 from experiment.command.errors import InputError
 from experiment.files import writing
-from experiment.inputs import media
+from experiment.inputs import given_labels, media
 from experiment.inputs.extraction import Extraction
 from experiment.inputs.own_data import Rows, class_names_of, labelled_samples
 from experiment.inputs.own_head import OwnHead
@@ -38,7 +38,8 @@ def read(path: Path, text_columns: Sequence[str] | None, label_column: str | Non
     if len(table) == 0:
         raise InputError(f"{path}: expected at least one row, got none")
     texts = list(zip(*(_strings(table[name]) for name in names)))
-    labels = [text.strip() for text in _strings(table[label])]
+    labels = given_labels.read(str(path), [
+        None if missing else value for value, missing in zip(table[label], table[label].isna())])
     rows = Rows.of(str(path), [_short(text) for text in texts], labels)
     return texts, rows.drop({row: "an empty text" for row in rows.index
                              if not any(part.strip() for part in texts[row])})

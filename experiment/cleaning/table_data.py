@@ -7,15 +7,16 @@ from pathlib import Path
 
 from experiment.cleaning.plan import Data, Plan
 from experiment.command.errors import InputError
-from experiment.inputs import tables
-from experiment.inputs.own_data import Rows
+from experiment.inputs import given_labels, tables
+from experiment.inputs.own_data import Rows, columns_of_paths
 
 
 def of_paths(path: Path, rows: Rows) -> Data:
-    """A table with the columns path and label, relative paths from its folder, and its rows as
+    """A table with columns of paths and labels, relative paths from its folder, and its rows as
     `own_data.files_of_table` found them."""
     table = tables.read(path, blank_rows=True)
-    return _data(path, table, rows, "label", paths="path")
+    paths, label = columns_of_paths(path, table.columns)
+    return _data(path, table, rows, label, paths=paths)
 
 
 def of_texts(path: Path, table: tables.Table, rows: Rows, label_column: str,
@@ -27,7 +28,7 @@ def of_texts(path: Path, table: tables.Table, rows: Rows, label_column: str,
 def _data(path: Path, table: tables.Table, rows: Rows, label_column: str, *,
           paths: str | None = None, texts: Sequence[str] | None = None) -> Data:
     """InputError where the table, read twice, is not the same: its rows would be mixed up."""
-    labels = [text.strip() for text in table.texts(label_column)]
+    labels = given_labels.read(str(path), table.values(label_column))
     names = dict(zip(rows.index, rows.names)) | {row.index: row.name for row in rows.left_out}
     differ = [row for row, label in zip(rows.index, rows.labels)
               if row >= len(labels) or labels[row] != label]

@@ -1,5 +1,6 @@
 """Records of a CSV or TSV file, each beside the very characters that it was written with."""
 
+import codecs
 import csv
 import io
 import sys
@@ -9,6 +10,9 @@ from typing import Any, NamedTuple
 
 from experiment.command.errors import InputError
 
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+HEAD = 100_000  # characters of the header, less than a field of the csv module may have
+SEPARATORS = (",", "\t", ";", "|")
 BLANK = "\r\n\t "
 PLAIN = {"quoting": csv.QUOTE_NONE, "quotechar": None}  # a quotation mark is a letter like others
 
@@ -26,6 +30,21 @@ def read(path: Path, **dialect: Any) -> list[Record]:
     a quotation mark that is opened and never closed.
     """
     return parse(path, text_of(path), dialect)
+
+
+def read_table(path: Path) -> tuple[list[Record], dict[str, Any]]:
+    """The records of a table, and its dialect, by its header: fields are separated by commas, or
+    else by tabs, semicolons or bars, whichever separate the header into most names."""
+    text = text_of(path)
+    header = next((line for line in text.removeprefix("\ufeff").splitlines() if line.strip()), "")
+    if path.suffix.lower() == ".tsv" and "\t" in header:
+        return read_tabs(path)
+    fields = {mark: len(next(csv.reader([header[:HEAD]], delimiter=mark), []))
+              for mark in SEPARATORS}
+    best = max(SEPARATORS, key=fields.get)
+    mark = "," if fields[","] > 1 else best
+    dialect = {} if mark == "," else {"delimiter": mark}
+    return parse(path, text, dialect), dialect
 
 
 def read_tabs(path: Path) -> tuple[list[Record], dict[str, Any]]:
@@ -47,14 +66,15 @@ def read_tabs(path: Path) -> tuple[list[Record], dict[str, Any]]:
 
 
 def text_of(path: Path) -> str:
-    """The text of a file in UTF-8."""
+    """The text of a file in UTF-8, or in UTF-16 with its byte order mark."""
     try:
-        return path.read_bytes().decode("utf-8")
+        content = path.read_bytes()
+        return content.decode("utf-16" if content.startswith(UTF_16) else "utf-8")
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable {path.suffix} table in UTF-8 "
-                         f"({error})") from error
+        raise InputError(f"{path}: not a readable{path.suffix and ' '}{path.suffix} "
+                         f"table in UTF-8 ({error})") from error
 
 
 def parse(path: Path, text: str, dialect: dict[str, Any]) -> list[Record]:

@@ -6,10 +6,10 @@ fits the classes, or else of cross-validated logistic regression. Row numbers co
 user's data from 0, including rows that are left out.
 """
 
-import csv
 import hashlib
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +19,17 @@ import torch
 from torch import Tensor
 
 from experiment.command.errors import InputError
-from experiment.command.escaping import printable
-from experiment.inputs import own_head, probe
+from experiment.command.escaping import plain, printable
+from experiment.inputs import given_labels, own_head, probe, tables
 from experiment.inputs.own_head import OwnHead
 from experiment.inputs.samples import LeftOut, Samples, probs_of
 
 NAMED = 5  # rows or classes listed in a note; metrics.json has every left-out row
+
+# The first that is there counts; filepath and given_name are those of suspects.csv.
+PATH_COLUMNS = ("path", "filepath", "file_path", "filename", "file_name", "file", "image",
+                "image_path", "audio", "audio_path")
+LABEL_COLUMNS = ("label", "given_name", "given_label")
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,8 @@ class Rows:
     @classmethod
     def of(cls, source: str, names: Sequence[str], labels: Sequence[str], **known: Any) -> "Rows":
         """All rows of the data; those without a label are dropped."""
-        rows = cls(source, tuple(range(len(names))), tuple(names), tuple(labels), **known)
+        labels = tuple(map(given_labels.same_form, labels))
+        rows = cls(source, tuple(range(len(names))), tuple(names), labels, **known)
         return rows.drop({row: "no label" for row, label in enumerate(labels) if not label})
 
     def drop(self, reasons: Mapping[int, str]) -> "Rows":
@@ -111,43 +117,51 @@ def labelled_samples(rows: Rows, features: Tensor, own: OwnHead | None, *, progr
         out_of_sample=out_of_sample, left_out=rows.left_out, notes=tuple(notes), **known)
 
 
-def read_table(path: Path) -> tuple[list[str], list[str]]:
-    """The columns `path` and `label` of a CSV file, stripped of spaces.
+def read_table(path: Path) -> tuple[list[str], list[Any]]:
+    """The paths, stripped of spaces, and the labels of a table.
 
-    Raises InputError for another kind of file, or a row with more fields than the header.
+    Raises InputError for a table that cannot be read, or without such columns or any row.
     """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = columns
-            table = []
-            for row in reader:
-                if None in row:
-                    raise InputError(f"{path}, line {reader.line_num}: more fields than the header "
-                                     f"has; a path with a comma needs quotation marks")
-                table.append(row)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable table of comma-separated values in UTF-8 "
-                         f"({error})") from error
-    missing = [name for name in ("path", "label") if name not in columns]
+    table = tables.read(path, blank_rows=True)
+    columns = columns_of_paths(path, table.columns)
+    if not (written := table.texts(columns[0])):
+        raise InputError(f"{path}: expected at least one row below the header, got none")
+    return list(map(plain, written)), table.values(columns[1])
+
+
+def columns_of_paths(path: Path, known: Sequence[str]) -> tuple[str, str]:
+    """The columns of paths and of labels; capitals do not count."""
+    spelled = {name.strip().casefold(): name for name in reversed(known)}
+    found = [next((spelled[name] for name in names if name in spelled), None)
+             for names in (PATH_COLUMNS, LABEL_COLUMNS)]
+    missing = [name for name, column in zip(("path", "label"), found) if column is None]
     if missing:
         raise InputError(f"{path}: no column {' and '.join(missing)}; found "
-                         f"{', '.join(columns) or 'none'} (expected the header path,label)")
-    if not table:
-        raise InputError(f"{path}: expected at least one row below the header, got none")
-    return tuple([(row[name] or "").strip() for row in table] for name in ("path", "label"))
+                         f"{', '.join(known) or 'none'} (expected the header path,label)")
+    return found[0], found[1]
 
 
 def files_of_table(path: Path) -> tuple[list[Path], Rows]:
     """The files in a table, relative to its folder, and the rows whose files exist."""
     written, labels = read_table(path)
-    files = [path.absolute().parent / name for name in written]
-    rows = Rows.of(str(path), written, labels)
+    files = [_file(path.absolute().parent, name) for name in written]
+    rows = Rows.of(str(path), written, given_labels.read(str(path), labels))
     return files, rows.drop({row: "no such file" if written[row] else "no path"
-                             for row in rows.index if not files[row].is_file()})
+                             for row in rows.index if not _is_file(files[row])})
+
+
+def _file(folder: Path, name: str) -> Path:
+    """The file of this name, in whatever Unicode form the disk has it, and with / for \\."""
+    spelled = [name, name.replace("\\", "/")]  # the latter if it was written on Windows
+    forms = [unicodedata.normalize(form, text) for text in spelled for form in ("NFC", "NFD")]
+    return next(filter(_is_file, (folder / text for text in [*spelled, *forms])), folder / name)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # longer than a name can be, or of a zero byte
+        return False
 
 
 def stamps_of(files: Sequence[Path]) -> str:

@@ -21,7 +21,7 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
-from experiment.inputs import probe
+from experiment.inputs import given_labels, probe
 
 ERROR = 1e-3  # probability of taking a head that has nothing to do with the labels
 LISTED = 5  # classes of the head in a note
@@ -56,10 +56,10 @@ def match(own: OwnHead | None, labels: Tensor, names: tuple[str, ...]
     if own.class_names is not None and len(own.class_names) != classes:
         but = f"; its {len(own.class_names)} class names are not of its {classes} columns"
     elif own.class_names is not None:
-        number = {name.casefold(): at for at, name in enumerate(own.class_names)}
-        unknown = [name for name in names if name.casefold() not in number]
+        number = {_folded(name): at for at, name in enumerate(own.class_names)}
+        unknown = [name for name in names if _folded(name) not in number]
         if not unknown:
-            columns = torch.tensor([number[name.casefold()] for name in names])
+            columns = torch.tensor([number[_folded(name)] for name in names])
             return Matched(own.logits, tuple(own.class_names), columns[labels]), \
                 "its classes have these names"
         if len(number) != len(names) or len(unknown) < len(names):
@@ -75,6 +75,10 @@ def match(own: OwnHead | None, labels: Tensor, names: tuple[str, ...]
         same = " too" if classes == len(names) else ""
         return None, f"the network's head has {classes} classes{same}, but {verdict}{but}"
     return found, f"it {verdict}{but}"
+
+
+def _folded(name: str) -> str:
+    return given_labels.same_form(name).casefold()
 
 
 def _orders(names: tuple[str, ...], classes: int) -> dict[str, list[int]]:

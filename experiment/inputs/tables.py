@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiment.command.errors import InputError
-from experiment.files import separated
-from experiment.inputs import json_table
+from experiment.files import json_table, separated
 
 Changes = Mapping[str, Mapping[int, str]]  # column -> row -> new text
 
@@ -34,9 +33,9 @@ def read(path: Path, *, blank_rows: bool = False) -> Table:
 
     Raises InputError for one that cannot be read.
     """
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return _parquet(path)
-    if path.suffix in (".json", ".jsonl"):
+    if path.suffix.lower() in (".json", ".jsonl"):
         return _json(path)
     return _separated(path, blank_rows)
 
@@ -46,8 +45,8 @@ def _separated(path: Path, blank_rows: bool) -> Table:
 
     InputError for a row with more fields than the header.
     """
-    tabs = path.suffix == ".tsv"
-    records, dialect = separated.read_tabs(path) if tabs else (separated.read(path), {})
+    records, dialect = separated.read_table(path)
+    tabs = dialect.get("delimiter") == "\t"
     spaces = "\r\n " if tabs else separated.BLANK
     records = [record for record in records if record.fields
                and (blank_rows or record.raw.strip(spaces))]
@@ -58,7 +57,7 @@ def _separated(path: Path, blank_rows: bool) -> Table:
     columns = _named(name.strip() if blank_rows else name for name in header.fields)
     for row in rows:
         if any(row.fields[len(columns):]):
-            mark = "tab" if tabs else "comma"
+            mark = "tab" if tabs else dialect.get("delimiter", "comma")
             raise InputError(f"{path}: not a readable {path.suffix} table (line {row.line}: more "
                              f"fields than the header has; a value with a {mark} needs quotation "
                              f"marks)")
@@ -140,7 +139,7 @@ def _json(path: Path) -> Table:
 def _parsed(path: Path) -> tuple[Any, list[str]]:
     """The content, and the lines of a file that has one object on each."""
     text = path.read_text(encoding="utf-8-sig")
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         try:
             content = json.loads(text)
         except json.JSONDecodeError as error:

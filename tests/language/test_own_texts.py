@@ -204,3 +204,23 @@ def test_a_table_that_cannot_be_parsed(tmp_path):
     path.write_text('text,label\na,1,2,3\n')
     with pytest.raises(data.InputError, match="broken.csv: not a readable .csv table"):
         own.read(path, None, None)
+
+
+@pytest.mark.parametrize("labels, expected", [
+    ([1.0, None, 0.0], ("1", "0")), (pandas.array([1, None, 0], dtype="Int64"), ("1", "0")),
+    (["1", "-", "1.0"], ("1", "1"))])
+@pytest.mark.parametrize("ending", [".parquet", ".json", ".csv"])
+def test_one_class_whatever_holds_its_number(tmp_path, labels, expected, ending):
+    frame = pandas.DataFrame({"text": ["a", "b", "c"], "label": labels})
+    path = tmp_path / f"t{ending}"
+    getattr(frame, f"to_{ending[1:]}")(path)
+    _, rows = own.read(path, None, None)
+    assert rows.labels == expected and [row.reason for row in rows.left_out] == ["no label"]
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".json"])
+def test_several_labels_of_a_text(tmp_path, ending):
+    path = tmp_path / f"t{ending}"
+    getattr(pandas.DataFrame({"text": ["a"], "label": [["x", "y"]]}), f"to_{ending[1:]}")(path)
+    with pytest.raises(data.InputError, match="expected one for each row, got several"):
+        own.read(path, None, None)

@@ -121,7 +121,7 @@ def test_outliers_from_a_single_class():
 def test_tables(tmp_path):
     path = tmp_path / "list.csv"
     path.write_text('\ufefflabel, path\n cat ,"a, b.jpg"\ndog\n,c.jpg\n', encoding="utf-8")
-    assert read_table(path) == (["a, b.jpg", "", "c.jpg"], ["cat", "dog", ""])
+    assert read_table(path) == (["a, b.jpg", "", "c.jpg"], [" cat ", "dog", ""])
     (tmp_path / "a, b.jpg").touch()
     files, rows = files_of_table(path)
     assert files[0] == tmp_path / "a, b.jpg" and rows.index == (0,)
@@ -130,13 +130,12 @@ def test_tables(tmp_path):
 
 @pytest.mark.parametrize("content, message", [
     (None, "no such file"),
-    (b"", "no column path and label; found none"),
-    (b"path;label\na;b\n", r"no column path and label; found path;label \(expected the header"),
-    (b"file,label\n", "no column path; found file, label"),
+    (b"", "not a readable .csv table .expected a header, got nothing"),
+    (b"x;label\na;b\n", r"no column path; found x, label \(expected the header"),
+    (b"document,label\n", "no column path; found document, label"),
     (b"path,label\n", "expected at least one row below the header"),
     (b"path,label\na,b.jpg,cat\n", "line 2: more fields than the header has"),
-    (b"path,label\n\xff\xfe,x\n", "not a readable table of comma-separated values in UTF-8"),
-    (b"path,label\n" + b"x" * 200_000 + b",y\n", r"not a readable table .*field larger"),
+    (b"path,label\n\xff\xfe,x\n", "not a readable .csv table in UTF-8"),
 ])
 def test_tables_of_something_else(tmp_path, content, message):
     path = tmp_path / "list.csv"
@@ -144,3 +143,27 @@ def test_tables_of_something_else(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_table(path)
+
+
+@pytest.mark.parametrize("content", ["path,label\n" + "x" * 200_000 + ",y\n",
+                                     "path,label," + "x" * 200_000 + "\na,b,c\n",
+                                     "path,label\n\0,y\n"])
+def test_names_that_no_file_can_have(tmp_path, content):
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(InputError, match="none of 1 rows can be used: .* no such file"):
+        files_of_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "T.CSV", "t.tsv"])
+@pytest.mark.parametrize("header", ["path,label", "filepath,given_name", "FileName , LABEL",
+                                    "image,given_label", "file,label"])
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_of_other_programs(tmp_path, name, header, mark, encoding):
+    (tmp_path / "in").mkdir()
+    for row in range(2):
+        (tmp_path / f"in/{row}.jpg").touch()
+    text = f"{header}\nin/0.jpg,é\nin\\1.jpg,b\n".replace(",", mark)
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    files, rows = files_of_table(tmp_path / name)
+    assert rows.labels == ("é", "b") and files[1] == tmp_path / "in/1.jpg"

@@ -1,0 +1,51 @@
+"""Labels of a table as text: one spelling for each class, and "" where there is no label."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from experiment.command.errors import InputError
+from experiment.inputs.tables import text_of
+
+# What programs write for a missing value; none in lower case, as it may be a class of its own.
+NO_LABEL = {"", "nan", "NaN", "NAN", "None", "NA", "<NA>", "N/A", "#N/A", "n/a", "null", "NULL",
+            "NaT", "-"}  # the last of SNLI, where the annotators did not agree
+UNKNOWN = "-1"  # the convention of Hugging Face's datasets
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
+WHOLE = re.compile(r"([+-]?\d+)\.0*")
+SEVERAL = re.compile(r"\[.*\]", re.DOTALL)
+
+
+def same_form(text: str) -> str:
+    """The text in Unicode's composed form (NFC): é is one letter, however it was typed."""
+    return unicodedata.normalize("NFC", text)
+
+
+def read(source: str, values: Sequence[Any]) -> list[str]:
+    """The labels (N,) of a column, "" for none.
+
+    Where all numbers are whole, 1.0 is 1. -1 is no label, unless fewer than two classes are left
+    without it. Raises InputError for rows with lists of labels.
+    """
+    for row, value in enumerate(values):
+        if not isinstance(value, (str, bytes)) and hasattr(value, "__len__"):
+            raise _several(source, row, value)
+    # JSON can hold half a surrogate pair, which UTF-8 cannot.
+    texts = [same_form(text_of(value)).encode("utf-8", "replace").decode() for value in values]
+    texts = ["" if text in NO_LABEL else text for text in texts]
+    given = [row for row, text in enumerate(texts) if text]
+    if given and all(SEVERAL.fullmatch(texts[row]) for row in given):
+        raise _several(source, given[0], texts[given[0]])
+    numbers = {text for text in texts if NUMBER.fullmatch(text)}
+    whole = {text: WHOLE.fullmatch(text) for text in numbers if "." in text}
+    if all(whole.values()):
+        texts = [whole[text][1] if text in whole else text for text in texts]
+    if len(set(texts) - {"", UNKNOWN}) > 1:
+        texts = ["" if text == UNKNOWN else text for text in texts]
+    return texts
+
+
+def _several(source: str, row: int, value: Any) -> InputError:
+    return InputError(f"{source}: labels: expected one for each row, got several, {value!r:.80}, "
+                      f"in row {row}; write a row for each, or the main one alone")
