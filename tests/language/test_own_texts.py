@@ -162,8 +162,9 @@ def test_text_that_is_none_or_half_a_character(tmp_path):
     (["--csv", "nowhere.csv"], "nowhere.csv: no such file"),
     (["--csv", "table.txt"], "table.txt: expected a table ending in .tsv, .csv, .parquet"),
     (["--csv", "t.csv"], "t.csv: no column 'premise' and 'hypothesis', or 'sentence1'"),
-    (["--csv", "t.csv", "--text_column", "a"], "t.csv: no column 'label', or 'gold_label'; found "
-                                               "a, b (choose with --label_column)"),
+    (["--csv", "t.csv", "--text_column", "a"],
+     "t.csv: no column 'label', or 'gold_label', or 'given_name', or 'given_label'; found a, b "
+     "(choose with --label_column)"),
     (["--csv", "t.csv", "--text_column", "a", "b", "c"], "expected one column, or two for pairs"),
     (["--csv", "t.csv", "--text_column", "x", "--label_column", "b"], "t.csv: no column 'x'; "
                                                                       "found a, b"),
