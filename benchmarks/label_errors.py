@@ -36,7 +36,7 @@ matplotlib.use("Agg")  # a file, never a window
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 SETTINGS = Settings()
-SHOWN = ("loss", "relation", "loss (loo)", "relation (loo)", "loss (refit)", "neighbours", "auto")
+SHOWN = ("loss", "relation", "loss (loo)", "loss (refit)", "neighbours", "auto")
 ABOUT = ("noise", "kind", "seed", "epoch", "n_wrong", "estimated_wrong", "right_suggestions",
          "weight", "seconds")
 

@@ -30,7 +30,7 @@ ISSUES = "issues "  # so do those with the number of issues that it finds
 
 def load(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a cell."""
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 

