@@ -86,7 +86,8 @@ SENTENCE = {"sentence": ["a", "b"]}
 @pytest.mark.parametrize("columns, message", [
     ({"phrase": ["a"], "label": [0]}, "no column 'premise' and 'hypothesis', or .* 'text'; found "
                                       "phrase, label .choose with --text_columns."),
-    (SENTENCE, "no column 'label', or 'gold_label'; found sentence .choose with --label_column."),
+    (SENTENCE, "no column 'label', or 'gold_label', or 'given_name', or 'given_label'; found "
+               "sentence .choose with --label_column."),
     (SENTENCE | {"label": [0, 2]}, "labels: expected 0 to 1, got 2 in row 1"),
     (SENTENCE | {"label": [-1, 0]}, "labels: expected 0 to 1, got -1 in row 0"),
     (SENTENCE | {"label": ["positive", "good"]},
