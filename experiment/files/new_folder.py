@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiment.command.errors import InputError
+from experiment.files.writing import try_lock
 
 
 def check(target: Path) -> None:
@@ -54,23 +55,12 @@ def _temporary(target: Path) -> Iterator[Path]:
         temporary.mkdir()
         opened = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            if _locked(opened) and temporary.exists():  # else a sweep took it for a left one
+            if try_lock(opened) and temporary.exists():  # else a sweep took it for a left one
                 yield temporary
                 return
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             os.close(opened)
-
-
-def _locked(opened: int) -> bool:
-    """Lock it at once or not at all; on a system without locks nobody else can."""
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
 
 
 def _remove_if_left(part: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from experiment.files import writing
 from experiment.inputs.samples import Samples
 from experiment.report import csv_rows
+from experiment.report.columns import identity
 from experiment.run.ood_threshold import Judgement
 
 JUDGED = "judged.csv"
@@ -14,7 +15,6 @@ def write(test: Samples, judgement: Judgement, folder: Path) -> None:
     """index, id, relation_score (higher = more outlying) and is_outlier of every row, in order."""
     with writing.alone(folder):
         csv_rows.write(folder / JUDGED, {
-            "index": test.index.numpy(),
-            "id": list(test.ids) if test.ids is not None else test.index.numpy(),
+            **identity(test),
             "relation_score": judgement.scores.numpy(),
             "is_outlier": judgement.is_ood.numpy()})
