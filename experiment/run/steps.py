@@ -38,8 +38,8 @@ def on_device(samples: Samples, settings: Settings) -> tuple[Tensor, Tensor, lis
     as it is, and may stay memory-mapped.
     """
     device, dtype = find_device(settings.device), getattr(torch, settings.dtype)
-    zeros = sum(int(((block.amax(1) == 0) & (block.amin(1) == 0)).sum())
-                for block in samples.features.split(CHECKED))
+    zeros = sum(int(((block.amax(1) == 0) & (block.amin(1) == 0)).sum())  # as float32 holds them
+                for block in map(Tensor.float, samples.features.split(CHECKED)))
     notes = [f"{zeros} of {len(samples)} rows have a feature of zeros and relate to nothing "
              f"({samples.source})"] if zeros else []
     features = samples.features
