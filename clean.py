@@ -132,7 +132,7 @@ def _is_of_paths(table: Path) -> bool:
         with open(table, newline="", encoding="utf-8-sig") as file:
             return SOUNDS <= {name.strip() for name in next(csv.reader(file), [])}
     except (OSError, UnicodeDecodeError, csv.Error):
-        return False  # whoever reads it as a table of texts says what is wrong
+        return False  # reading it as a table of texts then says what is wrong
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ PUBLISHED = {
 
 
 def known() -> str:
-    """One line for each experiment that download.py brings."""
+    """One line for each experiment that download.py downloads."""
     lines = [f"  {name:24}{published.size:>7}, {published.domain}"
              for name, published in PUBLISHED.items()]
     return "\n".join([*lines, f"  {DIGITS_NAMES}: built here, no download"])

@@ -33,6 +33,7 @@ from experiment.files import reading, writing
 from experiment.inputs.extraction import Extraction
 from imagenet import models
 from imagenet.data import Images, ImageSet, collate
+from imagenet.transform import transform_of
 
 RECORD_SECONDS = 2.0  # between two records: what a kill can cost
 FLOAT_BYTES = 4
@@ -91,7 +92,7 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
             path.unlink()  # else the new record would seem to describe the old file
         record = _resume(Record(_source(network, model, images, device), width), path, rows)
         _check_space(len(images), record, path)
-        batches = _computed(model, Images(images, models.transform_of(network, model)),
+        batches = _computed(model, Images(images, transform_of(network, model)),
                             record.done, device, extraction)
         with tqdm(total=len(images), initial=record.done, desc=path.name, unit=" images", delay=1,
                   miniters=extraction.print_freq * extraction.batch_size,
@@ -250,8 +251,7 @@ def _report(record: Record, images: ImageSet, path: Path) -> None:
 
 @contextlib.contextmanager
 def _exclusive(path: Path) -> Iterator[BinaryIO]:
-    """Open the file for appending, one process at a time. By lockf: a lock by flock would outlive a
-    killed process in the workers that read images."""
+    """Open the file for appending, one process at a time. Workers would inherit flock."""
     while True:
         with open(path, "a+b") as file:
             try:
@@ -260,7 +260,7 @@ def _exclusive(path: Path) -> Iterator[BinaryIO]:
                 print(f"{path}: waiting for another process that writes it")
                 fcntl.lockf(file, fcntl.LOCK_EX)
             except OSError:
-                pass  # some cluster file systems have no locks: then nobody is kept out
+                pass  # some cluster file systems have no locks
             if _is_at(file, path):  # else the process with the lock has removed the file
                 yield file
                 return

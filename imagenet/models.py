@@ -7,19 +7,12 @@ patch tokens), the logits are its output.
 import difflib
 import functools
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import timm
 import torch
-from timm.data import (
-    IMAGENET_DEFAULT_MEAN,
-    IMAGENET_DEFAULT_STD,
-    create_transform,
-    resolve_model_data_config,
-)
 from timm.models import clean_state_dict
 from torch import Tensor, nn
 
@@ -80,7 +73,7 @@ def find(folder: Path, epoch: int | None, checkpoint: Path | None) -> Network:
             raise InputError(f"--name {name}: expected {' or '.join(f'{kind}*' for kind in MAE)}")
         weights = checkpoint or folder / f"checkpoint-{epoch}.pth"
         if not weights.is_file():
-            raise InputError(f"{weights}: no such file; download.py brings the published ones, "
+            raise InputError(f"{weights}: no such file; download.py downloads the published ones, "
                              f"--checkpoint FILE takes your own")
         return Network(name, architecture, weights)
     if not timm.is_model(name):
@@ -172,17 +165,6 @@ def _from_file(network: Network) -> nn.Module:
             f"{found.get(key, 'none')})")
     model.load_state_dict(state)
     return model
-
-
-def transform_of(network: Network, model: nn.Module) -> Callable:
-    """Image to tensor (3, H, W). MAE: resize 256 bicubic, centre crop 224; else the model's own."""
-    if network.is_folder and hub.is_transformers(network.weights):
-        return hub.transform_of(network.weights)
-    if network.is_mae:
-        return create_transform(input_size=(3, 224, 224), interpolation="bicubic",
-                                mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD,
-                                crop_pct=224 / 256)
-    return create_transform(**resolve_model_data_config(model))
 
 
 def features_and_logits(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

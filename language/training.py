@@ -59,7 +59,7 @@ def train(start: Classifier, texts: Texts, labels: Tensor, folder: Path, *, sche
     quieten()
     settings = _settings(start, texts, labels, schedule)
     writing.check_writable(folder)
-    with writing.alone(folder):
+    with writing.locked(folder):
         done = _epochs_done(folder, settings)
         _drop_states_before(done, folder)
         if done == schedule.epochs:

@@ -56,7 +56,7 @@ def fit(network: Network, clips: Clips, labels: Tensor, folder: Path, recipe: Re
         print(f"note: {printable(note)}")
     held_out = data.read_clips(clips.folder, held_out=True)
     held_out_inputs = _inputs(network, held_out, progress)
-    with writing.alone(folder):
+    with writing.locked(folder):
         for epoch, loss in epochs(network, inputs, labels, folder / "training.pt", recipe,
                                   device=device, progress=progress):
             line = f"epoch {epoch:2} of {recipe.epochs}: loss {loss:.3f}"

@@ -1,4 +1,9 @@
-"""Running out of memory: how it is recognised, and half as much at a time as the answer to it."""
+"""Out of memory: how it is recognised, and what is done: the same again, half as much at a time.
+
+`halving` is used for relation scores (half the chunk), `extracting` for features of images, texts
+and sounds (half the batch). With one row at a time the run ends with one line of advice. Before a
+run `experiment.run.memory` compares what it will need with what is there.
+"""
 
 import errno
 import math

@@ -89,7 +89,7 @@ def _convert(path: Path, name: str, value: Any) -> Tensor | list[str]:
                 raise InputError(f"{path}: {name}: expected a list of text, got an array of "
                                  f"{value.dtype} of shape {tuple(value.shape)}")
             value = value.tolist()
-        if not isinstance(value, (list, tuple)):
+        if not isinstance(value, (list, tuple, range)):
             raise InputError(f"{path}: {name}: expected a list of text, got {type(value).__name__}")
         return [str(text) for text in value]
     try:

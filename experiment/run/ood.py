@@ -14,7 +14,7 @@ from torch import Tensor
 import relation
 from experiment.command import out_of_memory, processes
 from experiment.inputs.samples import Samples
-from experiment.run.kept import PartialSums
+from experiment.run.cache import PartialSums
 from experiment.run.ood_baselines import Detector, Inputs
 from experiment.run.result import Result
 from experiment.run.settings import Settings
@@ -45,8 +45,8 @@ def find_ood(train: Samples, test: Samples, settings: Settings, *,
     check_pair(train, test)
     # What the test rows' own labels may say plays no part, and OOD rows have none.
     group = {} if test.group is None else {"group": list(test.group)}
-    test = replace(test, labels=None, is_noisy=None, extra=group | test.extra,
-                   class_names=test.class_names or train.class_names)
+    test = test.derived(labels=None, is_noisy=None, extra=group | test.extra,
+                        class_names=test.class_names or train.class_names)
     clock = Clock()
     clock.lap("loading")
     fingerprints = tuple(fingerprint_of(samples, progress=progress) for samples in (train, test))

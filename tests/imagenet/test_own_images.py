@@ -22,6 +22,7 @@ from transformers import (
 
 from experiment.inputs.extraction import Extraction
 from imagenet import hub, models, own
+from imagenet.transform import transform_of
 from tests.imagenet_files import random_model, write_image
 
 DIGITS = load_digits()
@@ -256,7 +257,7 @@ def test_any_network(tmp_path, kind):
     assert (own.own_head(network) is None) == ("headless" in kind)
     if own.own_head(network) is not None:
         assert own.class_names(network) == (None if kind == "file" else tuple("abcde"))
-    transformed = models.transform_of(network, built)(Image.new("RGB", (50, 40)))
+    transformed = transform_of(network, built)(Image.new("RGB", (50, 40)))
     assert transformed.shape[0] == 3 and transformed.ndim == 3
 
 

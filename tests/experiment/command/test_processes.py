@@ -113,14 +113,14 @@ import tqdm
 init = tqdm.tqdm.__init__
 tqdm.tqdm.__init__ = lambda self, *words, **how: init(self, *words, **how | {"delay": 0})
 from experiment.command.launch import launch
-from experiment.run import kept
-offer = kept.PartialSums.offer
+from experiment.run import cache
+offer = cache.PartialSums.offer
 def offer_and_die(self, done, sums):
     offer(self, done, sums)
     if done == 5:
         os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv.pop(1) == "dies":
-    kept.EVERY, kept.PartialSums.offer = 0.0, offer_and_die
+    cache.EVERY, cache.PartialSums.offer = 0.0, offer_and_die
 import detect
 sys.argv[0] = "detect.py"
 launch(detect.main, detect.get_args_parser())

@@ -1,4 +1,6 @@
-"""The columns that the tables of a report share: one name, one meaning in every file.
+"""The columns that several tables of a report share: one name, one meaning in every file.
+
+A table's own columns, in order, stand in its file: scores.py, suspects.py, judged.py.
 
     index             row number in the data
     id                file name or the like; the row number where there is none
