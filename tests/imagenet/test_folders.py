@@ -139,8 +139,8 @@ def test_a_pipe_is_no_image(photos):
 @pytest.mark.parametrize("names, best", [
     (["train", "test"], "train"), (["val", "train", "test"], "train"),
     (["Train", "Valid"], "Train"), (["test_images", "train_images"], "train_images"),
-    (["val2017", "train2017"], "train2017"), (["fold_1", "fold_2"], "fold_1"), (["training set", "test set"], "training set"),
-    (["train"], "train")])
+    (["val2017", "train2017"], "train2017"), (["fold_1", "fold_2"], "fold_1"),
+    (["training set", "test set"], "training set"), (["train"], "train")])
 def test_splits_are_no_classes(photos, names, best):
     for name in names:
         shutil.copytree(photos, photos.parent / "data" / name)
