@@ -139,7 +139,7 @@ def misfit(path: Path, network: models.Network, images: ImageSet | None) -> str:
         return ""
     if not _weights(network).items() <= record.source.items():
         return f"extracted with other weights than {network.source}"
-    if images is not None and not _images(images).items() <= record.source.items():
+    if images is not None and not images.origin().items() <= record.source.items():
         return f"extracted from other images than those in {images.root}"
     return ""
 
@@ -287,14 +287,9 @@ def _source(network: models.Network, model: nn.Module, images: ImageSet,
     for key, value in model.state_dict().items():
         weights.update(key.encode())
         weights.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return {**_weights(network), "weights_sha256": weights.hexdigest(), **_images(images),
+    return {**_weights(network), "weights_sha256": weights.hexdigest(), **images.origin(),
             "precision": "mixed" if device.type == "cuda" else "float32"}
 
 
 def _weights(network: models.Network) -> dict[str, Any]:
     return {"network": network.architecture, "weights": models.fingerprint(network)}
-
-
-def _images(images: ImageSet) -> dict[str, Any]:
-    stamps = {} if images.stamps is None else {"files": images.stamps}
-    return {"images_sha256": hashlib.sha256(images.names).hexdigest(), "sets": images.sets} | stamps
