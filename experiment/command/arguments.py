@@ -106,9 +106,9 @@ def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float 
     group.add_argument("--thres", type=number_from_zero, default=0.03, metavar="R",
                        help="relations of at most this size are dropped (default: %(default)s)")
     group.add_argument("--hop", type=positive_integer, default=1, metavar="H",
-                       help="compute with every H-th row and report these alone; for outliers: "
-                            "compare with every H-th training row, KNN with k / H neighbours "
-                            "(default: %(default)s, all)")
+                       help="keep every H-th row and report these alone; for outliers: relation, "
+                            "KNN (k / H neighbours) and auto use every H-th training row, the "
+                            "other baselines all (default: %(default)s, all)")
     group.add_argument("--chunk", type=positive_integer, default=chunk, metavar="ROWS",
                        help="rows compared at a time; changes memory and speed, not the result; "
                             "at most 100 for experiments named resnet*, whose features are wider, "
