@@ -112,9 +112,9 @@ def load(kind: str, source: Path, tree: str | None, text_columns: list[str] | No
     if kind == "features":
         return feature_data.of_file(source)
     if kind == "image_dir":
-        from imagenet import own as own_images
+        from imagenet.folders import list_folder
 
-        return images.of_folder(source, *own_images.list_folder(source), tree)
+        return images.of_folder(source, *list_folder(source), tree)
     if kind == "image_csv" or not (text_columns or label_column) and _is_of_paths(source):
         return table_data.of_paths(source, files_of_table(source)[1])
     from language import own as own_texts
@@ -132,7 +132,7 @@ def _is_of_paths(table: Path) -> bool:
         with open(table, newline="", encoding="utf-8-sig") as file:
             return SOUNDS <= {name.strip() for name in next(csv.reader(file), [])}
     except (OSError, UnicodeDecodeError, csv.Error):
-        return False  # whoever reads it as a table of texts says what is wrong
+        return False  # reading it as a table of texts then says what is wrong
 
 
 if __name__ == "__main__":

@@ -30,8 +30,7 @@ def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
     arguments.add_experiment_options(parser, name=EXPERIMENT, images=True)
     arguments.add_ood_options(parser)
-    arguments.add_relation_options(parser, temperature=1, chunk=250,
-                                   hop_keeps="training row, for the relation, KNN and auto")
+    arguments.add_relation_options(parser, temperature=1, chunk=250)
     arguments.add_extraction_options(parser, train=True, ood=True)
     arguments.add_image_options(parser)
     arguments.add_result_options(parser, cache_dir=arguments.results_beside(__file__))

@@ -33,7 +33,7 @@ PUBLISHED = {
         "1v-2w2dGRXcldGsMoOK442xBR0-AysKKJ", "6.4 GB", "imagenet", ROOT / "results", "mae_large",
         ("checkpoint-49.pth", "features/feat_train_49.pt", "features/feat_val_49.pt",
          "features/feat_ood_49.pt")),
-    "resnet50": Published(
+    "resnet50": Published(  # features twice as wide: --chunk is at most settings.RESNET_CHUNK
         "13LuABuXfWBhFFgIM7wyWQB7jQBtTGiKV", "11 GB", "imagenet", ROOT / "results", "resnet50",
         ("features/feat_train.pt", "features/feat_val.pt", "features/feat_ood.pt")),
     "sst2": Published(
@@ -51,7 +51,7 @@ PUBLISHED = {
 
 
 def known() -> str:
-    """One line for each experiment that download.py brings."""
+    """One line for each experiment that download.py downloads."""
     lines = [f"  {name:24}{published.size:>7}, {published.domain}"
              for name, published in PUBLISHED.items()]
     return "\n".join([*lines, f"  {DIGITS_NAMES}: built here, no download"])

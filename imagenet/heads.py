@@ -32,16 +32,15 @@ def widths(model: nn.Module) -> tuple[int, int]:
 
 
 def head_of(model: nn.Module) -> Head | None:
-    """The final layer, or None without one; of several, their mean."""
-    heads = [Head(layer.weight.detach(), torch.zeros(layer.out_features) if layer.bias is None
-                  else layer.bias.detach()) for layer in linear_layers(model)]
-    return mean_of(heads) if heads else None
-
-
-def mean_of(heads: list[Head]) -> Head:
-    """Of the inputs side by side, as `features_and_logits` returns them."""
-    return Head(torch.cat([head.weight for head in heads], 1) / len(heads),
-                torch.stack([head.bias for head in heads]).mean(0))
+    """The final layer, or None without one; of several, their mean, whose input is that of all of
+    them side by side, as `features_and_logits` returns it."""
+    layers = linear_layers(model)
+    if not layers:
+        return None
+    biases = [torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach()
+              for layer in layers]
+    return Head(torch.cat([layer.weight.detach() for layer in layers], 1) / len(layers),
+                torch.stack(biases).mean(0))
 
 
 def features_and_logits(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,13 +5,10 @@ and `get_classifier`. The feature is the input of the final linear layer. A fold
 for that layer is a backbone without a head; its feature is the same.
 """
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import timm
 import torch
-from PIL.Image import Image
 from torch import Tensor, nn
 
 from experiment.command.errors import InputError
@@ -61,22 +58,8 @@ def class_names(folder: Path) -> tuple[str, ...] | None:
     return class_names_of(names if isinstance(names, dict) else dict(enumerate(names)))
 
 
-def transform_of(folder: Path) -> Callable:
-    """Image to tensor (3, H, W), by the image processor of a transformers folder."""
-    from transformers import AutoImageProcessor  # takes seconds
-
-    with reading.refusing(folder, "no image processor that transformers can load"):
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True,
-                                                       trust_remote_code=False)
-    return partial(_processed, processor)  # no lambda: it goes to the processes that read images
-
-
 def is_transformers(folder: Path) -> bool:
     return not _is_timms(folder)
-
-
-def _processed(processor: Callable, image: Image) -> Tensor:
-    return processor(images=image, return_tensors="pt")["pixel_values"][0]
 
 
 def _is_timms(folder: Path) -> bool:

@@ -7,7 +7,6 @@ patch tokens), the logits are its output.
 import difflib
 import functools
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +14,6 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
-from timm.data import (
-    IMAGENET_DEFAULT_MEAN,
-    IMAGENET_DEFAULT_STD,
-    create_transform,
-    resolve_model_data_config,
-)
 from torch import Tensor, nn
 
 from experiment.command.errors import InputError, Unavailable, reason_of
@@ -81,7 +74,7 @@ def find(folder: Path, epoch: int | None, checkpoint: Path | None) -> Network:
             raise InputError(f"--name {name}: expected {' or '.join(f'{kind}*' for kind in MAE)}")
         weights = checkpoint or folder / f"checkpoint-{epoch}.pth"
         if not weights.is_file():
-            raise InputError(f"{weights}: no such file; download.py brings the published ones, "
+            raise InputError(f"{weights}: no such file; download.py downloads the published ones, "
                              f"--checkpoint FILE takes your own")
         return Network(name, architecture, weights)
     if not timm.is_model(name):
@@ -112,19 +105,16 @@ def _sha256_now(path: Path) -> str:
 
 def read_head(network: Network) -> heads.Head:
     """The final layer's weights, without building the model if they are in a file."""
-    if network.weights is None or network.is_folder:
+    layers = () if network.is_folder else _final_layers(network)
+    if network.weights is None or len(layers) != 1:
         return heads.head_of(build(network))
-    state, layers = checkpoints.read(network.weights), _final_layers(network)
-    if not all(f"{layer}.weight" in state for layer in layers):
+    state, layer = checkpoints.read(network.weights), layers[0]
+    if f"{layer}.weight" not in state:
         state = _from_file(network, state).fitted.state  # under other names, if at all
-    found = []
-    for layer in layers:
-        weight = state.get(f"{layer}.weight")
-        if weight is None or weight.ndim != 2:
-            raise _no_head(network, layer, weight)
-        bias = state.get(f"{layer}.bias", torch.zeros(len(weight)))
-        found.append(heads.Head(weight.float(), bias.float()))
-    return heads.mean_of(found)
+    weight = state.get(f"{layer}.weight")
+    if weight is None or weight.ndim != 2:
+        raise _no_head(network, layer, weight)
+    return heads.Head(weight.float(), state.get(f"{layer}.bias", torch.zeros(len(weight))).float())
 
 
 def build(network: Network) -> nn.Module:
@@ -214,28 +204,6 @@ def _created(network: Network, **options: Any) -> nn.Module:
                          f"images ({reason_of(error)})") from error
 
 
-def transform_of(network: Network, model: nn.Module) -> Callable:
-    """Image to tensor (3, H, W). MAE: resize 256 bicubic, centre crop 224; else the model's own."""
-    if network.is_folder and hub.is_transformers(network.weights):
-        return hub.transform_of(network.weights)
-    return create_transform(**_pixels(network, model))
-
-
-def _pixels(network: Network, model: nn.Module) -> dict[str, Any]:
-    pixels = dict(input_size=(3, 224, 224), interpolation="bicubic", mean=IMAGENET_DEFAULT_MEAN,
-                  std=IMAGENET_DEFAULT_STD, crop_pct=224 / 256
-                  ) if network.is_mae else resolve_model_data_config(model)
-    given = {"mean": network.mean, "std": network.std, "input_size": network.image_size and (
-        3, network.image_size, network.image_size)}
-    return pixels | {name: value for name, value in given.items() if value is not None}
-
-
-def pixels_in_words(network: Network, model: nn.Module) -> str:
-    """Size, means and deviations of the images that enter a model of timm."""
-    pixels = _pixels(network, model)
-    _, height, width = pixels["input_size"]
-    mean, std = (" ".join(f"{value:g}" for value in pixels[name]) for name in ("mean", "std"))
-    return f"images of {width} x {height}, mean {mean}, std {std}"
 
 
 @functools.cache  # three splits ask for it

@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import timm
 import torch
 from torch import Tensor, nn
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from experiment.command import processes
 from experiment.command.errors import InputError
@@ -24,7 +22,6 @@ from experiment.inputs import media, probe
 from experiment.inputs.extraction import Extraction
 from experiment.inputs.own_data import (
     Rows,
-    abbreviated,
     files_of_table,
     folder_name_of,
     labelled_samples,
@@ -33,61 +30,16 @@ from experiment.inputs.own_data import (
 )
 from experiment.inputs.own_head import OwnHead
 from experiment.inputs.samples import Samples, probs_of
-from imagenet import features, heads, hub, models
+from imagenet import features, heads, hub, models, transform
 from imagenet.data import ImageSet
+from imagenet.folders import Images, list_any, list_folder
 
-OTHER = "skipped: not an image extension"
 NETWORK = "resnet50"  # the default: 100 MB, and the fastest of the paper's networks
-
-
-class Images(NamedTuple):
-    """The files of all rows, and the rows that can be used."""
-
-    files: Sequence[Path]
-    rows: Rows
-
-
-def list_folder(folder: Path) -> Images:
-    """The images of a folder with a folder for each class, in `ImageFolder` order: sorted by path.
-
-    Files with other extensions and classes without images are skipped, with a note. Raises
-    InputError for a folder without any image in a class.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    classes = sorted(path.name for path in folder.iterdir()
-                     if path.is_dir() and not path.name.startswith("."))
-    files, labels, other, empty = [], [], [], []
-    for name in classes:
-        found, passed = _walk(folder / name)
-        files += found
-        labels += [name] * len(found)
-        other += passed
-        empty += [] if found else [name]
-    if not files:
-        raise InputError(f"{folder}: expected a folder for each class with images in it "
-                         f"({', '.join(IMG_EXTENSIONS)}), found {len(classes)} folders and no "
-                         f"image in them")
-    loose = [path for path in folder.iterdir() if path.suffix.lower() in IMG_EXTENSIONS]
-    notes = (*_note(empty, "without any image"), *_note(_names(other, folder), OTHER),
-             *_note(_names(loose, folder), "left out: not in the folder of a class"))
-    return Images(files, Rows.of(str(folder), _names(files, folder), labels, notes=notes))
 
 
 def list_table(path: Path) -> Images:
     """The images of a CSV file with the columns path and label."""
     return Images(*files_of_table(path))
-
-
-def list_any(folder: Path) -> Images:
-    """All images below a folder."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    files, other = _walk(folder)
-    if not files:
-        raise InputError(f"{folder}: expected images ({', '.join(IMG_EXTENSIONS)}), found none")
-    return Images(files, Rows.of(str(folder), _names(files, folder), ["?"] * len(files),
-                                 notes=_note(_names(other, folder), OTHER)))
 
 
 def load_source(kind: str, path: Path, cache_dir: Path, name: str | None,
@@ -149,7 +101,7 @@ def _features(images: Images, folder: Path, network: models.Network, extraction:
     rows = images.rows
     files = [images.files[row].absolute() for row in rows.index]
     listed = ImageSet(Path(rows.source), np.array([os.fsencode(path) for path in files]), None, 0,
-                      {"images": len(files)}, stamps_of(files))
+                      {"images": len(files)}, stamps_of(files), published=False)
     # Where data and weights lie is part of the name, so that two of one name share no file.
     name = writing.distinct(network.name, Path(rows.source).absolute(),
                             network.weights and network.weights.absolute())
@@ -190,7 +142,7 @@ def _said(network: models.Network, model: nn.Module, assumed: Sequence[str]) -> 
     default = [f"--{name}" for name in models.PIXELS if getattr(network, name) is None]
     options = f" (as timm says, without {', '.join(default)})" if default else ""
     return ("; ".join([f"network: {network.architecture} with the weights of {network.source}",
-                       *assumed, models.pixels_in_words(network, model) + options]),)
+                       *assumed, transform.in_words(network, model) + options]),)
 
 
 def _shown(images: Images, rows: Rows) -> dict:
@@ -201,24 +153,6 @@ def _shown(images: Images, rows: Rows) -> dict:
 
 def _picture(files: Sequence[Path], row: int) -> media.Media:
     return media.image_file(files[row])
-
-
-def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Images and other files below a folder, without hidden ones, sorted as by `ImageFolder`."""
-    images, other = [], []
-    for root, _, names in sorted(os.walk(folder, followlinks=True)):
-        for path in (Path(root, name) for name in sorted(names)):
-            if not any(part.startswith(".") for part in path.relative_to(folder).parts):
-                (images if path.suffix.lower() in IMG_EXTENSIONS else other).append(path)
-    return images, other
-
-
-def _names(files: Sequence[Path], folder: Path) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in files]
-
-
-def _note(files: Sequence[str], what: str) -> tuple[str, ...]:
-    return (f"{len(files)} {what}: {abbreviated(files)}",) if files else ()
 
 
 def find(name: str, checkpoint: Path | None) -> models.Network:

@@ -127,7 +127,7 @@ class _Experiment:
         """
         suffix = "" if self.epoch is None else f"_{self.epoch}"
         path = self.folder / "features" / f"feat_{split}{suffix}.pt"
-        problem = "no such file (download.py brings the published ones)"
+        problem = "no such file (download.py downloads the published ones)"
         if path.is_file():
             problem = self._outdated(split, path)
         if problem:

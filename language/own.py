@@ -69,7 +69,7 @@ def load(texts: list[tuple[str, ...]], rows: Rows, folder: Path, name: str | Non
               "texts": kept.fingerprint(), "max_length": extraction.max_length}
     name = writing.distinct((weights or Path(source)).name, Path(rows.source).absolute(), weights)
     path = folder / "features" / f"feat_{name}.pt"
-    content = writing.remembered(path, origin, partial(_extract, source, kept, extraction))
+    content = writing.cached(path, origin, partial(_extract, source, kept, extraction))
     own = None if "logit" not in content else OwnHead(
         content["logit"], content["class_names"], features=content["feat_cls"])
     joined = [" | ".join(texts[row]) for row in rows.index]

@@ -116,11 +116,8 @@ def check_image_options(args: argparse.Namespace) -> None:
 
 
 def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float | list[float],
-                         chunk: int, hop_keeps: str = "row", grid: bool = False) -> None:
-    """How the relation is computed; `hop_keeps` says what --hop thins out.
-
-    With `grid` kernel, temperature and dtype are lists.
-    """
+                         chunk: int, grid: bool = False) -> None:
+    """How the relation is computed; with `grid` kernel, temperature and dtype are lists."""
     group = parser.add_argument_group("relation, each of a grid" if grid else "relation")
     several = {"nargs": "+"} if grid else {}
     add_kernel_option(group, grid=grid)
@@ -130,10 +127,13 @@ def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float 
     group.add_argument("--thres", type=number_from_zero, default=0.03, metavar="R",
                        help="relations of at most this size are dropped (default: %(default)s)")
     group.add_argument("--hop", type=positive_integer, default=1, metavar="H",
-                       help=f"keep every H-th {hop_keeps} (default: %(default)s, all)")
+                       help="keep every H-th row and report these alone; for outliers: relation, "
+                            "KNN (k / H neighbours) and auto use every H-th training row, the "
+                            "other baselines all (default: %(default)s, all)")
     group.add_argument("--chunk", type=positive_integer, default=chunk, metavar="ROWS",
                        help="rows compared at a time; changes memory and speed, not the result; "
-                            "at most 100 for resnet* (default: %(default)s)")
+                            "at most 100 for experiments named resnet*, whose features are wider, "
+                            "as in the published runs (default: %(default)s)")
     group.add_argument("--dtype", choices=("float32", "float16", "bfloat16"),
                        default=["float32"] if grid else "float32",
                        help="storage of features and probabilities; sums are wider "

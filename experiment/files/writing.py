@@ -34,15 +34,15 @@ def save(value: Any, path: Path) -> None:
             raise error.__context__ from None
 
 
-def remembered(path: Path, origin: dict[str, Any], make: Callable[[], Any], *,
-               read: Callable[[Path], Any] = load, published: bool = False) -> Any:
+def cached(path: Path, origin: dict[str, Any], make: Callable[[], Any], *,
+           read: Callable[[Path], Any] = load, published: bool = False) -> Any:
     """`read(path)`, after saving what `make` returns there unless the file `is_from` this origin.
 
     The origin is kept in a .json file beside it.
     """
     if not is_from(path, origin, published=published):
         check_writable(path.parent)
-        with alone(path.parent):
+        with locked(path.parent):
             if not is_from(path, origin, published=published):  # made by another process meanwhile
                 value = make()
                 # In this order a crash leaves no file, never one with a wrong origin.
@@ -116,7 +116,7 @@ def _temporary(path: Path) -> Iterator[Path]:
 def try_lock(file: IO | int) -> bool:
     """Lock an open file or folder unless another process has locked it.
 
-    True, too, on cluster file systems without locks, where nobody is kept out.
+    True, too, on cluster file systems without locks, where locking has no effect.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,7 +135,7 @@ def _remove_if_left(part: Path) -> None:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Let one process at a time run the block for this folder; others wait and print that they do.
 
     For files that belong together, or work that need not be done twice. A killed process leaves

@@ -1,7 +1,7 @@
 """What was decided about rows: a person's decisions.csv, or the suggestions of suspects.csv.
 
 decisions.csv is what report.html exports: index, id, given_label, given_name, decision, new_label,
-new_name (experiment.report.columns says what they mean). Decisions are keep, relabel (with a new
+new_name, as experiment.report.shared_columns says. Decisions are keep, relabel (with a new
 label) and drop. Id and given label are those that the row had when it was decided, and tell later
 whether it is still the same. Written by hand, name may stand for id, and labels for their names.
 Cells are as they stand in the file, where ' may precede what a spreadsheet would compute.

@@ -22,9 +22,9 @@ import torch
 from experiment.command.errors import InputError
 from experiment.files import reading
 from experiment.inputs import feature_file, targets
-from experiment.run.kept import Graph
+from experiment.run.cache import CachedScores
 from experiment.run.settings import Settings
-from imagenet import hub
+from imagenet import hub, transform
 from imagenet import models as imagenet_models
 from language import features as language_features
 from language import models as language_models
@@ -80,7 +80,7 @@ PAYLOADS = {
 READERS = {
     "store": reading.load,
     "feature file": lambda path: feature_file.read(path, labelled=True),
-    "graph": lambda path: Graph(path, trusted=True).load(
+    "graph": lambda path: CachedScores(path, trusted=True).load(
         3, "", Settings("cos_p", 4, 0.03, 1, 250, "float32", "cpu")),
     "imagenet targets": partial(targets.read_targets, need_rows=True),
     "imagenet labels": targets.read_labels,
@@ -163,7 +163,7 @@ def test_weights_of_image_networks_that_call_something(tmp_path, config, zipped)
 
 
 @pytest.mark.parametrize("load", [
-    hub.load, hub.transform_of,
+    hub.load, transform._of_processor,
     lambda folder: language_models.load(folder, [folder]),
     lambda folder: speech_models.load_folder(folder)])
 def test_a_model_that_brings_its_own_code(tmp_path, load):

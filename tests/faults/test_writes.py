@@ -145,7 +145,7 @@ def test_four_writers_and_a_reader(tmp_path):
 
 
 def hold(folder, ready):
-    with writing.alone(folder):
+    with writing.locked(folder):
         ready.set()
         time.sleep(60)
 
@@ -158,7 +158,7 @@ def test_the_second_waits_and_says_so_and_a_killed_one_is_not_waited_for(tmp_pat
     assert ready.wait(10)
     killed = threading.Event()
     threading.Timer(0.5, lambda: (killed.set(), process.kill())).start()
-    with writing.alone(folder):
+    with writing.locked(folder):
         assert killed.is_set()
     process.join()
     assert capsys.readouterr().out == \

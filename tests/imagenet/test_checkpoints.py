@@ -9,7 +9,7 @@ from PIL import Image
 from torch.nn.functional import linear
 
 from experiment.command.errors import InputError
-from imagenet import checkpoints, heads, models
+from imagenet import checkpoints, heads, models, transform
 from tests.imagenet_files import random_model
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -130,10 +130,10 @@ def test_another_size_of_images(tmp_path):
                          std=(0.5, 0.5, 1.0))
     model = models.build(network)
     assert torch.equal(assert_same(model, original), original(IMAGES))
-    pixels = models.transform_of(network, model)(Image.new("RGB", (99, 70), (255, 0, 51)))
+    pixels = transform.transform_of(network, model)(Image.new("RGB", (99, 70), (255, 0, 51)))
     assert pixels.shape == (3, 64, 64)
     torch.testing.assert_close(pixels[:, 0, 0], torch.tensor([0.9 / 0.5, -0.2 / 0.5, -0.1]))
-    assert models.pixels_in_words(network, model) == \
+    assert transform.in_words(network, model) == \
         "images of 64 x 64, mean 0.1 0.2 0.3, std 0.5 0.5 1"
 
 
@@ -153,7 +153,7 @@ def test_convolutions_take_any_size(tmp_path):
     network = network_of(tmp_path, "test_resnet", original.state_dict(), image_size=64)
     model = models.build(network)
     assert_same(model, original)
-    assert models.transform_of(network, model)(Image.new("RGB", (99, 70))).shape == (3, 64, 64)
+    assert transform.transform_of(network, model)(Image.new("RGB", (99, 70))).shape == (3, 64, 64)
 
 
 def test_two_heads_are_one_on_both_features(tmp_path):

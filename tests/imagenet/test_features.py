@@ -19,6 +19,7 @@ from experiment.command.errors import InputError
 from experiment.files import writing
 from experiment.inputs.extraction import Extraction
 from imagenet import data, features, heads, models
+from imagenet.transform import transform_of
 from tests.imagenet_files import random_model, write_tree
 
 PER_CLASS, CLASSES = 6, 4
@@ -68,7 +69,7 @@ def every_batch(function):
 def plain(network, images):
     """Features and logits image by image."""
     model = models.build(network)
-    transform = models.transform_of(network, model)
+    transform = transform_of(network, model)
     with torch.inference_mode():
         rows = [heads.features_and_logits(
             model, transform(Image.open(images.root / name).convert("RGB"))[None])

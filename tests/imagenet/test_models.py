@@ -10,6 +10,7 @@ from torch.nn.functional import conv2d, gelu, layer_norm, linear
 
 from experiment.command.errors import InputError, Unavailable
 from imagenet import heads, models, own
+from imagenet.transform import transform_of
 from tests.imagenet_files import random_model, write_checkpoint, write_image
 
 
@@ -58,7 +59,7 @@ def assert_is_plain_mae(tmp_path, kind, architecture, n_heads):
     write_checkpoint(tmp_path / kind / "checkpoint-0.pth", weights)
     network = models.find(tmp_path / kind, 0, None)
     model = models.build(network)
-    transform = models.transform_of(network, model)
+    transform = transform_of(network, model)
     files = [tmp_path / "wide.jpg", tmp_path / "tall.jpg"]
     for seed, (file, size) in enumerate(zip(files, [(400, 301), (260, 333)])):
         write_image(file, seed, size)
@@ -114,7 +115,7 @@ def test_timm_names_with_local_weights(tmp_path, name, file):
         assert torch.equal(logits, original(images))
     head = models.read_head(network)
     assert torch.equal(linear(features, *head), logits)
-    assert models.transform_of(network, model)(Image.new("RGB", (300, 200))).shape[0] == 3
+    assert transform_of(network, model)(Image.new("RGB", (300, 200))).shape[0] == 3
 
 
 def test_timms_own_weights(tmp_path, monkeypatch):

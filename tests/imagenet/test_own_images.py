@@ -22,6 +22,7 @@ from transformers import (
 
 from experiment.inputs.extraction import Extraction
 from imagenet import heads, hub, models, own
+from imagenet.transform import transform_of
 from tests.imagenet_files import random_model, write_image
 
 DIGITS = load_digits()
@@ -98,7 +99,8 @@ def test_folder_with_what_folders_hold(script, tmp_path, network, photographs):
     assert sum(row["is_label_issue"] == "True" for row in rows) == metrics["estimated_wrong"] >= 12
     for line in ("logistic regression on frozen features, 5-fold cross-validated (the network's "
                  "head has 10 classes, the data have 11)", "1 without any image: empty",
-                 "1 skipped: not an image extension: 3/labels.txt",
+                 "1 skipped, not taken for images: 1 .txt (3/labels.txt)",
+                 "1 skipped, being hidden: .hidden",
                  "1 left out: not in the folder of a class: flower.jpg",
                  "3/broken.png: not a readable image (cannot identify image file)",
                  "3/link.png: not a readable image", "1 of 11 classes have a single row, which "
@@ -255,7 +257,7 @@ def test_any_network(tmp_path, kind):
     assert (heads.head_of(built) is None) == ("headless" in kind)
     if heads.head_of(built) is not None:
         assert own.class_names(network) == (None if kind == "file" else tuple("abcde"))
-    transformed = models.transform_of(network, built)(Image.new("RGB", (50, 40)))
+    transformed = transform_of(network, built)(Image.new("RGB", (50, 40)))
     assert transformed.shape[0] == 3 and transformed.ndim == 3
 
 

@@ -223,22 +223,22 @@ def test_remembered_is_made_once_and_anew_for_another_origin(tmp_path):
     def make():
         made.append(len(made))
         return {"rows": torch.full((2,), made[-1])}
-    assert writing.remembered(path, {"of": "a"}, make)["rows"].tolist() == [0, 0]
-    assert writing.remembered(path, {"of": "a"}, make)["rows"].tolist() == [0, 0]
-    assert writing.remembered(path, {"of": "b"}, make)["rows"].tolist() == [1, 1]
+    assert writing.cached(path, {"of": "a"}, make)["rows"].tolist() == [0, 0]
+    assert writing.cached(path, {"of": "a"}, make)["rows"].tolist() == [0, 0]
+    assert writing.cached(path, {"of": "b"}, make)["rows"].tolist() == [1, 1]
     path.with_suffix(".json").write_text("no json")
-    assert writing.remembered(path, {"of": "b"}, make)["rows"].tolist() == [2, 2]
+    assert writing.cached(path, {"of": "b"}, make)["rows"].tolist() == [2, 2]
 
 
 def test_remembered_keeps_the_earlier_where_making_fails(tmp_path):
     path = tmp_path / "features.pt"
-    writing.remembered(path, {"of": "a"}, lambda: 1)
+    writing.cached(path, {"of": "a"}, lambda: 1)
 
     def fail():
         raise InputError("no")
     with pytest.raises(InputError):
-        writing.remembered(path, {"of": "b"}, fail)
-    assert writing.remembered(path, {"of": "a"}, fail) == 1
+        writing.cached(path, {"of": "b"}, fail)
+    assert writing.cached(path, {"of": "a"}, fail) == 1
 
 
 def test_a_published_file_fits_any_origin_and_unknown_facts_fit_any_record(tmp_path):
