@@ -34,7 +34,7 @@ PUBLISHED = {
         "1v-2w2dGRXcldGsMoOK442xBR0-AysKKJ", "6.4 GB", "imagenet", ROOT / "results", "mae_large",
         ("checkpoint-49.pth", "features/feat_train_49.pt", "features/feat_val_49.pt",
          "features/feat_ood_49.pt")),
-    "resnet50": Published(
+    "resnet50": Published(  # features twice as wide: --chunk is at most settings.RESNET_CHUNK
         "13LuABuXfWBhFFgIM7wyWQB7jQBtTGiKV", "11 GB", "imagenet", ROOT / "results", "resnet50",
         ("features/feat_train.pt", "features/feat_val.pt", "features/feat_ood.pt")),
     "sst2": Published(

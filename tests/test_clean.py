@@ -225,7 +225,7 @@ def test_features_by_the_tools_own_suggestions(script, tmp_path, clusters, endin
     assert "8 labels suggested with a score of at least 0 are taken, 0 below it are not" in dry
     assert dry.endswith("dry run: nothing is written\n")
     shown = script("clean.py", *words, "--min_score", 0, "--to", tmp_path / "cleaned").stdout
-    assert "is_noisy is left out: it is of the labels before" in shown
+    assert "is_noisy is left out: it describes the labels before the change" in shown
     none = script("clean.py", *words, "--min_score", 1, "--dry_run").stdout
     assert "0 labels suggested with a score of at least 1 are taken, 8 below it are not" in none
 

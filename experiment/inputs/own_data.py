@@ -94,9 +94,9 @@ def labelled_samples(rows: Rows, features: Tensor, own: OwnHead | None, *, progr
                          f"{names[0]!r}{but}")
     lonely = int((labels.bincount() == 1).sum())
     if 2 * lonely > max(len(labels), 2):
-        raise InputError(f"{rows.source}: {lonely} of {len(labels)} rows are the only ones of "
-                         f"their class ({abbreviated([repr(name) for name in names])}): are these "
-                         f"the labels?{but}")
+        raise InputError(f"{rows.source}: {lonely} of {len(labels)} rows have a class of "
+                         f"their own ({abbreviated([repr(name) for name in names])}): is this "
+                         f"the label column?{but}")
     matched, verdict = own_head.match(own, labels, names)
     out_of_sample, head = "", None
     if matched is not None:

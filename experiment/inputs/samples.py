@@ -23,7 +23,7 @@ PER_ROW = ("features", "probs", "labels", "logits", "is_noisy", "is_ood", "group
 
 
 class LeftOut(NamedTuple):
-    """A row of the user's data that could not be used."""
+    """A row of the user's data that could not be used: `own_data.Rows` leaves it out."""
 
     index: int  # row number in the data
     name: str

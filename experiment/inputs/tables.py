@@ -1,6 +1,7 @@
-"""Tables in their own format: some rows, with other values in some cells, and all else as it was.
+"""Read a table, and write chosen rows with changed cells; everything else stays as in the file.
 
-The one reader of tables, so that rows count from 0 alike wherever a table is read.
+The reader of users' tables of paths and of texts, so that rows count from 0 alike everywhere. Which
+column holds paths or labels: `own_data.read_table`; texts: language/data.py.
 """
 
 import csv

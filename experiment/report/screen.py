@@ -1,4 +1,8 @@
-"""What a run prints: notes, the table of metrics, and the most suspect rows."""
+"""What a run prints: notes, the table of metrics, and the most suspect rows.
+
+Scores stand in the order of `Result.scores`, which experiment.run.label_errors lists; of outliers
+they are the baselines of experiment.run.ood_baselines, relation and auto.
+"""
 
 from pathlib import Path
 

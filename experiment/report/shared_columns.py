@@ -44,6 +44,6 @@ def ranks(scores: np.ndarray) -> np.ndarray:
 
 
 def texts(values: Iterable[str]) -> np.ndarray:
-    """Texts as an array of objects; a name of bytes that are not UTF-8 with these as escapes."""
+    """Texts as an array of objects; bytes that are not UTF-8 as escapes."""
     return np.array([value.encode("utf-8", "backslashreplace").decode() for value in values],
                     dtype=object)

@@ -88,8 +88,8 @@ class CachedScores:
         and scores that took hours are not given up because they cannot be kept.
         """
         if self.path.exists() and not self.sidecar.exists():
-            return (f"{self.path} does not say what it was computed from: not used (--graph "
-                    f"{self.path} would), and not replaced")
+            return (f"{self.path} has no record of what it was computed from, so it is neither "
+                    f"used nor overwritten (--graph {self.path} uses it)")
         try:
             self._write(score, fingerprint, settings)
         except (InputError, OSError) as error:
@@ -155,7 +155,8 @@ class PartialSums:
                         "sums": sums}, self.path)
             self._written = time.monotonic()
         except InputError as error:
-            tqdm.write(f"a killed run could not resume: {printable(str(error))}")
+            tqdm.write("partial sums are not saved, so this run cannot resume after a kill: "
+                       + printable(str(error)))
             self._written = math.inf
 
     def remove(self) -> None:

@@ -64,6 +64,6 @@ def test_half_of_the_pair_is_not(kept, missing):
 def test_a_published_file_is_used_on_request_only_and_never_replaced(kept):
     kept.sidecar.unlink()
     before = kept.path.read_bytes()
-    assert "does not say what it was computed from" in kept.save(torch.ones(N), "data", SETTINGS)
+    assert "no record of what it was computed from" in kept.save(torch.ones(N), "data", SETTINGS)
     assert kept.path.read_bytes() == before
     assert CachedScores(kept.path, trusted=True).load(N, "", SETTINGS) is not None

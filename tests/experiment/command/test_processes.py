@@ -53,7 +53,8 @@ def column(report, name):
         return np.array([float(row[name]) for row in csv.DictReader(file)])
 
 
-@pytest.mark.parametrize("kernel, auto", [("cos_p", "True"), ("cos", "False")])
+@pytest.mark.parametrize("kernel, auto", [
+    ("cos_p", "True"), pytest.param("cos", "False", marks=pytest.mark.slow)])
 def test_torchrun_writes_once_what_one_process_finds(script, train_file, tmp_path, kernel, auto):
     one, two = tmp_path / "one", tmp_path / "two"
     how = ["--features", str(train_file), "--kernel", kernel, "--chunk", "16", "--auto", auto]

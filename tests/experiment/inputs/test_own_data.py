@@ -103,10 +103,10 @@ def test_a_class_of_one_row_stays(rows, features):
 
 @pytest.mark.parametrize("labels, message", [
     (["a", "a", "a"], "data: expected at least two classes, got only 'a'"),
-    (["a", "b", "c"], "3 of 3 rows are the only ones of their class .'a', 'b', 'c'.: are "),
-    (["a"] * 4 + [f"text {row}" for row in range(5)], "5 of 9 rows are the only ones"),
+    (["a", "b", "c"], "3 of 3 rows have a class of their own .'a', 'b', 'c'.: is "),
+    (["a"] * 4 + [f"text {row}" for row in range(5)], "5 of 9 rows have a class of their own"),
     (["a", "", "a"], "got only 'a'; 1 of 3 rows is left out .row 1, .*: no label.$"),
-    (["a", "", "b", "c"], "are these the labels.; 1 of 4 rows is left out .row 1, .*: no label.$"),
+    (["a", "", "b", "c"], "label column.; 1 of 4 rows is left out .row 1, .*: no label.$"),
 ])
 def test_too_few_classes_or_rows(labels, message):
     with pytest.raises(InputError, match=message):

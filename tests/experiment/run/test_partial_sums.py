@@ -104,7 +104,7 @@ def test_a_run_goes_on_where_its_sums_cannot_be_kept(script, clusters, tmp_path,
     results.write_text("a file where the folder should be")
     done = script("detect.py", "--features", train, "--chunk", "8", "--auto", "False",
                   "--cache_dir", results, "--output", tmp_path / "report")
-    assert done.stdout.count("a killed run could not resume: ") == 1
+    assert done.stdout.count("this run cannot resume after a kill: ") == 1
     assert "_process0.pt: cannot be written" in done.stdout
     assert (tmp_path / "report/scores.csv").exists()
 
