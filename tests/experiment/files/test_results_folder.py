@@ -50,7 +50,7 @@ def test_the_folder_of_an_experiment_is_not_ones_own(tmp_path, capsys):
     assert "results/resnet50: holds results of something else" in capsys.readouterr().out
     published.find("resnet50", "imagenet", tmp_path / "results")
     results_folder(tmp_path / "results", tmp_path / "convnext_tiny")
-    with pytest.raises(InputError, match="convnext_tiny: holds results of .*/convnext_tiny, not of"):
+    with pytest.raises(InputError, match="convnext_tiny: holds results of .*convnext_tiny"):
         published.find("convnext_tiny", "imagenet", tmp_path / "results")
 
 
