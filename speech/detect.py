@@ -59,7 +59,7 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment import detection
     from experiment.command.device import find_device
-    from experiment.inputs.own_data import folder_name_of
+    from experiment.files.results_folder import results_folder
     from experiment.sources import Source
 
     find_device(args.device)  # fails before minutes of loading
@@ -82,9 +82,9 @@ def main(args: Namespace) -> None:
         from speech import own
 
         arguments.one_of(args, "csv", "data_dir")
-        folder = args.cache_dir / folder_name_of(args.csv)
-        named_columns = args.path_column, args.label_column
-        clips = own.load(*files_of_table(args.csv, named_columns), folder, named, extraction)
+        files, rows = files_of_table(args.csv, (args.path_column, args.label_column))
+        folder = results_folder(args.cache_dir, args.csv)
+        clips = own.load(files, rows, folder, named, extraction)
     detection.report_label_errors(Source(clips, folder), Settings.of(args),
                                   detection.Output.of(args))
 

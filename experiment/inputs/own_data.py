@@ -242,12 +242,3 @@ def _probed(features: Tensor, labels: Tensor, classes: int, *, progress: bool
     head = probe.fit_head(features, labels, classes, found.strength)
     return found.probs, head, (f"logistic regression on frozen features, {found.folds}-fold "
                                f"cross-validated")
-
-
-def folder_name_of(source: Path) -> str:
-    """What the folder of results is called for the user's data: as the data, without an ending.
-
-    Never a name that leaves the folder of the experiments, as that of "...npz" would.
-    """
-    source = source.resolve()
-    return (source.name if source.is_dir() else source.stem).lstrip(".") or "data"
