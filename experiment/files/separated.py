@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiment.command.errors import InputError
+from experiment.files import packed
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 HEAD = 100_000  # characters of the header, less than a field of the csv module may have
@@ -38,7 +39,7 @@ def read_table(path: Path) -> tuple[list[Record], dict[str, Any]]:
     else by tabs, semicolons or bars, whichever separate the header into most names."""
     text = text_of(path)
     header = next((line for line in text.removeprefix("\ufeff").splitlines() if line.strip()), "")
-    if path.suffix.lower() == ".tsv" and "\t" in header:
+    if packed.ending_of(path) == ".tsv" and "\t" in header:
         return read_tabs(path)
     fields = {mark: len(next(csv.reader([header[:HEAD]], delimiter=mark), []))
               for mark in SEPARATORS}
@@ -69,13 +70,14 @@ def read_tabs(path: Path) -> tuple[list[Record], dict[str, Any]]:
 def text_of(path: Path) -> str:
     """The text of a file in UTF-8, or in UTF-16 with its byte order mark."""
     try:
-        content = path.read_bytes()
+        content = packed.content_of(path)
         return content.decode("utf-16" if content.startswith(UTF_16) else "utf-8")
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
+        coded = " in UTF-8" if isinstance(error, UnicodeDecodeError) else ""
         raise InputError(f"{path}: not a readable{path.suffix and ' '}{path.suffix} "
-                         f"table in UTF-8 ({error})") from error
+                         f"table{coded} ({error})") from error
 
 
 def parse(path: Path, text: str, dialect: dict[str, Any]) -> list[Record]:

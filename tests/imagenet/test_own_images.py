@@ -288,6 +288,7 @@ def test_folders_of_something_else(tmp_path, content, message):
 @pytest.mark.parametrize("words, message", [
     (["--image_dir", "nowhere"], "nowhere: no such folder"),
     (["--image_dir", "photos/0"], "photos/0: expected a folder for each class with images in it"),
+    (["--image_dir", "photos", "--path_column", "x"], "--path_column: goes with --image_csv only"),
     (["--image_csv", "nowhere.csv"], "nowhere.csv: no such file"),
     (["--image_csv", "photos"], "photos: not a readable table"),
     (["--image_dir", "photos", "--image_csv", "x.csv"], "--image_dir and --image_csv: two sources"),
