@@ -43,6 +43,7 @@ def _name_of(source: Path) -> str:
 
 def _claimed(folder: Path, data: str) -> str:
     """Whose the folder is: of `data` if it had no owner, which is then noted in it."""
+    writing.sweep(folder)
     # Listed before the owner is read: another process notes that before it writes anything else.
     used = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
     owner = owner_of(folder)

@@ -50,8 +50,7 @@ def _separated(path: Path, blank_rows: bool, names: Sequence[str]) -> Table:
     records, dialect = separated.read_table(path)
     tabs = dialect.get("delimiter") == "\t"
     spaces = "\r\n " if tabs else separated.BLANK
-    records = [record for record in records if record.fields
-               and (blank_rows or record.raw.strip(spaces))]
+    records = [record for record in records if blank_rows or record.raw.strip(spaces)]
     if not records:
         raise InputError(f"{path}: not a readable {path.suffix} table (expected a header, got "
                          f"nothing)")
