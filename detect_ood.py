@@ -32,12 +32,14 @@ def get_args_parser() -> arguments.Parser:
     arguments.add_ood_options(parser)
     arguments.add_relation_options(parser, temperature=1, chunk=250)
     arguments.add_extraction_options(parser, train=True, ood=True)
+    arguments.add_image_options(parser)
     arguments.add_result_options(parser, cache_dir=arguments.results_beside(__file__))
     return parser
 
 
 def main(args: Namespace) -> None:
     own = arguments.one_of(args, *TEST_OF)
+    arguments.check_image_options(args)
     test_option = arguments.one_of(args, "test_features", "test_dir")
     if test_option != TEST_OF.get(own):
         raise InputError("expected both --features (training rows) and --test_features, or both "

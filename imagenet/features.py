@@ -31,7 +31,7 @@ from experiment.command.device import find_device
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
 from experiment.inputs.extraction import Extraction
-from imagenet import models
+from imagenet import heads, models
 from imagenet.data import Images, ImageSet, collate
 from imagenet.transform import transform_of
 
@@ -76,7 +76,7 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
     """
     device = find_device(extraction.device)
     model = models.build(network).to(device)
-    width, classes = models.widths(model)
+    width, classes = heads.widths(model)
     if images.folders != classes:
         images = replace(images, labels=None)  # folders that are not the model's classes
     writing.check_writable(path.parent)
@@ -161,7 +161,7 @@ def _computed(model: nn.Module, images: Images, start: int, device: torch.device
                   math.ceil((len(images) - start) / extraction.batch_size))
     loader = DataLoader(Subset(images, range(start, len(images))), extraction.batch_size,
                         num_workers=workers, collate_fn=collate, pin_memory=device.type == "cuda")
-    step, (width, classes) = extraction.batch_size, models.widths(model)
+    step, (width, classes) = extraction.batch_size, heads.widths(model)
     for pixels, good, problems in loader:
         n = len(good) + len(problems)
         features = torch.zeros(n, width)
@@ -178,7 +178,7 @@ def _forward(model: nn.Module, pixels: Tensor, device: torch.device,
     features, guesses = [], []
     for block in pixels.split(step):
         with torch.inference_mode(), torch.autocast(device.type, enabled=device.type == "cuda"):
-            feature, logits = models.features_and_logits(model, block.to(device))
+            feature, logits = heads.features_and_logits(model, block.to(device))
         features.append(feature.float().cpu())
         guesses.append(logits.topk(min(TOP, logits.shape[1])).indices.cpu())
     return torch.cat(features), torch.cat(guesses), step
@@ -292,4 +292,4 @@ def _source(network: models.Network, model: nn.Module, images: ImageSet,
 
 
 def _weights(network: models.Network) -> dict[str, Any]:
-    return {"network": network.architecture, "weights": models.fingerprint(network)}
+    return {"network": network.images, "weights": models.fingerprint(network)}

@@ -30,7 +30,7 @@ from experiment.inputs.own_data import (
 )
 from experiment.inputs.own_head import OwnHead
 from experiment.inputs.samples import Samples, probs_of
-from imagenet import features, hub, models
+from imagenet import features, heads, hub, models, transform
 from imagenet.data import ImageSet
 from imagenet.folders import Images, list_any, list_folder
 
@@ -68,9 +68,13 @@ def _images(kind: str, path: Path) -> Images:
 def load(images: Images, folder: Path, name: str | None, extraction: Extraction, *,
          labels_matter: bool = True) -> Samples:
     """Samples of labelled images, by network `name`; features are cached in `folder`."""
-    network = find(name or NETWORK, extraction.checkpoint)
+    network = _network(name, extraction)
     rows, found = _features(images, folder, network, extraction)
-    return labelled_samples(rows, found, _own(network, found), progress=extraction.progress,
+    model, assumed = models.load(network)
+    rows = replace(rows, notes=(*rows.notes, *_said(network, model, assumed)))
+    head = heads.head_of(model)
+    own = head and OwnHead(probe.Head(*head)(found), class_names(network), probe.Head(*head))
+    return labelled_samples(rows, found, own, progress=extraction.progress,
                             labels_matter=labels_matter, **_shown(images, rows))
 
 
@@ -81,7 +85,7 @@ def load_ood(train: Images, test: Images, folders: tuple[Path, Path], name: str 
     `folders`: where the features of either are cached.
     """
     trained = load(train, folders[0], name, extraction, labels_matter=False)
-    network = find(name or NETWORK, extraction.checkpoint)
+    network = _network(name, extraction)
     rows, found = _features(test, folders[1], network, extraction)
     logits = probe.Head(trained.weight, trained.bias)(found)
     return trained, Samples(
@@ -121,12 +125,24 @@ def _features(images: Images, folder: Path, network: models.Network, extraction:
     return rows, found
 
 
-def _own(network: models.Network, found: Tensor) -> OwnHead | None:
-    head = own_head(network)
-    if head is None:
-        return None
-    head = probe.Head(*head)
-    return OwnHead(head(found), class_names(network), head)
+def _network(name: str | None, extraction: Extraction) -> models.Network:
+    network = find(name or NETWORK, extraction.checkpoint)
+    given = {option: getattr(extraction, option) for option in models.PIXELS
+             if getattr(extraction, option) is not None}
+    if given and network.is_folder:
+        raise InputError(f"--{next(iter(given))}: the folder --name {name} says what images its "
+                         f"network takes")
+    return replace(network, **given)
+
+
+def _said(network: models.Network, model: nn.Module, assumed: Sequence[str]) -> tuple[str, ...]:
+    """A note on what was assumed of the user's own weights, or of images of another size."""
+    if network.is_folder or network.weights is None and network.images == network.architecture:
+        return ()
+    default = [f"--{name}" for name in models.PIXELS if getattr(network, name) is None]
+    options = f" (as timm says, without {', '.join(default)})" if default else ""
+    return ("; ".join([f"network: {network.architecture} with the weights of {network.source}",
+                       *assumed, transform.in_words(network, model) + options]),)
 
 
 def _shown(images: Images, rows: Rows) -> dict:
@@ -158,12 +174,6 @@ def find(name: str, checkpoint: Path | None) -> models.Network:
     if "/" in name:
         raise InputError(f"--name {name}: no such folder")
     return replace(models.find(path, 0, checkpoint), needs_head=False)
-
-
-def own_head(network: models.Network) -> models.Head | None:
-    """The final layer of a network, or None."""
-    classifier = models.build(network).get_classifier()
-    return models.head_of(classifier) if isinstance(classifier, nn.Linear) else None
 
 
 def class_names(network: models.Network) -> tuple[str, ...] | None:

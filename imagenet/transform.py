@@ -3,6 +3,7 @@
     mae_*                        shorter side to 256 (bicubic), centre crop of 224, ImageNet's mean
                                  and standard deviation
     any other model of timm      as timm's configuration of the model says
+    --image_size, --mean, --std  in place of either
     a folder of transformers     as the folder's own image processor does
 
 Images are converted to RGB before (`data`).
@@ -11,6 +12,7 @@ Images are converted to RGB before (`data`).
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL.Image import Image
 from timm.data import (
@@ -30,11 +32,25 @@ def transform_of(network: Network, model: nn.Module) -> Callable:
     """A function from an RGB image to a tensor (3, H, W), as the module says."""
     if network.is_folder and hub.is_transformers(network.weights):
         return _of_processor(network.weights)
-    if network.is_mae:
-        return create_transform(input_size=(3, 224, 224), interpolation="bicubic",
-                                mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD,
-                                crop_pct=224 / 256)
-    return create_transform(**resolve_model_data_config(model))
+    return create_transform(**_pixels(network, model))
+
+
+def in_words(network: Network, model: nn.Module) -> str:
+    """Size, means and deviations of the images that enter a model of timm."""
+    pixels = _pixels(network, model)
+    _, height, width = pixels["input_size"]
+    mean, std = (" ".join(f"{value:g}" for value in pixels[name]) for name in ("mean", "std"))
+    return f"images of {width} x {height}, mean {mean}, std {std}"
+
+
+def _pixels(network: Network, model: nn.Module) -> dict[str, Any]:
+    """The arguments of timm's create_transform."""
+    pixels = dict(input_size=(3, 224, 224), interpolation="bicubic", mean=IMAGENET_DEFAULT_MEAN,
+                  std=IMAGENET_DEFAULT_STD, crop_pct=224 / 256
+                  ) if network.is_mae else resolve_model_data_config(model)
+    given = {"mean": network.mean, "std": network.std, "input_size": network.image_size and (
+        3, network.image_size, network.image_size)}
+    return pixels | {name: value for name, value in given.items() if value is not None}
 
 
 def _of_processor(folder: Path) -> Callable:

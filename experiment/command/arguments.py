@@ -5,6 +5,7 @@ from pathlib import Path
 
 from experiment.command.errors import InputError
 from experiment.command.option_types import (
+    above_zero_to_one,
     device_name,
     integer_from_zero,
     named_sizes,
@@ -92,6 +93,26 @@ def add_extraction_options(parser: argparse.ArgumentParser, *, train: bool = Fal
                        help="processes that load images (default: %(default)s)")
     group.add_argument("--print_freq", type=positive_integer, default=10, metavar="K",
                        help="batches between updates of the progress bar (default: %(default)s)")
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """How the user's own images are prepared for the network, where not as timm or a folder says.
+    """
+    group = parser.add_argument_group("your own images")
+    group.add_argument("--image_size", type=positive_integer, metavar="PIXELS",
+                       help="width and height that images are brought to, for weights that were "
+                            "trained at another size (default: timm's for the network)")
+    for name, what in (("mean", "means"), ("std", "standard deviations")):
+        group.add_argument(f"--{name}", type=above_zero_to_one, nargs=3, metavar=("R", "G", "B"),
+                           help=f"{what} of the channels in training, on a scale of 0 to 1 "
+                                f"(default: timm's for the network)")
+
+
+def check_image_options(args: argparse.Namespace) -> None:
+    """InputError for options of `add_image_options` without images of the user's own."""
+    for option in ("image_size", "mean", "std"):
+        if getattr(args, option) is not None and args.image_dir is None and args.image_csv is None:
+            raise InputError(f"--{option}: goes with --image_dir or --image_csv only")
 
 
 def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float | list[float],

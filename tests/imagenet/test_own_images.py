@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from experiment.inputs.extraction import Extraction
-from imagenet import hub, models, own
+from imagenet import heads, hub, models, own
 from imagenet.transform import transform_of
 from tests.imagenet_files import random_model, write_image
 
@@ -243,7 +243,7 @@ def test_any_network(tmp_path, kind):
     built = models.build(network)
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
-        features, logits = models.features_and_logits(built, images)
+        features, logits = heads.features_and_logits(built, images)
         if kind == "headless":
             expected = model(images).last_hidden_state[:, 0]
         elif kind == "transformers":
@@ -253,9 +253,9 @@ def test_any_network(tmp_path, kind):
         else:
             expected = model.forward_head(model.forward_features(images), pre_logits=True)
     torch.testing.assert_close(features, expected)
-    assert models.widths(built) == (features.shape[1], 0 if "headless" in kind else 5)
-    assert (own.own_head(network) is None) == ("headless" in kind)
-    if own.own_head(network) is not None:
+    assert heads.widths(built) == (features.shape[1], 0 if "headless" in kind else 5)
+    assert (heads.head_of(built) is None) == ("headless" in kind)
+    if heads.head_of(built) is not None:
         assert own.class_names(network) == (None if kind == "file" else tuple("abcde"))
     transformed = transform_of(network, built)(Image.new("RGB", (50, 40)))
     assert transformed.shape[0] == 3 and transformed.ndim == 3
@@ -296,6 +296,10 @@ def test_folders_of_something_else(tmp_path, content, message):
     (["--image_dir", "photos", "-n", "someone/net"], "--name someone/net: no such folder"),
     (["--image_dir", "photos", "-n", "test_resnet", "--checkpoint", "weights.pth"],
      "weights.pth: not a readable tensor file"),
+    (["--features", "x.npz", "--image_size", "64"], "--image_size: goes with --image_dir"),
+    (["--image_dir", "photos", "--std", "1", "0", "1"], "--std: expected a number above 0"),
+    (["--image_dir", "photos", "-n", "saved", "--image_size", "64"],
+     "--image_size: the folder --name saved says what images its network takes"),
     (["--image_dir", "photos", "-n", "test_resnet", "--checkpoint", "none.pth"],
      "none.pth: no such file"),
     (["--image_dir", "one", "-n", "test_resnet", "--checkpoint", "random.pth"],
@@ -310,6 +314,8 @@ def test_wrong_words_get_one_line(refused, tmp_path, words, message):
         (tmp_path / "broken" / name).mkdir(parents=True)
         (tmp_path / "broken" / name / "x.png").touch()
     (tmp_path / "weights.pth").touch()
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved/config.json").write_text("{}")
     torch.save(random_model("test_resnet", 3).state_dict(), tmp_path / "random.pth")
     line = refused("detect.py", *words, "--cache_dir", tmp_path / "results", "--workers", 1,
                    cwd=tmp_path)
@@ -335,3 +341,16 @@ def test_default_network_that_cannot_be_downloaded(script, tmp_path, monkeypatch
     assert done.returncode == 1
     assert done.stderr.startswith("detect.py: --name resnet50: timm's weights could not be")
     assert "no connection for resnet50" in done.stderr and "--checkpoint FILE" in done.stderr
+
+
+def test_own_weights_at_another_size(script, tmp_path, photographs):
+    """What was assumed of the weights and the images is printed."""
+    model, file = timm.create_model("test_vit", num_classes=0, img_size=64), tmp_path / "net.ckpt"
+    torch.save({f"model.{key}": value for key, value in model.state_dict().items()}, file)
+    words = ["detect.py", "--image_dir", photographs[0], "-n", "test_vit", "--checkpoint", file,
+             "--image_size", 64]
+    shown = detect(script, tmp_path, *words, "--mean", 0.5, 0.5, 0.5)
+    assert (f"network: test_vit with the weights of {file}; weights under 'model.'; images of "
+            f"64 x 64, mean 0.5 0.5 0.5, std ") in shown
+    again = detect(script, tmp_path, *words)
+    assert "extracted with other weights" in again and "without --mean, --std" in again
