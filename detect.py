@@ -55,7 +55,8 @@ def main(args: Namespace) -> None:
         data = sources.features(args.features, args.cache_dir)
     else:
         data = sources.Source(*images.load_source(own, getattr(args, own), args.cache_dir, name,
-                                                  extraction))
+                                                  extraction, (args.path_column,
+                                                               args.label_column)))
     detection.report_label_errors(data, Settings.of(args), detection.Output.of(args, name=name))
 
 

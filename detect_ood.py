@@ -60,7 +60,8 @@ def main(args: Namespace) -> None:
         pair = sources.features_pair(args.features, args.test_features, args.cache_dir)
     else:
         pair = sources.Pair(*images.load_source_pair(
-            own, (getattr(args, own), args.test_dir), args.cache_dir, name, extraction))
+            own, (getattr(args, own), args.test_dir), args.cache_dir, name, extraction,
+            (args.path_column, args.label_column)))
     output = detection.Output.of(args, name=name)
     if args.threshold_from is not None:
         detection.report_judgement(pair, args.threshold_from, args.device, output)

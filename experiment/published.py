@@ -19,6 +19,7 @@ from types import ModuleType
 from experiment.command.errors import InputError
 from experiment.command.option_types import FOLDER_NAME
 from experiment.files.drive_folder import Published
+from experiment.files.results_folder import owner_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS_NAMES = "digits_60, digits_noise<R>[_pair][_seed<S>]_<epoch> (say digits_noise0.08_60)"
@@ -89,6 +90,10 @@ def find(name: str, dataset: str, cache_dir: Path, epoch: int | None = None) -> 
             raise InputError(f"--name {name}: expected an epoch after the last '_', "
                              f"as in mae_large_49 or digits_noise0.08_60")
         epoch = int(last) if epoch is None else epoch
+    owner = owner_of(cache_dir / folder)
+    if owner is not None:
+        raise InputError(f"{cache_dir / folder}: holds results of {owner}, not of an experiment; "
+                         f"rename that folder, or give another --cache_dir")
     return Experiment("digits" if name.startswith("digits") else dataset, cache_dir / folder, epoch)
 
 

@@ -146,10 +146,20 @@ class Images(Dataset):
             return None, f"{path}: not a readable image ({reason_of(error)})"
 
 
-def collate(rows: list[tuple[Tensor | None, str]]) -> tuple[Tensor, list[int], dict[int, str]]:
+def collate(rows: list[tuple[Tensor | None, str]]
+            ) -> tuple[Tensor | InputError, list[int], dict[int, str]]:
     """Readable images (n, 3, H, W), their positions in the batch, problems of others by position.
+
+    An error in place of images of unequal sizes: raised here, it would leave the worker process as
+    a traceback.
     """
     good = [position for position, (image, _) in enumerate(rows) if image is not None]
+    sizes = sorted({tuple(rows[position][0].shape) for position in good})
+    if len(sizes) > 1:
+        error = InputError(f"the image processor gives images of different sizes, {sizes[0]} and "
+                           f"{sizes[-1]}; have it resize and crop to one, in the "
+                           f"preprocessor_config.json of the network's folder")
+        return error, good, {}
     images = torch.stack([rows[position][0] for position in good]) if good else torch.empty(0)
     return images, good, {at: problem for at, (_, problem) in enumerate(rows) if problem}
 

@@ -163,6 +163,8 @@ def _computed(model: nn.Module, images: Images, start: int, device: torch.device
                         num_workers=workers, collate_fn=collate, pin_memory=device.type == "cuda")
     step, (width, classes) = extraction.batch_size, heads.widths(model)
     for pixels, good, problems in loader:
+        if isinstance(pixels, InputError):
+            raise pixels
         n = len(good) + len(problems)
         features = torch.zeros(n, width)
         guesses = torch.full((n, min(TOP, classes)), -1)

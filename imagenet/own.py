@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from experiment.command import processes
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
+from experiment.files.results_folder import results_folder
 from experiment.inputs import media, probe
 from experiment.inputs.extraction import Extraction
 from experiment.inputs.own_data import (
+    PathColumns,
     Rows,
     files_of_table,
-    folder_name_of,
     labelled_samples,
     notes_of,
     stamps_of,
@@ -37,32 +38,34 @@ from imagenet.folders import Images, list_any, list_folder
 NETWORK = "resnet50"  # the default: 100 MB, and the fastest of the paper's networks
 
 
-def list_table(path: Path) -> Images:
-    """The images of a CSV file with the columns path and label."""
-    return Images(*files_of_table(path))
+def list_table(path: Path, named: PathColumns = (None, None)) -> Images:
+    """The images of a table with columns of paths and labels, usual ones or `named`."""
+    return Images(*files_of_table(path, named))
 
 
 def load_source(kind: str, path: Path, cache_dir: Path, name: str | None,
-                extraction: Extraction) -> tuple[Samples, Path]:
+                extraction: Extraction, named: PathColumns = (None, None)
+                ) -> tuple[Samples, Path]:
     """Samples of an "image_dir" or an "image_csv", and the folder of their results."""
-    folder = cache_dir / folder_name_of(path)
-    images = _images(kind, path)
+    images = _images(kind, path, named)
     with processes.first_before_others():
+        folder = results_folder(cache_dir, path)
         return load(images, folder, name, extraction), folder
 
 
 def load_source_pair(kind: str, paths: tuple[Path, Path], cache_dir: Path, name: str | None,
-                     extraction: Extraction) -> tuple[Samples, Samples, Path]:
+                     extraction: Extraction, named: PathColumns = (None, None)
+                     ) -> tuple[Samples, Samples, Path]:
     """Training rows as in `load_source`, rows of any folder of test images, and the latter's
     folder of results."""
-    folders = cache_dir / folder_name_of(paths[0]), cache_dir / folder_name_of(paths[1])
-    images = _images(kind, paths[0])
+    images, test = _images(kind, paths[0], named), list_any(paths[1])
     with processes.first_before_others():
-        return (*load_ood(images, list_any(paths[1]), folders, name, extraction), folders[1])
+        folders = results_folder(cache_dir, paths[0]), results_folder(cache_dir, paths[1])
+        return (*load_ood(images, test, folders, name, extraction), folders[1])
 
 
-def _images(kind: str, path: Path) -> Images:
-    return list_folder(path) if kind == "image_dir" else list_table(path)
+def _images(kind: str, path: Path, named: PathColumns) -> Images:
+    return list_folder(path) if kind == "image_dir" else list_table(path, named)
 
 
 def load(images: Images, folder: Path, name: str | None, extraction: Extraction, *,

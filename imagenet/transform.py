@@ -6,7 +6,8 @@
     --image_size, --mean, --std  in place of either
     a folder of transformers     as the folder's own image processor does
 
-Images are converted to RGB before (`data`).
+Images are converted to RGB before (`data`). A network of one channel gets them in grey, normalised
+by the average of the three means and deviations.
 """
 
 from collections.abc import Callable
@@ -23,16 +24,28 @@ from timm.data import (
 )
 from torch import Tensor, nn
 
+from experiment.command.errors import InputError
 from experiment.files import reading
 from imagenet import hub
 from imagenet.models import Network
 
 
 def transform_of(network: Network, model: nn.Module) -> Callable:
-    """A function from an RGB image to a tensor (3, H, W), as the module says."""
+    """A function from an RGB image to a tensor (3, H, W), or (1, H, W), as the module says.
+
+    Raises InputError for a network of other numbers of channels.
+    """
+    channels = _channels(model)
+    if channels not in (1, 3):
+        raise InputError(f"{network.source}: takes images of {channels} channels; expected 3, or 1 "
+                         f"for grey")
     if network.is_folder and hub.is_transformers(network.weights):
-        return _of_processor(network.weights)
-    return create_transform(**_pixels(network, model))
+        return _of_processor(network.weights, grey=channels == 1)
+    pixels = _pixels(network, model)
+    if channels == 3:
+        return create_transform(**pixels)
+    means = {name: (sum(pixels[name]) / len(pixels[name]),) for name in ("mean", "std")}
+    return partial(_grey, create_transform(**pixels | means))
 
 
 def in_words(network: Network, model: nn.Module) -> str:
@@ -53,14 +66,28 @@ def _pixels(network: Network, model: nn.Module) -> dict[str, Any]:
     return pixels | {name: value for name, value in given.items() if value is not None}
 
 
-def _of_processor(folder: Path) -> Callable:
+def _channels(model: nn.Module) -> int:
+    """Of the images that enter: of the first convolution."""
+    return next((layer.in_channels for layer in model.modules() if isinstance(layer, nn.Conv2d)), 3)
+
+
+def _grey(transform: Callable, image: Image) -> Tensor:
+    return transform(image.convert("L"))
+
+
+def _of_processor(folder: Path, *, grey: bool) -> Callable:
     from transformers import AutoImageProcessor  # takes seconds
 
     with reading.refusing(folder, "no image processor that transformers can load"):
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True,
                                                        trust_remote_code=False)
-    return partial(_processed, processor)  # no lambda: it goes to the processes that read images
+    # No lambda: it goes to the processes that read images.
+    return partial(_processed, processor, grey)
 
 
-def _processed(processor: Callable, image: Image) -> Tensor:
-    return processor(images=image, return_tensors="pt")["pixel_values"][0]
+def _processed(processor: Callable, grey: bool, image: Image) -> Tensor:
+    if not grey:
+        return processor(images=image, return_tensors="pt")["pixel_values"][0]
+    single = len(processor.image_mean or (0,)) == 1
+    image = image.convert("L") if single else image.convert("L").convert("RGB")
+    return processor(images=image, return_tensors="pt")["pixel_values"][0].mean(0, keepdim=True)

@@ -40,7 +40,8 @@ def load(files: Sequence[Path], rows: Rows, folder: Path, name: str | None, extr
     path = folder / "features" / f"feat_{name}.pt"
     content = writing.cached(path, origin, partial(_extract, source, files, rows, extraction))
     rows = rows.drop(content["problems"])
-    rows = replace(rows, notes=data.mixing_notes([files[row] for row in rows.index]))
+    mixed = data.mixing_notes([files[row] for row in rows.index])
+    rows = replace(rows, notes=(*rows.notes, *mixed))
     own = None if "logit" not in content else OwnHead(content["logit"], content["class_names"])
     return labelled_samples(
         rows, content["feat"], own, progress=extraction.progress,

@@ -1,6 +1,7 @@
 """clean.py end to end: planted wrong labels and rows to drop, in every kind of data."""
 
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -138,6 +139,20 @@ def test_image_table_keeps_columns_order_and_quotation_marks(script, tmp_path, p
         f'"=c\r\nd",../lists/../photos/cat/1.jpg,dog\r\ne,{here},dog\r\nf,,dog\r\n'
         'g,../lists/../photos/cat/2.jpg,\r\n')
     assert table.read_bytes() == original
+
+
+@pytest.mark.parametrize("header, words", [
+    ("", []), ("Bild,Art\n", ["--path_column", "bild", "--label_column", "Art"])])
+@pytest.mark.parametrize("option", ["--image_csv", "--csv"])
+def test_a_compressed_table_without_usual_names(script, tmp_path, photos, header, words, option):
+    """It is written as text, by the name of a text, with the header that it had."""
+    with gzip.open(tmp_path / "t.csv.gz", "wt") as file:
+        file.write(f"{header}photos/cat/0.jpg,cat\nphotos/cat/1.jpg,cat\nphotos/dog/1.jpg,dog\n")
+    found = decide(tmp_path, (1, "photos/cat/1.jpg", "cat", "relabel", "dog"))
+    script("clean.py", "--decisions", found, option, tmp_path / "t.csv.gz", "--to",
+           tmp_path / "cleaned", *words)
+    assert (tmp_path / "cleaned/t.csv").read_text() == (
+        f"{header}../photos/cat/0.jpg,cat\n../photos/cat/1.jpg,dog\n../photos/dog/1.jpg,dog\n")
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".json", ".parquet"])

@@ -55,6 +55,14 @@ def add_experiment_options(parser: argparse.ArgumentParser, *, name: str, images
         group.add_argument("--image_csv", type=Path, metavar="FILE",
                            help="your own images instead: a table with the columns path (relative "
                                 "to it) and label")
+        add_column_options(group)
+
+
+def add_column_options(group: argparse._ArgumentGroup) -> None:
+    """What the columns of a table of paths are called."""
+    for what in ("path", "label"):
+        group.add_argument(f"--{what}_column", metavar="COLUMN",
+                           help=f"column of the table's {what}s (default: {what}, or a usual name)")
 
 
 def add_extraction_options(parser: argparse.ArgumentParser, *, train: bool = False,
@@ -109,7 +117,10 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_image_options(args: argparse.Namespace) -> None:
-    """InputError for options of `add_image_options` without images of the user's own."""
+    """InputError for options of the user's own images without images of that kind."""
+    for option in ("path_column", "label_column"):
+        if getattr(args, option) is not None and args.image_csv is None:
+            raise InputError(f"--{option}: goes with --image_csv only")
     for option in ("image_size", "mean", "std"):
         if getattr(args, option) is not None and args.image_dir is None and args.image_csv is None:
             raise InputError(f"--{option}: goes with --image_dir or --image_csv only")

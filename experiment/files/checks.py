@@ -37,8 +37,9 @@ LEGACY_PICKLES = 5  # magic number, version, sizes of the machine, the content, 
 # What the libraries raise for a file or a folder of weights that is broken: numpy, which reads a
 # header as a Python literal, torch, the unpickler, safetensors, and transformers on top of these.
 BROKEN = (ValueError, OSError, EOFError, RuntimeError, LookupError, TypeError, AttributeError,
-          AssertionError, MemoryError, SyntaxError, tokenize.TokenError, struct.error,
-          pickle.UnpicklingError, SafetensorError, zipfile.BadZipFile, zlib.error)
+          AssertionError, MemoryError, SyntaxError, ArithmeticError, SystemError,
+          tokenize.TokenError, struct.error, pickle.UnpicklingError, SafetensorError,
+          zipfile.BadZipFile, zlib.error)
 
 
 # Other kinds of files under a name for tensors, by their first bytes, and what to do.
@@ -228,7 +229,7 @@ def _entries(value: Any, size: int, counted: dict[int, float]) -> float:
 
 
 def _check_kind(array: np.ndarray | np.generic) -> None:
-    """A pickle can give numpy's kinds any size and flags, and text any number for a letter."""
+    """A pickle can give numpy's kinds any size and flags."""
     kind = array.dtype
     if kind.kind not in "biufcSU":
         raise ValueError(f"holds an array of {kind}, which is neither numbers nor text")
@@ -236,6 +237,13 @@ def _check_kind(array: np.ndarray | np.generic) -> None:
     if (kind.itemsize, kind.flags, kind.alignment) != (
             plain.itemsize, plain.flags, plain.alignment):
         raise ValueError(f"holds an array of {kind} with sizes or flags of its own")
+    check_letters(array)
+
+
+def check_letters(array: np.ndarray | np.generic) -> None:
+    """Raise ValueError for text of numpy with numbers that are no letters: Python cannot hold it.
+    """
+    kind = array.dtype
     if kind.kind == "U" and isinstance(array, np.ndarray) and kind.itemsize and array.size:
         letters = np.ascontiguousarray(array).astype(kind.newbyteorder("=")).view(np.uint32)
         if letters.max() > sys.maxunicode:

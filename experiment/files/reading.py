@@ -161,7 +161,10 @@ def load_npz(path: Path) -> dict[str, np.ndarray]:
                   "; text must be stored as a numpy string array, not as objects"):
         checks.check_npz(path)
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+            arrays = {key: file[key] for key in file.files}
+        for array in arrays.values():
+            checks.check_letters(array)
+        return arrays
 
 
 def load_npy(path: Path) -> np.ndarray:

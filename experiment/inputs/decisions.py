@@ -99,7 +99,7 @@ def read_suggestions(path: Path, min_score: float) -> Suggested:
 
 def _table(path: Path, needed: Sequence[str], what: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Place and cells by column of each row. InputError where a column or a cell is missing."""
-    records = [record for record in separated.read(path) if record.fields]
+    records = separated.read(path)
     columns = [name.strip() for name in records[0].fields] if records else []
     missing = [name for name in needed if name not in columns]
     if missing:
