@@ -104,7 +104,7 @@ def _rows(result: Result, order: Tensor) -> dict[str, list | None]:
         "cut": cut if any(cut) else None,
         "score": [float(f"{value:.4g}") for value in result.listed_score[listed].tolist()],
         "given": of(samples.labels),
-        "predicted": samples.probs[listed].argmax(1).tolist(),
+        "predicted": of(result.predicted),
         "voted": of(verdict and verdict.voted_labels),
         "suggested": of(verdict and verdict.suggested_labels),
         "auto": None if result.listed_by == "auto" or "auto" not in result.scores else of(
