@@ -40,6 +40,13 @@ def share(text: str) -> float:
     return _number(text, float, "a number from 0 to 1", lambda value: 0 <= value <= 1)
 
 
+def duplicates_of(text: str) -> float | str:
+    if text in ("auto", "off"):
+        return text
+    return _number(text, float, "auto, off, or a cosine from 0 to below 1",
+                   lambda value: 0 <= value < 1)
+
+
 def named_sizes(text: str) -> tuple[tuple[str, int], ...]:
     try:
         pairs = [entry.split(":") for entry in text.split(",")]

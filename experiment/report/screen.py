@@ -21,6 +21,8 @@ def show(result: Result, folder: Path, files: list[str], *, verbose: bool) -> No
         print(f"note: {printable(note)}")
     if result.beyond is not None:
         print(*result.beyond.statement, sep="\n")
+    if result.whole_set is not None:
+        print(*map(printable, result.whole_set.statement), sep="\n")
     if result.metrics:
         print()
         _print_metrics(result.metrics, *result.words)

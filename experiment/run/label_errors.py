@@ -1,5 +1,6 @@
 """From Samples to scores and metrics: the label-error pipeline, written once for every domain."""
 
+from collections import ChainMap
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import relation
 from experiment.command import out_of_memory, processes
 from experiment.command.errors import InputError
 from experiment.inputs.samples import Samples
-from experiment.run import out_of_sample
+from experiment.run import out_of_sample, whole_set
 from experiment.run.kept import Cache
 from experiment.run.result import Result
 from experiment.run.settings import Settings
@@ -54,7 +55,7 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
     clock.lap("relation")
     notes += [*said, *_relation_notes(scores, settings, own_data=kept.own_data)]
 
-    loo = beyond = None
+    loo = beyond = whole = None
     if settings.wants_auto(len(kept)):
         others = {name: _auto(other, samples, settings, progress=progress)
                   for name, other in (epochs or {}).items()}
@@ -63,11 +64,20 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
         clock.lap("auto")
     else:
         notes.append("out-of-sample scores and auto are left out (--auto True computes them)")
+    if settings.wants_auto(len(kept)) or settings.duplicates is not None:
+        copies = whole_set.find_copies(kept, settings, progress=progress)
+        clock.lap("duplicates")
+        whole = whole_set.look_at(kept, copies, device=features.device, progress=progress)
+        clock.lap("outliers")
+        if beyond is not None:  # the right spelling for what would else keep its label
+            beyond = replace(beyond, suggested_labels=torch.where(
+                beyond.suggested_labels == kept.labels, whole.spelled, beyond.suggested_labels))
     metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy", progress=progress)
     clock.lap("metrics")
-    facts = {} if beyond is None else beyond.facts
+    facts = [found.facts for found in (beyond, whole) if found is not None]
     result = Result(kept, settings, scores, kept.is_noisy, metrics, fingerprint, clock.laps,
-                    [*kept.notes, *notes, *why_not], _provenance(kept) | facts, beyond)
+                    [*kept.notes, *notes, *why_not], dict(ChainMap(_provenance(kept), *facts)),
+                    beyond, whole_set=whole)
     return result if settings.probs == "model" else _by_leave_one_out(result, loo)
 
 

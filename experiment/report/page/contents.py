@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from experiment.inputs.samples import Samples
+from experiment.report import actions
 from experiment.report.page import plots
 from experiment.report.page.evidence import Evidence, Related, find, leave_one_out
 from experiment.report.page.gallery import Gallery
 from experiment.report.page.maps import maps
-from experiment.report.suspects import label_issues
 from experiment.run.result import Result
 
 ROWS = 100_000  # listed at most: more are in scores.csv
@@ -95,6 +95,8 @@ def _rows(result: Result, order: Tensor) -> dict[str, list | None]:
     names = None if samples.ids is None else [samples.ids[row] for row in listed.tolist()]
     cut = [int(len(name) > longest) for name in names or []]
 
+    advice = actions.of(result)
+
     def of(values: Tensor | None) -> list | None:
         return None if values is None else values[listed].tolist()
 
@@ -109,8 +111,7 @@ def _rows(result: Result, order: Tensor) -> dict[str, list | None]:
         "suggested": of(beyond and beyond.suggested_labels),
         "auto": None if result.listed_by == "auto" or "auto" not in result.scores else of(
             (-result.scores["auto"]).argsort(stable=True).argsort()),  # places, the most suspect 0
-        "issue": None if samples.labels is None else
-        of(torch.from_numpy(label_issues(result, order.numpy())).int()),
+        "issue": None if advice is None else of(torch.from_numpy(advice.is_issue).int()),
         "positive": None if result.is_positive is None else
         result.is_positive[listed].int().tolist(),
     }
