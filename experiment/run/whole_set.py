@@ -39,9 +39,10 @@ class WholeSet:
     facts: dict[str, Any]  # the same in numbers, for metrics.json
 
 
-def look_at(samples: Samples, copies: relation.Duplicates | None, *,
-            device: torch.device, progress: bool) -> WholeSet:
-    """Outliers of labelled samples, conflicts among their `copies`, and names spelled wrongly."""
+def look_at(samples: Samples, settings: Settings, *, device: torch.device, progress: bool
+            ) -> WholeSet:
+    """Outliers of labelled samples, copies and conflicts among them, names spelled wrongly."""
+    copies = find_copies(samples, settings, progress=progress)
     outliers = _outliers(samples, copies, device=device, progress=progress)
     count, n = int(outliers.is_outlier.sum()), len(samples)
     statement = [f"outliers: {count:,} of {n:,} rows, at a false-alarm rate of "

@@ -9,6 +9,7 @@ import torch
 
 from experiment.inputs.samples import Samples
 from experiment.report import actions, scores, suspects
+from experiment.report.page.evidence import find
 from experiment.run import whole_set
 from experiment.run.label_errors import find_label_errors
 from experiment.run.settings import Settings
@@ -116,3 +117,20 @@ def test_files_of_the_same_bytes_and_texts_that_read_the_same(planted, tmp_path)
     both = list(whole_set.contents_of(replace(some, content={"text": texts}),
                                       replace(some, content={"text": texts[::-1]})))
     assert both[1].tolist() == [2, 2, 1, 0, 0]
+
+
+def test_a_row_copied_with_its_wrong_label_does_not_vouch_for_itself(planted):
+    """Twenty copies of one wrong label: together they look like a class of their own."""
+    copies = [7] * 20
+    labels = planted.labels.clone()
+    labels[7] = (labels[7] + 1) % 4
+    many = replace(planted, **{name: torch.cat([values, values[copies]]) for name, values in
+                               (("features", planted.features), ("probs", planted.probs),
+                                ("labels", labels))}, index=None)
+    trusting, once = found(many, duplicates="off"), found(many)
+    assert trusting.scores["auto"][7] < 0.5 < 0.9 < once.scores["auto"][7]
+    assert (once.scores["auto"][-20:] == once.scores["auto"][7]).all()
+    assert (once.beyond.suggested_labels[-20:] == 3).all()
+    assert actions.of(once).is_issue[[7, *range(243, 263)]].all()
+    support = find(once, torch.tensor([7]))[0].support
+    assert not {related.row for related in support} & {7, *range(243, 263)}
