@@ -1,6 +1,7 @@
 """clean.py end to end: planted wrong labels and rows to drop, in every kind of data."""
 
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import timm
 import torch
 
 from experiment.command.escaping import cell
+from experiment.inputs import feature_file
 from language import demo
 from language.data import Texts
 from speech import models
@@ -140,6 +142,20 @@ def test_image_table_keeps_columns_order_and_quotation_marks(script, tmp_path, p
     assert table.read_bytes() == original
 
 
+@pytest.mark.parametrize("header, words", [
+    ("", []), ("Bild,Art\n", ["--path_column", "bild", "--label_column", "Art"])])
+@pytest.mark.parametrize("option", ["--image_csv", "--csv"])
+def test_a_compressed_table_without_usual_names(script, tmp_path, photos, header, words, option):
+    """It is written as text, by the name of a text, with the header that it had."""
+    with gzip.open(tmp_path / "t.csv.gz", "wt") as file:
+        file.write(f"{header}photos/cat/0.jpg,cat\nphotos/cat/1.jpg,cat\nphotos/dog/1.jpg,dog\n")
+    found = decide(tmp_path, (1, "photos/cat/1.jpg", "cat", "relabel", "dog"))
+    script("clean.py", "--decisions", found, option, tmp_path / "t.csv.gz", "--to",
+           tmp_path / "cleaned", *words)
+    assert (tmp_path / "cleaned/t.csv").read_text() == (
+        f"{header}../photos/cat/0.jpg,cat\n../photos/cat/1.jpg,dog\n../photos/dog/1.jpg,dog\n")
+
+
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".json", ".parquet"])
 def test_texts_in_every_format_and_detect_again(script, tmp_path, ending):
     texts, labels = map(list, sentences(24))
@@ -225,7 +241,7 @@ def test_features_by_the_tools_own_suggestions(script, tmp_path, clusters, endin
     assert "8 labels suggested with a score of at least 0 are taken, 0 below it are not" in dry
     assert dry.endswith("dry run: nothing is written\n")
     shown = script("clean.py", *words, "--min_score", 0, "--to", tmp_path / "cleaned").stdout
-    assert "is_noisy is left out: it is of the labels before" in shown
+    assert "is_noisy is left out: it describes the labels before the change" in shown
     none = script("clean.py", *words, "--min_score", 1, "--dry_run").stdout
     assert "0 labels suggested with a score of at least 1 are taken, 8 below it are not" in none
 
@@ -254,6 +270,28 @@ def test_features_without_some_rows(script, tmp_path, clusters):
         assert (cleaned["features"] == features[kept].numpy()).all()
         assert (cleaned["labels"] == labels[kept].numpy()).all()
         assert cleaned["is_noisy"].sum() == 7
+
+
+@pytest.mark.parametrize("form", ["text", "text alone", "one-hot", "column", "float", "y"])
+def test_labels_of_every_form_are_corrected(script, tmp_path, form):
+    """Row 5, of class 2, goes to class 0, and row 7 goes."""
+    names, labels = np.array(["cat", "dog", "ox"]), np.arange(30) % 3
+    written = {"text": names[labels], "text alone": names[labels], "one-hot": np.eye(3)[labels],
+               "column": labels[:, None], "float": labels.astype(np.float32), "y": labels}[form]
+    content = {"features": np.eye(3)[labels], "logits": 4 * np.eye(3)[labels],
+               "y" if form == "y" else "labels": written}
+    if form == "text":
+        content["class_names"] = names
+    np.savez(tmp_path / "train.npz", **content)
+    texts = form.startswith("text")
+    found = decide(tmp_path, (5, 5, "ox" if texts else 2, "relabel", "cat" if texts else 0),
+                   (7, 7, "dog" if texts else 1, "drop", ""))
+    script("clean.py", "--decisions", found, "--features", tmp_path / "train.npz", "--to",
+           tmp_path / "cleaned")
+    expected = labels.copy()
+    expected[5] = 0
+    cleaned = feature_file.read(tmp_path / "cleaned/train.npz", labelled=True)
+    assert cleaned.labels.tolist() == np.delete(expected, 7).tolist()
 
 
 def test_what_the_page_exports(script, tmp_path, photos):

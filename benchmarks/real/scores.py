@@ -51,7 +51,7 @@ def project_row(cell: dict[str, np.ndarray]) -> dict:
     tensors = {name: torch.from_numpy(cell[name])
                for name in ("features", "probs", "labels", "is_noisy")}
     result = find_label_errors(Samples("cell", **tensors), SETTINGS, progress=False)
-    return {"estimated_wrong": result.beyond.facts["estimated_wrong"],
+    return {"estimated_wrong": result.verdict.facts["estimated_wrong"],
             "seconds": round(result.seconds["auto"], 2),
             **{row["name"]: round(row["ap"], 4) for row in result.metrics}}
 

@@ -65,11 +65,11 @@ def label_issues(result: Result) -> np.ndarray:
     that estimate the noisy set of the relation, or on the user's own data none where that holds
     more than half of the rows.
     """
-    if result.beyond is None:
+    if result.verdict is None:
         noisy = result.relation_score.numpy() > result.settings.noise_threshold
         return noisy & (not result.samples.own_data or 2 * noisy.sum() <= len(noisy))
     order = result.most_suspect(len(result.samples)).numpy()
-    replaced = order[(result.beyond.suggested_labels != result.samples.labels).numpy()[order]]
+    replaced = order[(result.verdict.suggested_labels != result.samples.labels).numpy()[order]]
     is_issue = np.zeros(len(order), dtype=bool)
     is_issue[replaced[:result.further["estimated_wrong"]]] = True
     return is_issue

@@ -13,7 +13,7 @@ import pandas
 
 from experiment.files import writing
 from experiment.report import actions, csv_rows
-from experiment.report.columns import identity, labelled, texts, whole_set
+from experiment.report.shared_columns import identity, labelled, texts, whole_set
 from experiment.run.result import Result
 
 CSV, PARQUET = "suspects.csv", "suspects.parquet"
@@ -46,8 +46,8 @@ def table(result: Result) -> pandas.DataFrame:
         columns["outlier_score"] = scores.numpy()
     else:
         columns |= labelled(samples, "given", samples.labels)
-        columns |= labelled(samples, "predicted", predicted) if result.beyond is None else \
-            labelled(samples, "suggested", result.beyond.suggested_labels)
+        columns |= labelled(samples, "predicted", predicted) if result.verdict is None else \
+            labelled(samples, "suggested", result.verdict.suggested_labels)
         columns["is_label_issue"] = advice.is_issue
         # As cleanlab has it: from 0, surely wrong, to 1.
         columns["label_score"] = (1 - scores if result.listed_by == "auto" else (1 - scores) / 2) \

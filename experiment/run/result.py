@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from experiment.inputs.samples import BLOCK, Samples
-from experiment.run.out_of_sample import OutOfSample
 from experiment.run.relation_maps import Maps
 from experiment.run.settings import Settings
+from experiment.run.verdict import Verdict
 from experiment.run.whole_set import WholeSet
 
 
@@ -27,7 +27,7 @@ class Result:
     seconds: dict[str, float]
     notes: list[str] = field(default_factory=list)  # lines for the screen
     further: dict[str, Any] = field(default_factory=dict)  # more entries of metrics.json
-    beyond: OutOfSample | None = None  # label errors only
+    verdict: Verdict | None = None  # label errors only
     relation_name: str = "relation"  # of `scores`, the one that is reported as relation_score
     whole_set: WholeSet | None = None  # label errors only
     train: Samples | None = None  # what the rows were related to; None: to each other

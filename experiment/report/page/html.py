@@ -2,7 +2,7 @@
 
 The Content-Security-Policy allows this very script and this very style, by their hashes, and
 pictures and sounds that are part of the file. A browser then refuses any network address, and any
-script that a label or a file name might try to bring along.
+script that a label or a file name may contain.
 """
 
 import base64
@@ -19,7 +19,7 @@ from experiment.run.result import Result
 HERE = Path(__file__).parent / "browser"
 STYLES = ("page.css", "rows.css")
 SCRIPTS = ("elements.js", "tabs.js", "plots.js", "tables.js", "rows.js", "maps.js", "review.js",
-           "decided.js", "filters.js", "page.js")
+           "filters.js", "page.js")
 # Inside a <script> only these could end it or begin another, or break a line for old parsers.
 ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 

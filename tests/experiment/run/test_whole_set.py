@@ -52,7 +52,7 @@ def test_everything_that_is_wrong_is_found_and_said_once(planted, tmp_path):
     assert whole.is_conflict.nonzero()[:, 0].tolist() == [102, CONFLICT]
     assert [(one.name, one.suggested, one.rows) for one in whole.same_names] == [
         ("circel", "circle", 2)]
-    assert result.beyond.suggested_labels[MISSPELT].tolist() == [0, 0]
+    assert result.verdict.suggested_labels[MISSPELT].tolist() == [0, 0]
     assert whole.facts["duplicates"]["groups"] == 3 and whole.facts["duplicates"]["rows"] == 6
     assert whole.facts["duplicates"]["conflicts"] == 1
     text = "\n".join(whole.statement)
@@ -89,7 +89,7 @@ def test_duplicates_as_asked_for(planted):
     assert len(found(planted, duplicates=0.9999999).whole_set.copies.sizes) == 2
     assert found(planted, auto=False).whole_set is None
     asked = found(planted, auto=False, duplicates="auto")
-    assert len(asked.whole_set.copies.sizes) == 3 and asked.beyond is None
+    assert len(asked.whole_set.copies.sizes) == 3 and asked.verdict is None
     assert actions.of(asked).suggested()[EXACT] == "drop"
 
 
@@ -130,7 +130,7 @@ def test_a_row_copied_with_its_wrong_label_does_not_vouch_for_itself(planted):
     trusting, once = found(many, duplicates="off"), found(many)
     assert trusting.scores["auto"][7] < 0.5 < 0.9 < once.scores["auto"][7]
     assert (once.scores["auto"][-20:] == once.scores["auto"][7]).all()
-    assert (once.beyond.suggested_labels[-20:] == 3).all()
+    assert (once.verdict.suggested_labels[-20:] == 3).all()
     assert actions.of(once).is_issue[[7, *range(243, 263)]].all()
     support = find(once, torch.tensor([7]))[0].support
     assert not {related.row for related in support} & {7, *range(243, 263)}
