@@ -1,5 +1,5 @@
 // The review sheet: decisions by row number, remembered by the browser for these data, exported
-// as CSV.
+// as CSV and read back.
 
 const STORE = `review ${data.key}`;
 // Row number in the data -> {decision, label, typed}; label: the new class, null where what was
