@@ -1,5 +1,8 @@
 """What `auto` says of the data: its scores, suggested labels, and the words on the screen.
 
+The suggested label is the likeliest class of the average of `auto` (relation/auto.py), of the best
+epoch where there are several; `label_errors` then corrects misspelt names of classes.
+
 The words: whether the network has memorised the wrong labels (`_regime_in_words` decides, from the
 shares that relation.Regime holds), and about how many labels are wrong.
 """
