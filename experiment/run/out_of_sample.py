@@ -59,10 +59,9 @@ def describe(kept: Samples, found: relation.Auto, others: dict[str, relation.Aut
         statement.append("auto is averaged over epochs, weighted with what they have not "
                          "memorised: "
                          + ", ".join(f"{name} ({weight:.2f})" for name, weight in weights.items()))
-    wrong, low, high = first.counted
-    facts["estimated_wrong"], facts["wrong_between"] = wrong, [low, high]
-    statement.append(f"about {wrong:,} of {len(kept):,} labels ({_percent(wrong / len(kept))}) are "
-                     f"wrong; scores.csv suggests a label for each row")
+    wrong, low, high, claimed = first.counted
+    facts["estimated_wrong"], facts["wrong_between"] = wrong, [low, high] if claimed else None
+    statement.append(_how_many(first.counted, len(kept)))
     scores = dict(found.parts)
     issues = None if found.probs is None else _cleanlab(found.probs, kept.labels)
     if issues is not None:
@@ -114,6 +113,16 @@ def _regime(regime: relation.Regime, out_of_sample: str) -> list[str]:
         lines.append("leave-one-out finds little to reject: either few labels are wrong, or the "
                      "features have memorised too and an earlier epoch would tell more")
     return lines
+
+
+def _how_many(counted: relation.Count, n: int) -> str:
+    wrong, low, high, claimed = counted
+    if claimed:
+        return (f"about {wrong:,} of {n:,} labels ({_percent(wrong / n)}) are wrong, between "
+                f"{low:,} and {high:,}; scores.csv suggests a label for each row")
+    return (f"how many labels are wrong cannot be told from these features, which may repeat "
+            f"them; {wrong:,} of {n:,} ({_percent(wrong / n)}) are rejected, and scores.csv "
+            f"suggests a label for each row")
 
 
 def _percent(share: float) -> str:
