@@ -49,7 +49,12 @@ OF_MODEL = 3  # of the slots at most are the model's likeliest classes, the othe
 
 
 class Regime(NamedTuple):
-    """Shares of the given labels that model, leave-one-out and neighbours reproduce; a, b and w."""
+    """Shares of the given labels that model, leave-one-out and neighbours reproduce; a, b and w.
+
+    contradicted: a of the labels that leave-one-out and neighbours both reject. Fewer of these are
+    hard and right, so that it is near the share of wrong labels that the model has not memorised.
+    1 where there are none.
+    """
 
     model: float
     leave_one_out: float
@@ -57,6 +62,7 @@ class Regime(NamedTuple):
     rejected_too: float
     accepted_too: float
     weight: float
+    contradicted: float
 
 
 class Auto(NamedTuple):
@@ -122,8 +128,9 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *, progress: bo
     return Auto(wrong_probs(mixed, slots, labels, noise).cpu(),
                 {name: -p[:, 0].clamp(min=1e-38).log().cpu() for name, p in parts.items()},
                 suggested.cpu(), voted.cpu(),
-                count_wrong(held / 3, shares[labels], int(replaced.sum()), int(agreed.sum()),
-                            noise.weight),
+                count_wrong(held / 3, shares[labels], replaced=int(replaced.sum()),
+                            agreed=int(agreed.sum()), rejected=int((~trusted).sum()),
+                            class_noise=noise.weight),
                 int((likeliest != labels).sum()), regime, held_out)
 
 
@@ -171,8 +178,11 @@ def _at(fit: LeaveOneOut, slots: Tensor, *, progress: bool) -> Tensor:
 
 def _regime(model: Tensor, loo: Tensor, near: Tensor, labels: Tensor) -> Regime:
     rejected = loo != labels
-    a = float((model != labels)[rejected].double().mean()) if rejected.any() else 0.0
+    both = rejected & (near != labels)
+    a, contradicted = (float((model != labels)[rows].double().mean()) if rows.any() else default
+                       for rows, default in ((rejected, 0.0), (both, 1.0)))
     b = float((model == labels)[~rejected].double().mean()) if not rejected.all() else 0.0
     of_model, of_loo, of_near = (float((guess == labels).double().mean())
                                  for guess in (model, loo, near))
-    return Regime(of_model, of_loo, of_near, a, b, max(0.0, min(2 * a - 1, 2 * b - 1)))
+    return Regime(of_model, of_loo, of_near, a, b, max(0.0, min(2 * a - 1, 2 * b - 1)),
+                  contradicted)

@@ -18,10 +18,11 @@ not (features that carry the wrong labels, labels that go wrong from one class t
     wrong = ((low + min(half, high)) / 2)^k  high^(1 - k)
     k     = (1 - l) min(1, max(0, log b / log SHARPER))
 
-between the smaller and the larger of low and high, WIDER. Features that have memorised make the
-rejected rows those that are not sure: if, of the surest tenth, less than SURE times the share is
-rejected that leave-one-out and neighbours reject for the same class among all rows, nothing is
-claimed, and what is replaced (`high`) is counted.
+between the smaller and the larger of low and high, WIDER. In features that have memorised sure rows
+are no longer rejected: if, of the surest tenth, less than SURE times the share is rejected that
+leave-one-out and neighbours reject for the same class among all rows, `high` is the estimate.
+It is claimed where those are at least ALIKE of all that either rejects: two witnesses that give in
+at different times then still see the same wrong labels. Otherwise nothing is claimed.
 """
 
 import math
@@ -35,6 +36,7 @@ STEPS = 60  # of expectation and maximisation for e, from FIRST
 FIRST = 0.1
 SHARPER = math.sqrt(2)  # b of features that carry no wrong label is above it, of others below it
 SURE = 0.2
+ALIKE = 0.8
 WIDER = 1.1  # the counts themselves are of some hundred rows at best
 
 
@@ -47,19 +49,21 @@ class Count(NamedTuple):
     claimed: bool
 
 
-def count_wrong(q: Tensor, share: Tensor, replaced: int, agreed: int, class_noise: float) -> Count:
-    """The count from q (N, S), the share (N,) of each row's given label, `high`, the number of
-    rows that leave-one-out and neighbours reject for the same class, and l."""
+def count_wrong(q: Tensor, share: Tensor, *, replaced: int, agreed: int, rejected: int,
+                class_noise: float) -> Count:
+    """The count from q (N, S), the share (N,) of each row's given label, `high`, the numbers of
+    rows that leave-one-out and neighbours reject for the same class and that either rejects, l."""
     n = len(q)
     low, b = _unexplained(q, share)
     half, surest = (n * _rejected(q, part) for part in (0.5, 0.1))
     k = (1 - class_noise) * min(1.0, max(0.0, math.log(b) / math.log(SHARPER)))
-    claimed = surest >= SURE * agreed
+    visible = surest >= SURE * agreed
     # Half a row stands for none, as a product with 0 would forget the other count.
     seen = max((low + min(half, replaced)) / 2, 0.5)
-    wrong = seen ** k * max(replaced, 0.5) ** (1 - k) if claimed else replaced
+    wrong = seen ** k * max(replaced, 0.5) ** (1 - k) if visible else replaced
     least, most = min(low, replaced) / WIDER, min(n, max(low, replaced) * WIDER)
-    return Count(round(min(max(wrong, least), most)), round(least), round(most), claimed)
+    return Count(round(min(max(wrong, least), most)), round(least), round(most),
+                 visible or agreed >= ALIKE * rejected)
 
 
 def _unexplained(q: Tensor, share: Tensor) -> tuple[float, float]:

@@ -18,7 +18,11 @@ from experiment.inputs.samples import Samples
 # cleanlab works on a float64 copy of the probabilities and then some: up to a few GB.
 CLEANLAB_ENTRIES = 10**8
 NOTHING_LEFT = 0.995  # share of reproduced labels from which the report warns
-TRUSTED = 0.5  # weight of the model's own loss in auto from which its probabilities count
+TRUSTED = 0.5  # weight of the model's own loss in auto from which its probabilities stand for all
+TRAINED = 0.75  # share of accepted labels below which a network has not learned: half a weight
+# Contradicted labels from which a network has memorised none, and below which it has memorised: a
+# third to two thirds of the wrong labels are reproduced between them (relation/README.md)
+NOT_MEMORISED, MEMORISED = 0.75, 0.5
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,11 @@ def _regime(regime: relation.Regime, out_of_sample: str) -> list[str]:
               f"{_percent(regime.leave_one_out)}, nearest neighbours {_percent(regime.neighbours)}")
     if out_of_sample:
         verdict = "no row's own label had a say in any of the three"
-    elif regime.weight >= TRUSTED:
-        verdict = "it has not memorised the wrong ones: its own probabilities count here"
-    elif regime.accepted_too < regime.rejected_too:
+    elif regime.accepted_too < min(regime.rejected_too, TRAINED):
         verdict = "it is trained too little for its own probabilities to count"
-    elif regime.weight > 0:
+    elif regime.contradicted >= NOT_MEMORISED:
+        verdict = "it has not memorised the wrong ones: its own probabilities count here"
+    elif regime.contradicted >= MEMORISED:
         verdict = "it has memorised some: its own probabilities count little here"
     else:
         verdict = "it has memorised: its own probabilities cannot be trusted here"
