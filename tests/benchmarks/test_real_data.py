@@ -116,7 +116,8 @@ def test_the_page_shows_the_figures_that_were_measured():
 
 def test_table_counts_what_is_behind():
     row = {"part": "dev", "set": "s", "regime": "frozen", "noise": "u08", "n_wrong": 10,
-           "estimated_wrong": 12, "wrong_from": 8, "wrong_to": 14, "auto": 0.5, "loss": 0.4, "loss (loo)": 0.515, "relation": 0.3,
+           "estimated_wrong": 12, "wrong_from": 8, "wrong_to": 14, "auto": 0.5, "loss": 0.4,
+           "loss (loo)": 0.515, "relation": 0.3,
            "cleanlab in-sample self_confidence": 0.2, "cleanlab cv self_confidence": 0.3,
            "cleanlab cv tuned self_confidence": 0.55, "issues cv": 90}
     worse = {**row, "auto": 0.58, "estimated_wrong": 40, "wrong_from": 30, "wrong_to": 50}
