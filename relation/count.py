@@ -11,18 +11,20 @@ label is not the likeliest of q. Three counts are made:
     high    the rows whose label the refit and the trusted neighbours replace, by the same one
 
 Where the noise term lets the witnesses be sharper than they are by themselves, wrong and hard rows
-are told apart: b of SHARPER and more is believed. Where it does
-not (features that carry the wrong labels, labels that go wrong from one class to one other, l of
-`class_noise.py`) wrong labels hide in a soft softmax, and only `high` sees them:
+are told apart: b of SHARPER and more is believed. Where it does not (features that carry the wrong
+labels, labels that go wrong from one class to one other, l of `class_noise.py`) wrong labels hide in
+a soft softmax, and only `high` sees them:
 
     wrong = ((low + min(half, high)) / 2)^k  high^(1 - k)
     k     = (1 - l) min(1, max(0, log b / log SHARPER))
 
-between the smaller and the larger of low and high, WIDER. In features that have memorised sure rows
-are no longer rejected: if, of the surest tenth, less than SURE times the share is rejected that
-leave-one-out and neighbours reject for the same class among all rows, `high` is the estimate.
-It is claimed where those are at least ALIKE of all that either rejects: two witnesses that give in
-at different times then still see the same wrong labels. Otherwise nothing is claimed.
+    between  low^k min(half, agreed)^(1 - k)  and  max(low, high), either with a factor WIDER
+
+agreed: the rows that leave-one-out and neighbours reject for the same class. In features that have
+memorised sure rows are no longer rejected: if less than SURE times the share of agreed is rejected
+of the surest tenth, `high` is the estimate, above agreed. That is claimed where agreed is at least
+ALIKE of all that either rejects: two witnesses that give in at different times then still see the
+same wrong labels. Otherwise nothing is claimed.
 """
 
 import math
@@ -37,7 +39,7 @@ FIRST = 0.1
 SHARPER = math.sqrt(2)  # b of features that carry no wrong label is above it, of others below it
 SURE = 0.2
 ALIKE = 0.8
-WIDER = 1.1  # the counts themselves are of some hundred rows at best
+WIDER = 1.3
 
 
 class Count(NamedTuple):
@@ -58,12 +60,19 @@ def count_wrong(q: Tensor, share: Tensor, *, replaced: int, agreed: int, rejecte
     half, surest = (n * _rejected(q, part) for part in (0.5, 0.1))
     k = (1 - class_noise) * min(1.0, max(0.0, math.log(b) / math.log(SHARPER)))
     visible = surest >= SURE * agreed
-    # Half a row stands for none, as a product with 0 would forget the other count.
-    seen = max((low + min(half, replaced)) / 2, 0.5)
-    wrong = seen ** k * max(replaced, 0.5) ** (1 - k) if visible else replaced
-    least, most = min(low, replaced) / WIDER, min(n, max(low, replaced) * WIDER)
+    least = agreed
+    wrong = float(replaced)
+    if visible:
+        least = _between(low, min(half, agreed), k)
+        wrong = _between((low + min(half, replaced)) / 2, replaced, k)
+    least, most = min(least, replaced) / WIDER, min(n, max(low, replaced) * WIDER)
     return Count(round(min(max(wrong, least), most)), round(least), round(most),
                  visible or agreed >= ALIKE * rejected)
+
+
+def _between(first: float, second: float, k: float) -> float:
+    """first^k second^(1 - k). Half a row stands for none, as 0 would forget the other count."""
+    return max(first, 0.5) ** k * max(second, 0.5) ** (1 - k)
 
 
 def _unexplained(q: Tensor, share: Tensor) -> tuple[float, float]:
