@@ -12,7 +12,6 @@ folder gets the data in their own format and changes.csv, which says what change
 to detect.py again. The original is only read. Takes seconds, and with --copy as long as copying.
 """
 
-import csv
 from argparse import Namespace
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from experiment.command.launch import launch
 from experiment.command.option_types import share
 
 MIN_SCORE = 0.9  # of the suggestions that --automatic takes
-SOUNDS = {"path", "label"}  # columns of a table of sounds, or of images
 
 
 def get_args_parser() -> arguments.Parser:
@@ -51,7 +49,9 @@ def get_args_parser() -> arguments.Parser:
     group.add_argument("--text_columns", "--text_column", nargs="+", metavar="COLUMN",
                        help="as given to language/detect.py; needed where a table of texts has "
                             "columns path and label, too")
-    group.add_argument("--label_column", metavar="COLUMN", help="as given to language/detect.py")
+    group.add_argument("--path_column", metavar="COLUMN",
+                       help="as given to detect.py or speech/detect.py")
+    group.add_argument("--label_column", metavar="COLUMN", help="as given when detecting")
     group = parser.add_argument_group("the cleaned copy")
     group.add_argument("--to", type=Path, metavar="DIR",
                        help="the new folder; one that is there is refused")
@@ -74,7 +74,9 @@ def main(args: Namespace) -> None:
     for option, given, needed in (("min_score", args.min_score, args.automatic),
                                   (args.tree, args.tree, args.image_dir),
                                   ("text_columns", args.text_columns, args.csv),
-                                  ("label_column", args.label_column, args.csv)):
+                                  ("path_column", args.path_column, args.csv or args.image_csv),
+                                  ("label_column", args.label_column,
+                                   args.csv or args.image_csv)):
         if given is not None and needed is None:
             with_ = {"min_score": "automatic", args.tree: "image_dir"}.get(option, "csv")
             raise InputError(f"--{option}: goes with --{with_} only")
@@ -98,12 +100,11 @@ def main(args: Namespace) -> None:
         found, below = decisions.read_suggestions(args.automatic, least)
         print(f"{len(found):,} labels suggested with a score of at least {least:g} are taken, "
               f"{below:,} below it are not")
-    data = load(kind, getattr(args, kind), args.tree, args.text_columns, args.label_column)
+    data = load(kind, getattr(args, kind), args)
     cleaned.write(data, found, None if args.dry_run else args.to)
 
 
-def load(kind: str, source: Path, tree: str | None, text_columns: list[str] | None,
-         label_column: str | None):
+def load(kind: str, source: Path, args: Namespace):
     """The rows of the data, numbered as in detect.py."""
     from experiment.cleaning import feature_data, images, table_data
     from experiment.inputs import tables
@@ -112,27 +113,32 @@ def load(kind: str, source: Path, tree: str | None, text_columns: list[str] | No
     if kind == "features":
         return feature_data.of_file(source)
     if kind == "image_dir":
-        from imagenet import own as own_images
+        from imagenet.folders import list_folder
 
-        return images.of_folder(source, *own_images.list_folder(source), tree)
-    if kind == "image_csv" or not (text_columns or label_column) and _is_of_paths(source):
-        return table_data.of_paths(source, files_of_table(source)[1])
+        return images.of_folder(source, *list_folder(source), args.tree)
+    columns = args.path_column, args.label_column
+    if kind == "image_csv" or args.path_column or not (
+            args.text_columns or args.label_column) and _is_of_paths(source):
+        return table_data.of_paths(source, files_of_table(source, columns)[1], columns)
     from language import own as own_texts
 
-    texts, rows = own_texts.read(source, text_columns, label_column)
-    table = tables.read(source)
-    _, labels = own_texts.choose_columns(source, table.columns, text_columns, label_column)
+    columns = args.text_columns, args.label_column
+    texts, rows = own_texts.read(source, *columns)
+    table = tables.read(source, names=own_texts.names_without_header(source, *columns))
+    _, labels = own_texts.choose_columns(source, table.columns, *columns)
     return table_data.of_texts(source, table, rows, labels, texts)
 
 
-def _is_of_paths(table: Path) -> bool:
-    if table.suffix != ".csv":
-        return False
+def _is_of_paths(source: Path) -> bool:
+    from experiment.inputs.own_data import find_column, path_table
+    from language.data import TEXT_COLUMNS
+
     try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            return SOUNDS <= {name.strip() for name in next(csv.reader(file), [])}
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return False  # whoever reads it as a table of texts says what is wrong
+        found = path_table(source)
+    except InputError:
+        return False  # reading it as a table of texts then says what is wrong
+    texts = [name for names in TEXT_COLUMNS for name in names]
+    return found.paths == "path" or find_column(found.table.columns, texts) is None
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ def get_args_parser() -> arguments.Parser:
     arguments.add_label_options(parser)
     arguments.add_epochs_option(parser)
     arguments.add_extraction_options(parser, train=True)
+    arguments.add_image_options(parser)
     arguments.add_result_options(parser, cache_dir=arguments.results_beside(__file__))
     return parser
 
@@ -43,6 +44,7 @@ def main(args: Namespace) -> None:
     find_device(args.device)  # refused before hours of loading
     extraction = Extraction.of(args)
     own = arguments.one_of(args, "features", "image_dir", "image_csv")
+    arguments.check_image_options(args)
     name = args.name or (None if own else EXPERIMENT)
     if own is None:
         data = sources.experiment(name, args.dataset, args.cache_dir, args.epoch,
@@ -53,7 +55,8 @@ def main(args: Namespace) -> None:
         data = sources.features(args.features, args.cache_dir)
     else:
         data = sources.Source(*images.load_source(own, getattr(args, own), args.cache_dir, name,
-                                                  extraction))
+                                                  extraction, (args.path_column,
+                                                               args.label_column)))
     detection.report_label_errors(data, Settings.of(args), detection.Output.of(args, name=name))
 
 

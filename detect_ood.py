@@ -30,15 +30,16 @@ def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
     arguments.add_experiment_options(parser, name=EXPERIMENT, images=True)
     arguments.add_ood_options(parser)
-    arguments.add_relation_options(parser, temperature=1, chunk=250,
-                                   hop_keeps="training row, for the relation, KNN and auto")
+    arguments.add_relation_options(parser, temperature=1, chunk=250)
     arguments.add_extraction_options(parser, train=True, ood=True)
+    arguments.add_image_options(parser)
     arguments.add_result_options(parser, cache_dir=arguments.results_beside(__file__))
     return parser
 
 
 def main(args: Namespace) -> None:
     own = arguments.one_of(args, *TEST_OF)
+    arguments.check_image_options(args)
     test_option = arguments.one_of(args, "test_features", "test_dir")
     if test_option != TEST_OF.get(own):
         raise InputError("expected both --features (training rows) and --test_features, or both "
@@ -59,7 +60,8 @@ def main(args: Namespace) -> None:
         pair = sources.features_pair(args.features, args.test_features, args.cache_dir)
     else:
         pair = sources.Pair(*images.load_source_pair(
-            own, (getattr(args, own), args.test_dir), args.cache_dir, name, extraction))
+            own, (getattr(args, own), args.test_dir), args.cache_dir, name, extraction,
+            (args.path_column, args.label_column)))
     output = detection.Output.of(args, name=name)
     if args.threshold_from is not None:
         detection.report_judgement(pair, args.threshold_from, args.device, output)

@@ -2,11 +2,11 @@
 
     python download.py -n digits_60                    # no network needed, seconds
     python download.py -n digits_noise0.08_60
-    python download.py -n mae_large_noise0.08_49       # 6.3 GB; run again to go on after a cut
+    python download.py -n mae_large_noise0.08_49       # 6.3 GB; rerun to resume
     python download.py -n sst2                         # goes to language/results
     python download.py                                 # lists the experiments
 
-Files already in place are checked and kept, whoever fetched them. Ends with exit status 0 when
+Files already in place are checked and kept, however they got there. Ends with exit status 0 when
 everything is in place and readable; 1 when Google Drive refused or the connection broke (the
 browser's address and the files that remain are printed); 2 for a name that does not exist, a full
 disk and the like. The real Google Drive could not be reached where this was tested.
@@ -23,7 +23,7 @@ from experiment.command.option_types import truth
 def get_args_parser() -> arguments.Parser:
     parser = arguments.Parser(__doc__)
     parser.add_argument("-n", "--name", metavar="NAME",
-                        help="experiment to bring; without it, the known ones are listed")
+                        help="experiment to download; without it, the known ones are listed")
     parser.add_argument("--cache_dir", type=Path, metavar="DIR",
                         help="folder of the experiments (default: results beside the scripts that "
                              "use them)")

@@ -57,7 +57,7 @@ def measure(folder: Path, epoch: int) -> dict:
     """Average precision of every score in one cell, and how good the estimates are."""
     samples = digits.load_train(folder, epoch)
     result = find_label_errors(samples, SETTINGS, progress=False)
-    wrong, beyond = samples.is_noisy, result.beyond
+    wrong, beyond = samples.is_noisy, result.verdict
     right = beyond.suggested_labels == torch.from_numpy(load_digits().target)
     return {"n_wrong": int(wrong.sum()), "estimated_wrong": beyond.facts["estimated_wrong"],
             "right_suggestions": round(float(right[wrong].double().mean()), 4),

@@ -55,7 +55,7 @@ def report_label_errors(source: Source, settings: Settings, output: Output) -> N
     result = label_errors.find_label_errors(samples, settings, folder=source.folder,
                                             epochs=source.epochs, progress=output.verbose)
     if processes.is_first():
-        with processes.by_itself():
+        with processes.unshared():
             if len(source.history) > 1:
                 result = _with_maps(result, samples, source.history, progress=output.verbose)
         report(result, folder, output)
@@ -87,7 +87,7 @@ def report_judgement(pair: Pair, threshold_from: Path, device: str, output: Outp
 
 def report(result: Result, folder: Path, output: Output) -> None:
     """Every file of the report in `folder`, then the same on screen."""
-    with processes.by_itself(), writing.alone(folder):
+    with processes.unshared(), writing.locked(folder):
         clock = Clock(result.seconds)
         scores.write(result, folder, progress=output.verbose)
         clock.lap("scores.csv")

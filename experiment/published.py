@@ -19,6 +19,7 @@ from types import ModuleType
 from experiment.command.errors import InputError
 from experiment.command.option_types import FOLDER_NAME
 from experiment.files.drive_folder import Published
+from experiment.files.results_folder import owner_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS_NAMES = "digits_60, digits_noise<R>[_pair][_seed<S>]_<epoch> (say digits_noise0.08_60)"
@@ -33,7 +34,7 @@ PUBLISHED = {
         "1v-2w2dGRXcldGsMoOK442xBR0-AysKKJ", "6.4 GB", "imagenet", ROOT / "results", "mae_large",
         ("checkpoint-49.pth", "features/feat_train_49.pt", "features/feat_val_49.pt",
          "features/feat_ood_49.pt")),
-    "resnet50": Published(
+    "resnet50": Published(  # features twice as wide: --chunk is at most settings.RESNET_CHUNK
         "13LuABuXfWBhFFgIM7wyWQB7jQBtTGiKV", "11 GB", "imagenet", ROOT / "results", "resnet50",
         ("features/feat_train.pt", "features/feat_val.pt", "features/feat_ood.pt")),
     "sst2": Published(
@@ -51,7 +52,7 @@ PUBLISHED = {
 
 
 def known() -> str:
-    """One line for each experiment that download.py brings."""
+    """One line for each experiment that download.py downloads."""
     lines = [f"  {name:24}{published.size:>7}, {published.domain}"
              for name, published in PUBLISHED.items()]
     return "\n".join([*lines, f"  {DIGITS_NAMES}: built here, no download"])
@@ -89,6 +90,10 @@ def find(name: str, dataset: str, cache_dir: Path, epoch: int | None = None) -> 
             raise InputError(f"--name {name}: expected an epoch after the last '_', "
                              f"as in mae_large_49 or digits_noise0.08_60")
         epoch = int(last) if epoch is None else epoch
+    owner = owner_of(cache_dir / folder)
+    if owner is not None:
+        raise InputError(f"{cache_dir / folder}: holds results of {owner}, not of an experiment; "
+                         f"rename that folder, or give another --cache_dir")
     return Experiment("digits" if name.startswith("digits") else dataset, cache_dir / folder, epoch)
 
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from experiment import published
 from experiment.command import processes
 from experiment.command.errors import InputError
+from experiment.files.results_folder import results_folder
 from experiment.inputs import feature_file
 from experiment.inputs.extraction import Extraction
-from experiment.inputs.own_data import folder_name_of
 from experiment.inputs.samples import Samples
 from experiment.run.settings import AUTO_ROWS
 
@@ -76,12 +76,11 @@ def experiment_pair(name: str, dataset: str, cache_dir: Path, epoch: int | None,
 
 def features(path: Path, cache_dir: Path) -> Source:
     """A feature file with labels."""
-    return Source(feature_file.read(path, labelled=True),
-                  cache_dir / folder_name_of(path))
+    return Source(feature_file.read(path, labelled=True), results_folder(cache_dir, path))
 
 
 def features_pair(path: Path, test_path: Path, cache_dir: Path) -> Pair:
     """Feature files of training and of test rows."""
     return Pair(feature_file.read(path, labelled=False, ignore=("is_noisy",)),
                 feature_file.read(test_path, labelled=False, ignore=("labels", "is_noisy")),
-                cache_dir / folder_name_of(test_path))
+                results_folder(cache_dir, test_path))

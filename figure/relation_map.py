@@ -34,7 +34,7 @@ POINTS = 20_000  # drawn at most: the strongest; the others would lie on top of 
 class Epochs(NamedTuple):
     """Where a training's epochs are: the last one's samples, and all of them as they are read."""
 
-    folder: Path
+    folder: Path | None  # of an experiment
     names: list[str]
     last: "Samples"
     every: "Iterator[Samples]"
@@ -60,6 +60,7 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment.command.errors import InputError
     from experiment.files import writing
+    from experiment.files.results_folder import results_folder
     from experiment.run import relation_maps
     from figure import relation_map_picture
 
@@ -70,7 +71,8 @@ def main(args: Namespace) -> None:
                          f"{n} rows")
     if n == 1:
         raise InputError(f"{epochs.last.source}: one row has no other to be related to")
-    output = args.output or epochs.folder / "report"
+    output = args.output or (
+        epochs.folder or results_folder(args.cache_dir, args.features[-1])) / "report"
     writing.check_writable(output)
     found, = relation_maps.maps_of(epochs.every, [args.index], kernel=args.kernel, points=POINTS,
                                    progress=args.verbose)
@@ -111,7 +113,6 @@ def of_files(args: Namespace) -> Epochs:
     """The epochs of your own data: a feature file for each."""
     from experiment.command.errors import InputError
     from experiment.inputs import feature_file
-    from experiment.inputs.own_data import folder_name_of
 
     if args.epochs:
         raise InputError("--epochs: feature files hold one epoch each; leave one of the two out")
@@ -119,8 +120,7 @@ def of_files(args: Namespace) -> Epochs:
         raise InputError("--features: expected two files or more, one for each epoch in order")
     read = partial(feature_file.read, labelled=True)
     last = read(args.features[-1])
-    return Epochs(args.cache_dir / folder_name_of(args.features[-1]),
-                  [path.stem for path in args.features], last,
+    return Epochs(None, [path.stem for path in args.features], last,
                   _then(map(read, args.features[:-1]), last))
 
 

@@ -63,7 +63,7 @@ def main(args: Namespace) -> None:
     rows = list(tqdm(sweep(samples, grid), total=len(grid), desc="sweep", unit=" settings",
                      disable=not args.verbose))
     best, published = best_of(rows), published_of(rows)
-    with writing.alone(output):
+    with writing.locked(output):
         write(rows, output, {"best": best, "published": published, "settings": vars(args),
                              "data": {"source": samples.source, "n": len(samples)}})
         sweep_picture.draw(rows, best, published, output / "sweep.png")

@@ -76,7 +76,7 @@ def csv_table(found: Gathered) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """The text as it stands, whatever Markdown or HTML it looks like."""
+    """The text, escaped from Markdown and HTML."""
     escaped = re.sub(r"[&<>|:]", lambda sign: f"&#{ord(sign[0])};", one_line(text))
     return re.sub(r"[\\`*_\[\]~$]", r"\\\g<0>", escaped)
 

@@ -41,7 +41,7 @@ def main(args: Namespace) -> None:
     formats = {"tables.md": table_formats.markdown, "tables.csv": table_formats.csv_table,
                "tables.tex": table_formats.latex}
     writing.check_writable(output)
-    with writing.alone(output):
+    with writing.locked(output):
         for name, form in formats.items():
             with writing.replacing(output / name) as temporary:
                 temporary.write_text(form(found), encoding="utf-8", newline="")

@@ -5,21 +5,23 @@ Set the two folders here, in the environment (IMGNET_DIR, OOD_DIR), or by --imag
 """
 
 import functools
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 
 from experiment.command.errors import InputError, reason_of
+from experiment.files import pictures
 from experiment.inputs.extraction import Extraction
-from experiment.inputs.media import BROKEN, Media, image_file
+from experiment.inputs.media import Media, image_file
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 IMGNET_DIR = Path(os.environ.get("IMGNET_DIR") or DATA / "imagenet")  # holds train/ and val/
@@ -38,6 +40,7 @@ class ImageSet:
     folders: int  # how many folders there are
     sets: dict[str, int]  # name -> rows of each part, in order
     stamps: str | None = None  # digest of sizes and times, if changes of files are to be noticed
+    published: bool = True  # opened as the published features were computed, not as people see them
 
     def __len__(self) -> int:
         return len(self.names)
@@ -45,9 +48,15 @@ class ImageSet:
     def ids(self) -> list[str]:
         return [os.fsdecode(name) for name in self.names]
 
+    def origin(self) -> dict[str, Any]:
+        """What identifies the images, for the record of their features."""
+        own = {"files": self.stamps, "opened": None if self.published else pictures.AS_SEEN}
+        return {"images_sha256": hashlib.sha256(self.names).hexdigest(), "sets": self.sets,
+                **{key: value for key, value in own.items() if value is not None}}
+
     def media(self, row: int) -> Media:
         """A thumbnail. Raises InputError if the file cannot be read."""
-        return image_file(self.root / os.fsdecode(self.names[row]))
+        return image_file(self.root / os.fsdecode(self.names[row]), published=self.published)
 
 
 def is_there(split: str, extraction: Extraction) -> bool:
@@ -128,17 +137,29 @@ class Images(Dataset):
 
     def __getitem__(self, row: int) -> tuple[Tensor | None, str]:
         path = self.images.root / os.fsdecode(self.images.names[row])
+        opened = pictures.opened_as_published if self.images.published else pictures.opened
         try:
-            with Image.open(path) as image:
-                return self.transform(image.convert("RGB")), ""
-        except BROKEN as error:
-            return None, f"{path}: not a readable image ({error})"
+            return self.transform(opened(path).convert("RGB")), ""
+        except MemoryError:
+            raise
+        except Exception as error:  # of a decoder, or of a transform that was not made for this
+            return None, f"{path}: not a readable image ({reason_of(error)})"
 
 
-def collate(rows: list[tuple[Tensor | None, str]]) -> tuple[Tensor, list[int], dict[int, str]]:
+def collate(rows: list[tuple[Tensor | None, str]]
+            ) -> tuple[Tensor | InputError, list[int], dict[int, str]]:
     """Readable images (n, 3, H, W), their positions in the batch, problems of others by position.
+
+    An error in place of images of unequal sizes: raised here, it would leave the worker process as
+    a traceback.
     """
     good = [position for position, (image, _) in enumerate(rows) if image is not None]
+    sizes = sorted({tuple(rows[position][0].shape) for position in good})
+    if len(sizes) > 1:
+        error = InputError(f"the image processor gives images of different sizes, {sizes[0]} and "
+                           f"{sizes[-1]}; have it resize and crop to one, in the "
+                           f"preprocessor_config.json of the network's folder")
+        return error, good, {}
     images = torch.stack([rows[position][0] for position in good]) if good else torch.empty(0)
     return images, good, {at: problem for at, (_, problem) in enumerate(rows) if problem}
 

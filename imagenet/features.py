@@ -31,8 +31,9 @@ from experiment.command.device import find_device
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
 from experiment.inputs.extraction import Extraction
-from imagenet import models
+from imagenet import heads, models
 from imagenet.data import Images, ImageSet, collate
+from imagenet.transform import transform_of
 
 RECORD_SECONDS = 2.0  # between two records: what a kill can cost
 FLOAT_BYTES = 4
@@ -75,7 +76,7 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
     """
     device = find_device(extraction.device)
     model = models.build(network).to(device)
-    width, classes = models.widths(model)
+    width, classes = heads.widths(model)
     if images.folders != classes:
         images = replace(images, labels=None)  # folders that are not the model's classes
     writing.check_writable(path.parent)
@@ -91,7 +92,7 @@ def extract(network: models.Network, images: ImageSet, path: Path, extraction: E
             path.unlink()  # else the new record would seem to describe the old file
         record = _resume(Record(_source(network, model, images, device), width), path, rows)
         _check_space(len(images), record, path)
-        batches = _computed(model, Images(images, models.transform_of(network, model)),
+        batches = _computed(model, Images(images, transform_of(network, model)),
                             record.done, device, extraction)
         with tqdm(total=len(images), initial=record.done, desc=path.name, unit=" images", delay=1,
                   miniters=extraction.print_freq * extraction.batch_size,
@@ -138,7 +139,7 @@ def misfit(path: Path, network: models.Network, images: ImageSet | None) -> str:
         return ""
     if not _weights(network).items() <= record.source.items():
         return f"extracted with other weights than {network.source}"
-    if images is not None and not _images(images).items() <= record.source.items():
+    if images is not None and not images.origin().items() <= record.source.items():
         return f"extracted from other images than those in {images.root}"
     return ""
 
@@ -160,8 +161,10 @@ def _computed(model: nn.Module, images: Images, start: int, device: torch.device
                   math.ceil((len(images) - start) / extraction.batch_size))
     loader = DataLoader(Subset(images, range(start, len(images))), extraction.batch_size,
                         num_workers=workers, collate_fn=collate, pin_memory=device.type == "cuda")
-    step, (width, classes) = extraction.batch_size, models.widths(model)
+    step, (width, classes) = extraction.batch_size, heads.widths(model)
     for pixels, good, problems in loader:
+        if isinstance(pixels, InputError):
+            raise pixels
         n = len(good) + len(problems)
         features = torch.zeros(n, width)
         guesses = torch.full((n, min(TOP, classes)), -1)
@@ -177,7 +180,7 @@ def _forward(model: nn.Module, pixels: Tensor, device: torch.device,
     features, guesses = [], []
     for block in pixels.split(step):
         with torch.inference_mode(), torch.autocast(device.type, enabled=device.type == "cuda"):
-            feature, logits = models.features_and_logits(model, block.to(device))
+            feature, logits = heads.features_and_logits(model, block.to(device))
         features.append(feature.float().cpu())
         guesses.append(logits.topk(min(TOP, logits.shape[1])).indices.cpu())
     return torch.cat(features), torch.cat(guesses), step
@@ -250,8 +253,7 @@ def _report(record: Record, images: ImageSet, path: Path) -> None:
 
 @contextlib.contextmanager
 def _exclusive(path: Path) -> Iterator[BinaryIO]:
-    """Open the file for appending, one process at a time. By lockf: a lock by flock would outlive a
-    killed process in the workers that read images."""
+    """Open the file for appending, one process at a time. Workers would inherit flock."""
     while True:
         with open(path, "a+b") as file:
             try:
@@ -260,7 +262,7 @@ def _exclusive(path: Path) -> Iterator[BinaryIO]:
                 print(f"{path}: waiting for another process that writes it")
                 fcntl.lockf(file, fcntl.LOCK_EX)
             except OSError:
-                pass  # some cluster file systems have no locks: then nobody is kept out
+                pass  # some cluster file systems have no locks
             if _is_at(file, path):  # else the process with the lock has removed the file
                 yield file
                 return
@@ -287,14 +289,9 @@ def _source(network: models.Network, model: nn.Module, images: ImageSet,
     for key, value in model.state_dict().items():
         weights.update(key.encode())
         weights.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return {**_weights(network), "weights_sha256": weights.hexdigest(), **_images(images),
+    return {**_weights(network), "weights_sha256": weights.hexdigest(), **images.origin(),
             "precision": "mixed" if device.type == "cuda" else "float32"}
 
 
 def _weights(network: models.Network) -> dict[str, Any]:
-    return {"network": network.architecture, "weights": models.fingerprint(network)}
-
-
-def _images(images: ImageSet) -> dict[str, Any]:
-    stamps = {} if images.stamps is None else {"files": images.stamps}
-    return {"images_sha256": hashlib.sha256(images.names).hexdigest(), "sets": images.sets} | stamps
+    return {"network": network.images, "weights": models.fingerprint(network)}

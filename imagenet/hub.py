@@ -5,13 +5,10 @@ and `get_classifier`. The feature is the input of the final linear layer. A fold
 for that layer is a backbone without a head; its feature is the same.
 """
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import timm
 import torch
-from PIL.Image import Image
 from torch import Tensor, nn
 
 from experiment.command.errors import InputError
@@ -19,6 +16,7 @@ from experiment.files import reading
 from experiment.inputs.own_data import class_names_of
 
 CONFIG = "config.json"
+WRAPPER = "timm_wrapper"  # a model of timm, saved by transformers
 
 
 class HubModel(nn.Module):
@@ -49,6 +47,8 @@ class HubModel(nn.Module):
 def load(folder: Path) -> nn.Module:
     """The network of a folder, in eval mode, on the CPU. InputError if there is none."""
     with reading.refusing(folder, "not an image network that timm or transformers can load"):
+        if _config(folder).get("model_type") == WRAPPER:
+            return _from_wrapper(folder).eval()
         if _is_timms(folder):
             return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
         return _from_transformers(folder).eval()
@@ -61,22 +61,8 @@ def class_names(folder: Path) -> tuple[str, ...] | None:
     return class_names_of(names if isinstance(names, dict) else dict(enumerate(names)))
 
 
-def transform_of(folder: Path) -> Callable:
-    """Image to tensor (3, H, W), by the image processor of a transformers folder."""
-    from transformers import AutoImageProcessor  # takes seconds
-
-    with reading.refusing(folder, "no image processor that transformers can load"):
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True,
-                                                       trust_remote_code=False)
-    return partial(_processed, processor)  # no lambda: it goes to the processes that read images
-
-
 def is_transformers(folder: Path) -> bool:
     return not _is_timms(folder)
-
-
-def _processed(processor: Callable, image: Image) -> Tensor:
-    return processor(images=image, return_tensors="pt")["pixel_values"][0]
 
 
 def _is_timms(folder: Path) -> bool:
@@ -86,6 +72,21 @@ def _is_timms(folder: Path) -> bool:
 def _config(folder: Path) -> dict:
     config = reading.load_json(folder / CONFIG)
     return config if isinstance(config, dict) else {}
+
+
+def _from_wrapper(folder: Path) -> nn.Module:
+    """A model of timm whose weights transformers saved under timm_model."""
+    config = _config(folder)
+    options = config.get("model_args") or {}
+    known = config.get("num_classes", len(config.get("id2label") or ()))
+    state = {key.removeprefix("timm_model."): value for key, value
+             in reading.load_safetensors(folder / "model.safetensors")[0].items()}
+    layer = timm.get_pretrained_cfg(config["architecture"]).classifier
+    classes = known if f"{layer}.weight" in state else 0  # without: a backbone alone
+    model = timm.create_model(config["architecture"], pretrained_cfg=config.get("pretrained_cfg"),
+                              **options | {"num_classes": classes})
+    model.load_state_dict(state)
+    return model
 
 
 def _from_transformers(folder: Path) -> HubModel:

@@ -7,40 +7,25 @@ patch tokens), the logits are its output.
 import difflib
 import functools
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import timm
 import torch
-from timm.data import (
-    IMAGENET_DEFAULT_MEAN,
-    IMAGENET_DEFAULT_STD,
-    create_transform,
-    resolve_model_data_config,
-)
-from timm.models import clean_state_dict
 from torch import Tensor, nn
 
 from experiment.command.errors import InputError, Unavailable, reason_of
 from experiment.files import reading
-from imagenet import hub
+from imagenet import checkpoints, heads, hub
 
 # He et al. 2022 pool over the patch tokens; timm's own weights of these models use the class token.
 MAE = {"mae_base": "vit_base_patch16_224", "mae_large": "vit_large_patch16_224"}
-# Training checkpoints wrap the weights; an average over training steps comes first where kept.
-WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+PIXELS = ("image_size", "mean", "std")  # fields of Network, and options
 # Experiments of the other domains, and what runs them.
 ELSEWHERE = {"sst2": "python language/detect.py -t sst2",
              "mnli": "python language/detect.py -t mnli", "esc50": "python speech/detect.py"}
-
-
-class Head(NamedTuple):
-    """The final linear layer."""
-
-    weight: Tensor  # (C, D)
-    bias: Tensor  # (C,)
 
 
 @dataclass(frozen=True)
@@ -50,7 +35,10 @@ class Network:
     name: str
     architecture: str
     weights: Path | None
-    needs_head: bool = True  # one linear final layer; without it there are only features
+    needs_head: bool = True  # a linear final layer; without it there are only features
+    image_size: int | None = None  # pixels a side, and means and deviations of the channels (R, G,
+    mean: tuple[float, ...] | None = None  # B), of 0 to 1; None: timm's for the architecture
+    std: tuple[float, ...] | None = None
 
     @property
     def is_folder(self) -> bool:
@@ -59,6 +47,12 @@ class Network:
     @property
     def is_mae(self) -> bool:
         return self.name.startswith("mae")
+
+    @property
+    def images(self) -> str:
+        """The architecture, and what images were prepared for it, where not as timm says."""
+        given = [f"{name} {value}" for name in PIXELS if (value := getattr(self, name)) is not None]
+        return ", ".join([self.architecture, *given])
 
     @property
     def source(self) -> str:
@@ -80,7 +74,7 @@ def find(folder: Path, epoch: int | None, checkpoint: Path | None) -> Network:
             raise InputError(f"--name {name}: expected {' or '.join(f'{kind}*' for kind in MAE)}")
         weights = checkpoint or folder / f"checkpoint-{epoch}.pth"
         if not weights.is_file():
-            raise InputError(f"{weights}: no such file; download.py brings the published ones, "
+            raise InputError(f"{weights}: no such file; download.py downloads the published ones, "
                              f"--checkpoint FILE takes your own")
         return Network(name, architecture, weights)
     if not timm.is_model(name):
@@ -109,87 +103,107 @@ def _sha256_now(path: Path) -> str:
     return _sha256(path, status.st_size, status.st_mtime_ns)
 
 
-def read_head(network: Network) -> Head:
+def read_head(network: Network) -> heads.Head:
     """The final layer's weights, without building the model if they are in a file."""
-    if network.weights is None or network.is_folder:
-        return head_of(_linear(build(network), network))
-    layer = timm.get_pretrained_cfg(network.architecture).classifier
-    if not isinstance(layer, str):  # a tuple of several
-        raise _not_one_layer(network, layer)
-    state = _read_state(network.weights)
+    layers = () if network.is_folder else _final_layers(network)
+    if network.weights is None or len(layers) != 1:
+        return heads.head_of(build(network))
+    state, layer = checkpoints.read(network.weights), layers[0]
+    if f"{layer}.weight" not in state:
+        state = _from_file(network, state).fitted.state  # under other names, if at all
     weight = state.get(f"{layer}.weight")
     if weight is None or weight.ndim != 2:
-        raise InputError(f"{network.weights}: expected the linear layer {layer}.weight of a "
-                         f"fine-tuned {network.architecture}, found "
-                         f"{'none' if weight is None else f'shape {tuple(weight.shape)}'}")
-    bias = state.get(f"{layer}.bias", torch.zeros(len(weight)))
-    return Head(weight.float(), bias.float())
-
-
-def head_of(classifier: nn.Linear) -> Head:
-    weight, bias = classifier.weight.detach(), classifier.bias
-    return Head(weight, torch.zeros(len(weight)) if bias is None else bias.detach())
+        raise _no_head(network, layer, weight)
+    return heads.Head(weight.float(), state.get(f"{layer}.bias", torch.zeros(len(weight))).float())
 
 
 def build(network: Network) -> nn.Module:
     """The model with its weights, in eval mode, on the CPU."""
+    return load(network)[0]
+
+
+def load(network: Network) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model as by `build`, and what was assumed of the file of its weights, in words."""
+    assumed: tuple[str, ...] = ()
     if network.weights is None:
         model = _from_timm(network)
+    elif network.is_folder:
+        model = hub.load(network.weights)
     else:
-        model = hub.load(network.weights) if network.is_folder else _from_file(network)
-    if network.needs_head:
-        _linear(model, network)
-    return model.eval()
+        model, fitted = _from_file(network, checkpoints.read(network.weights))
+        assumed = fitted.assumed
+    if network.needs_head and not heads.linear_layers(model):
+        raise _not_linear(network, type(model.get_classifier()).__name__)
+    return model.eval(), assumed
 
 
-def widths(model: nn.Module) -> tuple[int, int]:
-    """D of the features and C of the final layer, 0 if that is not one linear layer."""
-    classifier = model.get_classifier()
-    if isinstance(classifier, nn.Linear):
-        return classifier.in_features, classifier.out_features
-    return model.head_hidden_size, 0
+class FromFile(NamedTuple):
+    model: nn.Module
+    fitted: checkpoints.Fitted
 
 
-def _classes(network: Network, state: dict[str, Tensor]) -> int:
-    """C of weights that may lack a head, or have two: 0 without."""
-    layer = timm.get_pretrained_cfg(network.architecture).classifier
-    return len(state.get(f"{layer if isinstance(layer, str) else layer[0]}.weight", ()))
+def _from_file(network: Network, state: dict[str, Tensor]) -> FromFile:
+    layers = _final_layers(network)
+    guess = _classes(state, layers)  # right, unless the file has other names
+    model = _created(network, num_classes=guess)
+    try:
+        fitted = checkpoints.fit(network.weights, state, model, layers)
+    except InputError:
+        if not network.is_mae or network.needs_head:
+            raise
+        # As MAE pre-trains them: with the norm of the class token, and without a head.
+        network = replace(network, name=network.architecture)
+        model = _created(network, num_classes=guess)
+        fitted = checkpoints.fit(network.weights, state, model, layers)
+        fitted = fitted._replace(assumed=("pre-trained, so the feature is the class token's",
+                                          *fitted.assumed))
+    classes = _classes(fitted.state, layers)
+    if not classes and network.needs_head:
+        raise _no_head(network, layers[0], fitted.state.get(f"{layers[0]}.weight"))
+    if classes != guess:
+        model = _created(network, num_classes=classes)
+    loaded = {key: fitted.state.get(key, torch.zeros_like(value))  # a layer may have no bias
+              for key, value in model.state_dict().items()}
+    with reading.refusing(network.weights, f"not weights of {network.architecture}"):
+        model.load_state_dict(loaded)
+    return FromFile(model, fitted)
 
 
-def _from_file(network: Network) -> nn.Module:
-    state = _read_state(network.weights)
-    pool = {"global_pool": "avg"} if network.is_mae else {}
-    classes = len(read_head(network).weight) if network.needs_head else _classes(network, state)
-    model = timm.create_model(network.architecture, num_classes=classes, **pool)
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in state.items()}
-    if found != expected:
-        differing = [key for key in expected | found if expected.get(key) != found.get(key)]
-        key = differing[0]
-        raise InputError(
-            f"{network.weights}: not weights of {network.architecture}: {len(differing)} entries "
-            f"differ, the first {key} (expected {expected.get(key, 'none')}, got "
-            f"{found.get(key, 'none')})")
-    model.load_state_dict(state)
-    return model
+def _classes(state: dict[str, Tensor], layers: tuple[str, ...]) -> int:
+    """Rows of the final layers, 0 if they are not all linear and there."""
+    weights = [state.get(f"{layer}.weight") for layer in layers]
+    linear = bool(weights) and all(weight is not None and weight.ndim == 2 for weight in weights)
+    return len(weights[0]) if linear else 0
 
 
-def transform_of(network: Network, model: nn.Module) -> Callable:
-    """Image to tensor (3, H, W). MAE: resize 256 bicubic, centre crop 224; else the model's own."""
-    if network.is_folder and hub.is_transformers(network.weights):
-        return hub.transform_of(network.weights)
+def _no_head(network: Network, layer: str, weight: Tensor | None) -> InputError:
+    return InputError(f"{network.weights}: expected the linear layer {layer}.weight of a "
+                      f"fine-tuned {network.architecture}, found "
+                      f"{'none' if weight is None else f'shape {tuple(weight.shape)}'}")
+
+
+def _final_layers(network: Network) -> tuple[str, ...]:
+    """What timm calls the final layers of the architecture."""
+    named = timm.get_pretrained_cfg(network.architecture).classifier
+    return named if isinstance(named, tuple) else (named,) if named else ()
+
+
+def _created(network: Network, **options: Any) -> nn.Module:
+    """A model of timm for images of this size, where it has to know."""
     if network.is_mae:
-        return create_transform(input_size=(3, 224, 224), interpolation="bicubic",
-                                mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD,
-                                crop_pct=224 / 256)
-    return create_transform(**resolve_model_data_config(model))
+        options["global_pool"] = "avg"
+    create = partial(timm.create_model, network.architecture, **options)
+    if network.image_size is None:
+        return create()
+    try:
+        return create(img_size=network.image_size)
+    except TypeError:  # convolutions take images of any size
+        return create()
+    except (AssertionError, ValueError, RuntimeError) as error:
+        raise InputError(f"--image_size {network.image_size}: {network.architecture} takes no such "
+                         f"images ({reason_of(error)})") from error
 
 
-def features_and_logits(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """images (N, 3, H, W) -> (N, D), (N, C); C is 0 without one linear final layer."""
-    features = model.forward_head(model.forward_features(images), pre_logits=True)
-    has_head = widths(model)[1] > 0
-    return features, model.get_classifier()(features) if has_head else features[:, :0]
 
 
 @functools.cache  # three splits ask for it
@@ -204,7 +218,7 @@ def _from_timm(network: Network) -> nn.Module:
         raise InputError(f"--name {network.name}: timm has no weights for it; give a file of your "
                          f"own with --checkpoint FILE")
     try:
-        return timm.create_model(network.architecture, pretrained=True)
+        return _created(network, pretrained=True)
     except OSError as error:  # raised by the hub's client, too, without a connection
         # For the user's images a network in a folder will do, too.
         folder = "" if network.needs_head else ", or as -n a folder that timm or transformers saved"
@@ -214,26 +228,6 @@ def _from_timm(network: Network) -> nn.Module:
             f"FILE{folder}") from error
 
 
-def _linear(model: nn.Module, network: Network) -> nn.Linear:
-    classifier = model.get_classifier()
-    if not isinstance(classifier, nn.Linear):
-        raise _not_one_layer(network, type(classifier).__name__)
-    return classifier
-
-
-def _not_one_layer(network: Network, found: object) -> InputError:
-    return InputError(f"--name {network.name}: expected a model with one linear final layer, got "
+def _not_linear(network: Network, found: object) -> InputError:
+    return InputError(f"--name {network.name}: expected a model with a linear final layer, got "
                       f"{found}")
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """The weights in a checkpoint of timm, the published code or ours, memory-mapped."""
-    content = reading.load_safetensors(path)[0] if path.suffix == ".safetensors" else \
-        reading.load(path)
-    if isinstance(content, dict):
-        content = next((content[key] for key in WRAPPERS if content.get(key) is not None), content)
-    if not isinstance(content, dict) or not content \
-            or not all(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(f"{path}: expected a dict of weights, by itself or under one of "
-                         f"{', '.join(WRAPPERS)}")
-    return clean_state_dict(content)

@@ -9,116 +9,75 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import timm
 import torch
 from torch import Tensor, nn
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from experiment.command import processes
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
+from experiment.files.results_folder import results_folder
 from experiment.inputs import media, probe
 from experiment.inputs.extraction import Extraction
 from experiment.inputs.own_data import (
+    PathColumns,
     Rows,
-    abbreviated,
     files_of_table,
-    folder_name_of,
     labelled_samples,
     notes_of,
     stamps_of,
 )
 from experiment.inputs.own_head import OwnHead
 from experiment.inputs.samples import Samples, probs_of
-from imagenet import features, hub, models
+from imagenet import features, heads, hub, models, transform
 from imagenet.data import ImageSet
+from imagenet.folders import Images, list_any, list_folder
 
-OTHER = "skipped: not an image extension"
 NETWORK = "resnet50"  # the default: 100 MB, and the fastest of the paper's networks
 
 
-class Images(NamedTuple):
-    """The files of all rows, and the rows that can be used."""
-
-    files: Sequence[Path]
-    rows: Rows
-
-
-def list_folder(folder: Path) -> Images:
-    """The images of a folder with a folder for each class, in `ImageFolder` order: sorted by path.
-
-    Files with other extensions and classes without images are skipped, with a note. Raises
-    InputError for a folder without any image in a class.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    classes = sorted(path.name for path in folder.iterdir()
-                     if path.is_dir() and not path.name.startswith("."))
-    files, labels, other, empty = [], [], [], []
-    for name in classes:
-        found, passed = _walk(folder / name)
-        files += found
-        labels += [name] * len(found)
-        other += passed
-        empty += [] if found else [name]
-    if not files:
-        raise InputError(f"{folder}: expected a folder for each class with images in it "
-                         f"({', '.join(IMG_EXTENSIONS)}), found {len(classes)} folders and no "
-                         f"image in them")
-    loose = [path for path in folder.iterdir() if path.suffix.lower() in IMG_EXTENSIONS]
-    notes = (*_note(empty, "without any image"), *_note(_names(other, folder), OTHER),
-             *_note(_names(loose, folder), "left out: not in the folder of a class"))
-    return Images(files, Rows.of(str(folder), _names(files, folder), labels, notes=notes))
-
-
-def list_table(path: Path) -> Images:
-    """The images of a CSV file with the columns path and label."""
-    return Images(*files_of_table(path))
-
-
-def list_any(folder: Path) -> Images:
-    """All images below a folder."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    files, other = _walk(folder)
-    if not files:
-        raise InputError(f"{folder}: expected images ({', '.join(IMG_EXTENSIONS)}), found none")
-    return Images(files, Rows.of(str(folder), _names(files, folder), ["?"] * len(files),
-                                 notes=_note(_names(other, folder), OTHER)))
+def list_table(path: Path, named: PathColumns = (None, None)) -> Images:
+    """The images of a table with columns of paths and labels, usual ones or `named`."""
+    return Images(*files_of_table(path, named))
 
 
 def load_source(kind: str, path: Path, cache_dir: Path, name: str | None,
-                extraction: Extraction) -> tuple[Samples, Path]:
+                extraction: Extraction, named: PathColumns = (None, None)
+                ) -> tuple[Samples, Path]:
     """Samples of an "image_dir" or an "image_csv", and the folder of their results."""
-    folder = cache_dir / folder_name_of(path)
-    images = _images(kind, path)
+    images = _images(kind, path, named)
     with processes.first_before_others():
+        folder = results_folder(cache_dir, path)
         return load(images, folder, name, extraction), folder
 
 
 def load_source_pair(kind: str, paths: tuple[Path, Path], cache_dir: Path, name: str | None,
-                     extraction: Extraction) -> tuple[Samples, Samples, Path]:
+                     extraction: Extraction, named: PathColumns = (None, None)
+                     ) -> tuple[Samples, Samples, Path]:
     """Training rows as in `load_source`, rows of any folder of test images, and the latter's
     folder of results."""
-    folders = cache_dir / folder_name_of(paths[0]), cache_dir / folder_name_of(paths[1])
-    images = _images(kind, paths[0])
+    images, test = _images(kind, paths[0], named), list_any(paths[1])
     with processes.first_before_others():
-        return (*load_ood(images, list_any(paths[1]), folders, name, extraction), folders[1])
+        folders = results_folder(cache_dir, paths[0]), results_folder(cache_dir, paths[1])
+        return (*load_ood(images, test, folders, name, extraction), folders[1])
 
 
-def _images(kind: str, path: Path) -> Images:
-    return list_folder(path) if kind == "image_dir" else list_table(path)
+def _images(kind: str, path: Path, named: PathColumns) -> Images:
+    return list_folder(path) if kind == "image_dir" else list_table(path, named)
 
 
 def load(images: Images, folder: Path, name: str | None, extraction: Extraction, *,
          labels_matter: bool = True) -> Samples:
     """Samples of labelled images, by network `name`; features are cached in `folder`."""
-    network = find(name or NETWORK, extraction.checkpoint)
+    network = _network(name, extraction)
     rows, found = _features(images, folder, network, extraction)
-    return labelled_samples(rows, found, _own(network, found), progress=extraction.progress,
+    model, assumed = models.load(network)
+    rows = replace(rows, notes=(*rows.notes, *_said(network, model, assumed)))
+    head = heads.head_of(model)
+    own = head and OwnHead(probe.Head(*head)(found), class_names(network), probe.Head(*head))
+    return labelled_samples(rows, found, own, progress=extraction.progress,
                             labels_matter=labels_matter, **_shown(images, rows))
 
 
@@ -129,7 +88,7 @@ def load_ood(train: Images, test: Images, folders: tuple[Path, Path], name: str 
     `folders`: where the features of either are cached.
     """
     trained = load(train, folders[0], name, extraction, labels_matter=False)
-    network = find(name or NETWORK, extraction.checkpoint)
+    network = _network(name, extraction)
     rows, found = _features(test, folders[1], network, extraction)
     logits = probe.Head(trained.weight, trained.bias)(found)
     return trained, Samples(
@@ -145,7 +104,7 @@ def _features(images: Images, folder: Path, network: models.Network, extraction:
     rows = images.rows
     files = [images.files[row].absolute() for row in rows.index]
     listed = ImageSet(Path(rows.source), np.array([os.fsencode(path) for path in files]), None, 0,
-                      {"images": len(files)}, stamps_of(files))
+                      {"images": len(files)}, stamps_of(files), published=False)
     # Where data and weights lie is part of the name, so that two of one name share no file.
     name = writing.distinct(network.name, Path(rows.source).absolute(),
                             network.weights and network.weights.absolute())
@@ -169,12 +128,24 @@ def _features(images: Images, folder: Path, network: models.Network, extraction:
     return rows, found
 
 
-def _own(network: models.Network, found: Tensor) -> OwnHead | None:
-    head = own_head(network)
-    if head is None:
-        return None
-    head = probe.Head(*head)
-    return OwnHead(head(found), class_names(network), head)
+def _network(name: str | None, extraction: Extraction) -> models.Network:
+    network = find(name or NETWORK, extraction.checkpoint)
+    given = {option: getattr(extraction, option) for option in models.PIXELS
+             if getattr(extraction, option) is not None}
+    if given and network.is_folder:
+        raise InputError(f"--{next(iter(given))}: the folder --name {name} says what images its "
+                         f"network takes")
+    return replace(network, **given)
+
+
+def _said(network: models.Network, model: nn.Module, assumed: Sequence[str]) -> tuple[str, ...]:
+    """A note on what was assumed of the user's own weights, or of images of another size."""
+    if network.is_folder or network.weights is None and network.images == network.architecture:
+        return ()
+    default = [f"--{name}" for name in models.PIXELS if getattr(network, name) is None]
+    options = f" (as timm says, without {', '.join(default)})" if default else ""
+    return ("; ".join([f"network: {network.architecture} with the weights of {network.source}",
+                       *assumed, transform.in_words(network, model) + options]),)
 
 
 def _shown(images: Images, rows: Rows) -> dict:
@@ -185,24 +156,6 @@ def _shown(images: Images, rows: Rows) -> dict:
 
 def _picture(files: Sequence[Path], row: int) -> media.Media:
     return media.image_file(files[row])
-
-
-def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Images and other files below a folder, without hidden ones, sorted as by `ImageFolder`."""
-    images, other = [], []
-    for root, _, names in sorted(os.walk(folder, followlinks=True)):
-        for path in (Path(root, name) for name in sorted(names)):
-            if not any(part.startswith(".") for part in path.relative_to(folder).parts):
-                (images if path.suffix.lower() in IMG_EXTENSIONS else other).append(path)
-    return images, other
-
-
-def _names(files: Sequence[Path], folder: Path) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in files]
-
-
-def _note(files: Sequence[str], what: str) -> tuple[str, ...]:
-    return (f"{len(files)} {what}: {abbreviated(files)}",) if files else ()
 
 
 def find(name: str, checkpoint: Path | None) -> models.Network:
@@ -224,12 +177,6 @@ def find(name: str, checkpoint: Path | None) -> models.Network:
     if "/" in name:
         raise InputError(f"--name {name}: no such folder")
     return replace(models.find(path, 0, checkpoint), needs_head=False)
-
-
-def own_head(network: models.Network) -> models.Head | None:
-    """The final layer of a network, or None."""
-    classifier = models.build(network).get_classifier()
-    return models.head_of(classifier) if isinstance(classifier, nn.Linear) else None
 
 
 def class_names(network: models.Network) -> tuple[str, ...] | None:

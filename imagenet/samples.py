@@ -22,7 +22,7 @@ from experiment.inputs import targets
 from experiment.inputs.extraction import Extraction
 from experiment.inputs.media import Media
 from experiment.inputs.samples import BLOCK, Samples, probs_of
-from imagenet import data, features, models, real_labels
+from imagenet import data, features, heads, models, real_labels
 
 # Rows of each OOD set in the published features.
 PUBLISHED_GROUPS = (("places", 10_000), ("sun", 10_000), ("inat", 10_000), ("dtd", 5_640))
@@ -113,7 +113,7 @@ class _Experiment:
     epoch: int | None
     extraction: Extraction
     network: models.Network
-    head: models.Head
+    head: heads.Head
 
     @classmethod
     def of(cls, folder: Path, epoch: int | None, extraction: Extraction) -> "_Experiment":
@@ -127,7 +127,7 @@ class _Experiment:
         """
         suffix = "" if self.epoch is None else f"_{self.epoch}"
         path = self.folder / "features" / f"feat_{split}{suffix}.pt"
-        problem = "no such file (download.py brings the published ones)"
+        problem = "no such file (download.py downloads the published ones)"
         if path.is_file():
             problem = self._outdated(split, path)
         if problem:

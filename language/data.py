@@ -4,6 +4,7 @@ N texts; a text is one string, or two for tasks on pairs of sentences.
 """
 
 import hashlib
+import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ import torch
 from torch import Tensor
 
 from experiment.command.errors import InputError, Unavailable, reason_of
+from experiment.files import packed
 from experiment.inputs import given_labels, tables
+from experiment.inputs.own_data import find_column
 
 HUB = "nyu-mll/glue"
 # What the hub's copy calls a split, and how files of it are named elsewhere; the first found wins.
@@ -96,7 +99,7 @@ def load(task: str, split: str, folder: Path | None, *, need_labels: bool = True
     columns = tuple(_strings(source, name, table[name]) for name in names)
     class_names = class_names or CLASS_NAMES.get(task)
     usual = [label_column] if label_column else LABEL_COLUMNS
-    if not need_labels and not set(usual) & set(known):
+    if not need_labels and find_column(known, usual) is None:
         return Texts(source, columns, None, class_names)
     name, = choose(source, known, "--label_column", [(column,) for column in usual])
     labels, class_names = _labels(source, table[name], class_names)
@@ -156,22 +159,31 @@ def _files(folder: Path, split: str) -> list[Path]:
     return []
 
 
-def read_file(path: Path) -> pandas.DataFrame:
-    """One table by its ending. InputError for one that cannot be read."""
-    if path.suffix.lower() not in READERS:
-        raise InputError(f"{path}: expected a table ending in {', '.join(READERS)}")
+def read_file(path: Path, names: Sequence[str] = ()) -> pandas.DataFrame:
+    """One table by its ending. `names`: of the columns of a CSV or TSV file without a header.
+
+    InputError for one that cannot be read.
+    """
+    ending = packed.ending_of(path)
+    if ending not in READERS:
+        raise InputError(f"{path}: expected a table ending in {', '.join(READERS)}, or that and "
+                         f"{', '.join(packed.ENDINGS)}")
     try:
-        return READERS[path.suffix.lower()](path)
+        return _read_separated(path, names) if names else READERS[ending](path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable {path.suffix} table ({reason_of(error)})"
                          ) from error
 
 
-def _read_separated(path: Path) -> pandas.DataFrame:
+def _read_separated(path: Path, names: Sequence[str] = ()) -> pandas.DataFrame:
     """All values as text: "NA" and "null" are words like others."""
-    table = tables.read(path)
+    table = tables.read(path, names=names)
     return pandas.DataFrame({name: pandas.Series(table.values(name), dtype=object)
                              for name in table.columns})
+
+
+def _read_parquet(path: Path) -> pandas.DataFrame:
+    return pandas.read_parquet(io.BytesIO(packed.content_of(path)))
 
 
 def _read_json(path: Path) -> pandas.DataFrame:
@@ -180,16 +192,17 @@ def _read_json(path: Path) -> pandas.DataFrame:
 
 
 READERS: dict[str, Callable[[Path], pandas.DataFrame]] = {
-    ".tsv": _read_separated, ".csv": _read_separated, ".parquet": pandas.read_parquet,
+    ".tsv": _read_separated, ".csv": _read_separated, ".parquet": _read_parquet,
     ".json": _read_json, ".jsonl": _read_json}
 
 
 def choose(source: str, known: Sequence[str], option: str, choices: Sequence[Sequence[str]]
             ) -> Sequence[str]:
-    """The first of the choices whose columns are all there."""
+    """The first of the choices whose columns are all there, as they are spelled there."""
     for names in choices:
-        if set(names) <= set(known):
-            return names
+        found = [find_column(known, [name]) for name in names]
+        if None not in found:
+            return found
     expected = ", or ".join(" and ".join(repr(name) for name in names) for names in choices)
     raise InputError(f"{source}: no column {expected}; found {', '.join(known)} "
                      f"(choose with {option})")

@@ -28,7 +28,8 @@ from experiment.inputs.targets import read_targets
 from language import data, features, layout, noise
 from language.data import Texts
 from language.models import Classifier
-from language.training import Schedule, train
+from language.schedule import Schedule
+from language.training import train
 
 PACKAGES = {"drawing": "matplotlib", "graphs": "networkx", "learning": "sklearn"}
 PER_CLASS = {"train": 1500, "validation": 150}

@@ -41,7 +41,7 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment import detection
     from experiment.command.device import find_device
-    from experiment.inputs.own_data import folder_name_of
+    from experiment.files.results_folder import results_folder
     from experiment.sources import Source
 
     find_device(args.device)  # fails before hours of loading
@@ -61,8 +61,8 @@ def main(args: Namespace) -> None:
         from language import own
 
         arguments.one_of(args, "csv", "data_dir")
-        folder = args.cache_dir / folder_name_of(args.csv)
         texts, rows = own.read(args.csv, args.text_columns, args.label_column)
+        folder = results_folder(args.cache_dir, args.csv)
         samples = own.load(texts, rows, folder, args.model_name, extraction)
     detection.report_label_errors(Source(samples, folder), Settings.of(args),
                                   detection.Output.of(args))

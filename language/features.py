@@ -1,6 +1,8 @@
 """Features and logits of texts, and the files that cache them.
 
-feat_<split>.pt is a dict: feat_cls (N, D) the last hidden state at the first token, logit (N, C).
+feat_<split>.pt is a dict: feat_cls (N, D), logit (N, C). feat_cls is the last layer's hidden state
+at the first token (<s> of RoBERTa), as it enters the classification head; of networks that see only
+what comes before, such as GPT-2, at the last token.
 A file written here has feat_<split>.json beside it, which records its origin; one without (the
 published files) is used as it is.
 """
@@ -42,7 +44,7 @@ def obtain(place: Place, split: str, texts: Texts | None, extraction: Extraction
         raise InputError(f"{path}: extracted from other weights than {place.weights} holds now; "
                          f"give the texts with --data_dir, to recompute it")
     # Memory-mapped: MNLI's features are 1.2 GB.
-    return writing.remembered(path, origin, partial(_extract, place, texts, extraction),
+    return writing.cached(path, origin, partial(_extract, place, texts, extraction),
                               read=read, published=True)
 
 

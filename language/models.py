@@ -1,4 +1,7 @@
-"""Loading text classifiers as the transformers library saves them."""
+"""Loading text classifiers as the transformers library saves them.
+
+Which hidden state is the feature: `features`.
+"""
 
 import importlib.util
 import sys

@@ -13,10 +13,10 @@ import pandas
 
 from experiment.command.device import find_device
 from experiment.command.errors import InputError
-from experiment.files import writing
-from experiment.inputs import given_labels, media
+from experiment.files import packed, writing
+from experiment.inputs import given_labels, media, tables
 from experiment.inputs.extraction import Extraction
-from experiment.inputs.own_data import Rows, class_names_of, labelled_samples
+from experiment.inputs.own_data import Rows, class_names_of, find_column, labelled_samples
 from experiment.inputs.own_head import OwnHead
 from experiment.inputs.samples import Samples
 from language import HUB_MODEL, data, features
@@ -33,16 +33,39 @@ def read(path: Path, text_columns: Sequence[str] | None, label_column: str | Non
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    table = data.read_file(path)
+    without_header = names_without_header(path, text_columns, label_column)
+    table = data.read_file(path, without_header)
     names, label = choose_columns(path, tuple(map(str, table.columns)), text_columns, label_column)
+    notes = (f"the table has no header: its columns are taken as {' and '.join(without_header)}",
+             ) if without_header else ()
     if len(table) == 0:
         raise InputError(f"{path}: expected at least one row, got none")
     texts = list(zip(*(_strings(table[name]) for name in names)))
     labels = given_labels.read(str(path), [
         None if missing else value for value, missing in zip(table[label], table[label].isna())])
-    rows = Rows.of(str(path), [_short(text) for text in texts], labels)
+    rows = Rows.of(str(path), [_short(text) for text in texts], labels, notes=notes)
     return texts, rows.drop({row: "an empty text" for row in rows.index
                              if not any(part.strip() for part in texts[row])})
+
+
+def names_without_header(path: Path, text_columns: Sequence[str] | None, label_column: str | None
+                         ) -> tuple[str, ...]:
+    """The names of the two columns of a CSV or TSV file without a header, or () with one.
+
+    There is none if no usual name is in the first row, but a label that comes again below.
+    """
+    if text_columns or label_column or packed.ending_of(path) not in (".csv", ".tsv"):
+        return ()
+    table = tables.read(path)
+    usual = [name for names in (data.LABEL_COLUMNS, *data.TEXT_COLUMNS) for name in names]
+    if len(table.columns) != 2 or find_column(table.columns, usual):
+        return ()
+    values = [set(table.texts(column)) for column in table.columns]
+    again = [column for column in (0, 1) if table.columns[column].strip() in values[column]]
+    if not again:
+        return ()
+    label = min(again, key=lambda column: len(values[column]))
+    return ("text", "label") if label else ("label", "text")
 
 
 def choose_columns(path: Path, known: Sequence[str], text_columns: Sequence[str] | None,
@@ -69,7 +92,7 @@ def load(texts: list[tuple[str, ...]], rows: Rows, folder: Path, name: str | Non
               "texts": kept.fingerprint(), "max_length": extraction.max_length}
     name = writing.distinct((weights or Path(source)).name, Path(rows.source).absolute(), weights)
     path = folder / "features" / f"feat_{name}.pt"
-    content = writing.remembered(path, origin, partial(_extract, source, kept, extraction))
+    content = writing.cached(path, origin, partial(_extract, source, kept, extraction))
     own = None if "logit" not in content else OwnHead(
         content["logit"], content["class_names"], features=content["feat_cls"])
     joined = [" | ".join(texts[row]) for row in rows.index]

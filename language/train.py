@@ -24,6 +24,7 @@ from experiment.command.option_types import (
     positive_number,
 )
 from language import HUB_MODEL, PUBLISHED, options
+from language.schedule import WARMUP, WARMUP_SHARE, Schedule
 
 
 def get_args_parser() -> arguments.Parser:
@@ -39,17 +40,20 @@ def get_args_parser() -> arguments.Parser:
     group.add_argument("--clean", action="store_true",
                        help="the data's own labels, not those of target<rate>_large_4.pt, "
                             "with the rate in the name of the model (..._noise0.1)")
-    group.add_argument("--epochs", type=positive_integer, default=10, metavar="E",
+    group.add_argument("--epochs", type=positive_integer, default=Schedule.epochs, metavar="E",
                        help="passes over the data (default: %(default)s)")
-    group.add_argument("--lr", type=positive_number, default=1e-5, metavar="R",
+    group.add_argument("--lr", type=positive_number, default=Schedule.learning_rate, metavar="R",
                        help="learning rate after the warm-up (default: %(default)s)")
-    group.add_argument("--weight_decay", type=number_from_zero, default=0.1, metavar="W",
+    group.add_argument("--weight_decay", type=number_from_zero, default=Schedule.weight_decay,
+                       metavar="W",
                        help="not on biases and norms (default: %(default)s)")
     group.add_argument("--warmup", type=positive_integer, metavar="STEPS",
-                       help="(default: 1256 for sst2, 7432 for mnli, else 6 %% of all steps)")
+                       help="(default: " + ", ".join(f"{steps} for {task}" for task, steps
+                                                      in WARMUP.items())
+                            + f", else {100 * WARMUP_SHARE:g} %% of all steps)")
     group.add_argument("--seed", type=positive_integer, default=1, metavar="S",
                        help="of the order, dropout and new head (default: %(default)s)")
-    options.add_extraction_options(parser, batch_size=32)
+    options.add_extraction_options(parser, batch_size=Schedule.batch_size)
     options.add_run_options(parser)
     return parser
 
@@ -84,10 +88,10 @@ def main(args: Namespace) -> None:
     start.model.to(find_device(args.device))
     training.train(
         start, texts, labels, folder / args.model_name,
-        schedule=training.Schedule(
+        schedule=Schedule(
             epochs=args.epochs, batch_size=args.batch_size, learning_rate=args.lr,
             weight_decay=args.weight_decay, max_length=args.max_length, seed=args.seed,
-            warmup=args.warmup or training.WARMUP.get(args.task_name)),
+            warmup=args.warmup or WARMUP.get(args.task_name)),
         validation=validation, progress=args.verbose)
     print(f"{folder / args.model_name}: {args.epochs} epochs")
 

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -20,26 +20,10 @@ from transformers import PreTrainedModel, get_polynomial_decay_schedule_with_war
 
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
-from experiment.inputs.extraction import Extraction
 from language import features, layout
 from language.data import Texts
 from language.models import Classifier, quieten
-
-WARMUP = {"sst2": 1256, "mnli": 7432}  # steps, as published
-WARMUP_SHARE = 0.06  # of all steps, for other tasks: what the published numbers come to
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """What determines the weights, besides texts, labels and the model to start from."""
-
-    epochs: int = 10
-    batch_size: int = 32
-    learning_rate: float = 1e-5
-    weight_decay: float = 0.1
-    warmup: int | None = None  # steps; None: 6 % of all
-    max_length: int = Extraction.max_length
-    seed: int = 0
+from language.schedule import WARMUP_SHARE, Schedule
 
 
 def train(start: Classifier, texts: Texts, labels: Tensor, folder: Path, *, schedule: Schedule,
@@ -59,7 +43,7 @@ def train(start: Classifier, texts: Texts, labels: Tensor, folder: Path, *, sche
     quieten()
     settings = _settings(start, texts, labels, schedule)
     writing.check_writable(folder)
-    with writing.alone(folder):
+    with writing.locked(folder):
         done = _epochs_done(folder, settings)
         _drop_states_before(done, folder)
         if done == schedule.epochs:

@@ -9,8 +9,8 @@ the large probabilities of each row, and one sum for each row; nothing that come
 the tile size, beyond rounding.
 
 Everything takes and returns torch tensors, on any device. Every score that leaves a public
-function is HIGHER = MORE SUSPICIOUS, with one exception that says so in its name and docstring:
-`relation_scores` returns the reliability s, where higher means a better supported row.
+function is HIGHER = MORE SUSPICIOUS, with one exception: `relation_scores` returns the reliability
+s, where higher means a better supported row.
 
 This package imports torch, numpy, scikit-learn and tqdm, and nothing else of the project.
 """

@@ -1,4 +1,4 @@
-"""Probabilities in which a row's own label has no say: ridge regression, each row left out in turn.
+"""Probabilities that do not use a row's own label: ridge regression, each row left out in turn.
 
 N rows, D features, C classes. With x the feature scaled to unit L2 norm and a constant beside it,
 y the one-hot given label, w >= 0 the weight of a row and a the penalty:

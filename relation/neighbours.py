@@ -128,7 +128,7 @@ def _grouped(labels: Tensor) -> dict[int, Tensor]:
 
 
 def _sampled(rows: Tensor, features: Tensor) -> Tensor:
-    """At most AMONG of the rows, by a hash of their features: the same rows in whatever order."""
+    """At most AMONG of the rows, by a hash of their features: the same rows in any order."""
     if len(rows) <= AMONG:
         return rows
     bits = features[rows].view(torch.int16).long()

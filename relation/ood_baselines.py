@@ -3,7 +3,8 @@
 N source (test) rows, M target (training) rows, D feature width, C classes. Everything is taken as
 the model gives it (features not normalised) and may be half precision or memory-mapped; each
 function returns (N,) float32 and holds a block of rows at a time. `knn_scores` is in `ood.py`,
-beside the relation that it is made of.
+beside the relation that it is made of. To add one: its printed name and what it needs go into
+BASELINES or EXTRAS of experiment/run/ood_baselines.py, and its formula here or there.
 """
 
 from collections.abc import Callable

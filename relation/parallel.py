@@ -19,7 +19,7 @@ from torch import Tensor, distributed
 AHEAD = 4  # batches for each thread: enough that none waits for a piece that takes long
 LARGEST_BATCH = 16  # pieces
 
-_by_itself = False  # whether this process shares nothing now, in any of its threads
+_unshared = False  # whether this process shares nothing now, in any of its threads
 
 
 class ProcessLost(RuntimeError):
@@ -30,16 +30,16 @@ def in_order(compute: Callable[[Any], Any], pieces: Sequence[Any], device: torch
              ) -> Iterator[Any]:
     """compute(piece) for each piece, in order; on the CPU by as many threads as torch has.
 
-    At most AHEAD batches for each thread are handed over and not yet taken, so that results do not
-    pile up where whoever takes them is slow.
+    At most AHEAD batches for each thread are computed ahead, so that results do not pile up when
+    the consumer is slow.
     """
     workers = torch.get_num_threads() if device.type == "cpu" else 1
     if workers == 1:
         yield from map(compute, pieces)
         return
-    # Pieces are too small to share: one thread for each kernel. Torch lets go of the interpreter
-    # within kernels, so that Python's threads do run side by side.
-    # A few pieces at a time where there are thousands: each that is handed over costs switches.
+    # Pieces are too small to share: one thread for each kernel. Torch releases the interpreter
+    # lock within kernels, so that Python's threads do run in parallel.
+    # A few pieces at a time where there are thousands: each submission costs context switches.
     batch = max(1, min(LARGEST_BATCH, len(pieces) // (32 * workers)))
     with _torch_threads(1), ThreadPoolExecutor(workers, initializer=torch.set_num_threads,
                                                initargs=(1,)) as pool:
@@ -62,19 +62,19 @@ def _all_of(compute: Callable[[Any], Any], batch: Sequence[Any]) -> list[Any]:
 
 
 @contextmanager
-def by_itself() -> Iterator[None]:
+def unshared() -> Iterator[None]:
     """While the block runs this process counts as the only one: others need not take part."""
-    global _by_itself
-    before, _by_itself = _by_itself, True
+    global _unshared
+    before, _unshared = _unshared, True
     try:
         yield
     finally:
-        _by_itself = before
+        _unshared = before
 
 
 def rank_and_count() -> tuple[int, int]:
     """Which of how many processes this is: (0, 1) without torch.distributed, or by itself."""
-    if _by_itself or not (distributed.is_available() and distributed.is_initialized()):
+    if _unshared or not (distributed.is_available() and distributed.is_initialized()):
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
 
@@ -82,7 +82,7 @@ def rank_and_count() -> tuple[int, int]:
 def my_share(costs: Sequence[int]) -> list[int]:
     """Which pieces are this process's, ascending, so that all have about the same cost.
 
-    The dearest piece goes first, to whoever has least. All processes find the same division.
+    Largest first, to the least loaded process. All processes find the same division.
     """
     rank, count = rank_and_count()
     if count == 1:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from relation.kernel import Rows, keep_edges, relation
 from relation.parallel import add_up, rank_and_count
-from relation.sums import Checkpoint, pruned_sums
+from relation.sums import Checkpoint, Method, pruned_sums
 from relation.tiles import TILE_ELEMENTS, pair_rows, row_slices, wide_zeros
 
 ENGINES = ("auto", "dense")
@@ -39,7 +39,7 @@ def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | Non
     are float32, their sums float64. Kim, Yun, Song 2023, equation 2.
 
     `engine` "auto" visits only the pairs that may hold an edge (`sums.py`), "dense" every pair: the
-    same scores, for checks. A killed run goes on from `checkpoint` (not with "dense"). Under
+    same scores, for checks. A killed run resumes from `checkpoint` (not with "dense"). Under
     torch.distributed every process calls this with the same data, computes its share, and gets all
     scores.
 
@@ -60,9 +60,9 @@ def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | Non
     if chunk < 1:
         raise ValueError(f"chunk: expected at least 1 row, got {chunk}")
     if engine == "auto":
-        sums = pruned_sums(source, target, target_rows, kernel=kernel, temperature=temperature,
-                           threshold=threshold, chunk=chunk, progress=progress,
-                           checkpoint=checkpoint)
+        sums = pruned_sums(source, target, target_rows,
+                           Method(kernel, temperature, threshold, chunk),
+                           progress=progress, checkpoint=checkpoint)
         if sums is not None:
             return sums.float()
     scores = wide_zeros(len(features), features.device)

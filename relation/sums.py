@@ -13,7 +13,7 @@ float32. Features and probabilities are only read, and may be memory-mapped.
 
 import hashlib
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ LARGEST_BLOCK = 1024  # rows
 
 
 class Checkpoint(Protocol):
-    """Where the sums of a long run are kept, so that it can go on after it was killed."""
+    """Saves the sums of a long run, so that it can resume after a kill."""
 
     def load(self, division: str) -> tuple[int, Tensor] | None:
         """What was last kept of a run on the same data and settings, in the same division."""
@@ -38,15 +38,23 @@ class Checkpoint(Protocol):
         """The sums after so many blocks, to be kept as often as is worth it."""
 
 
-def pruned_sums(source: Rows, target: Rows, target_rows: Tensor | None, *, kernel: str,
-                temperature: float, threshold: float, chunk: int, progress: bool,
-                checkpoint: Checkpoint | None = None) -> Tensor | None:
+class Method(NamedTuple):
+    """The options of `relation_scores` by these names."""
+
+    kernel: str
+    temperature: float
+    threshold: float
+    chunk: int
+
+
+def pruned_sums(source: Rows, target: Rows, target_rows: Tensor | None, method: Method, *,
+                progress: bool, checkpoint: Checkpoint | None = None) -> Tensor | None:
     """The sums (N,) float64 of `relation_scores`; None where that takes the plain loop.
 
     That is so for features of norms beyond SAFE_NORMS, and for probs below 0 or not finite. Raises
     ProcessLost where another process is gone, or orders the rows in another way.
     """
-    work = _prepare(source, target, target_rows, kernel, temperature, threshold, chunk)
+    work = _prepare(source, target, target_rows, method)
     if work is None:
         return None
     device, division = source.features.device, _division(work)
@@ -75,8 +83,9 @@ def pruned_sums(source: Rows, target: Rows, target_rows: Tensor | None, *, kerne
     return torch.empty_like(sums).index_copy_(0, work.source.order, sums)
 
 
-def _prepare(source: Rows, target: Rows, target_rows: Tensor | None, kernel: str,
-             temperature: float, threshold: float, chunk: int) -> Work | None:
+def _prepare(source: Rows, target: Rows, target_rows: Tensor | None, method: Method
+             ) -> Work | None:
+    kernel, temperature, threshold, chunk = method
     same_set = source is target
     symmetric = same_set and target_rows is None
     source_norm = inverse_norms(source.features)
@@ -115,7 +124,7 @@ def _prepare(source: Rows, target: Rows, target_rows: Tensor | None, kernel: str
 
 
 def _division(work: Work) -> str:
-    """A digest of what each block is: sums by position add up, and go on, only where it is the
+    """A digest of what each block is: sums by position add up, and resume, only where it is the
     same."""
     digest = hashlib.sha256(f"{work.blocks} {work.costs}".encode())
     if work.source.order is not None:

@@ -16,12 +16,13 @@ from numpy.random import Generator
 
 from experiment.files import writing
 from speech import data, models, noise, training
+from speech.recipe import Recipe
 
 RATE = 16_000  # Hz
 SECONDS = 1.0
 PER_CLASS, FOLDS = 100, 5
 FRAMES = 112  # of 10 ms: 10 time patches; one second has 98, the rest is padding
-RECIPE = training.Recipe(learning_rate=1.5e-3, decay_after=15, batch_size=32, clips_per_pass=32,
+RECIPE = Recipe(learning_rate=1.5e-3, decay_after=15, batch_size=32, clips_per_pass=32,
                          frequency_mask=8, time_mask=8)
 
 

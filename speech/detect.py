@@ -20,6 +20,7 @@ if __name__ == "__main__":  # the project's root instead of this folder on the p
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment.command import arguments
+from experiment.command.errors import InputError
 from experiment.command.launch import launch
 from experiment.command.option_types import folder_name, positive_integer
 from experiment.inputs.extraction import Extraction
@@ -34,6 +35,7 @@ def get_args_parser() -> arguments.Parser:
                        help="your own sounds instead of a task: a table with the columns path "
                             "(relative to it) and label; -n is then any AST (default: "
                             f"{AUDIOSET_MODEL} from the hub)")
+    arguments.add_column_options(group)
     group.add_argument("-t", "--task_name", type=folder_name, default="esc50", metavar="TASK",
                        help="esc50, demo, or the name you gave your own (default: %(default)s)")
     group.add_argument("-n", "--model_name", default="ast", metavar="ast|PATH",
@@ -57,13 +59,16 @@ def main(args: Namespace) -> None:
     # Imported here, so that --help does not wait for torch.
     from experiment import detection
     from experiment.command.device import find_device
-    from experiment.inputs.own_data import folder_name_of
+    from experiment.files.results_folder import results_folder
     from experiment.sources import Source
 
     find_device(args.device)  # fails before minutes of loading
     extraction = Extraction.of(args)
     named = None if args.model_name == "ast" else args.model_name
     if args.csv is None:
+        for option in ("path_column", "label_column"):
+            if getattr(args, option) is not None:
+                raise InputError(f"--{option}: goes with --csv only")
         from speech import samples
 
         folder = samples.task_folder(args.cache_dir, args.task_name)
@@ -77,8 +82,9 @@ def main(args: Namespace) -> None:
         from speech import own
 
         arguments.one_of(args, "csv", "data_dir")
-        folder = args.cache_dir / folder_name_of(args.csv)
-        clips = own.load(*files_of_table(args.csv), folder, named, extraction)
+        files, rows = files_of_table(args.csv, (args.path_column, args.label_column))
+        folder = results_folder(args.cache_dir, args.csv)
+        clips = own.load(files, rows, folder, named, extraction)
     detection.report_label_errors(Source(clips, folder), Settings.of(args),
                                   detection.Output.of(args))
 

@@ -114,7 +114,7 @@ def _obtain(path: Path, origin: dict[str, str], model: Path, clips: Clips,
         found = extract(network, banks, device=find_device(extraction.device))
         notes.extend(data.mixing_notes(clips.files))  # of files that could be read
         return found
-    content = writing.remembered(path, origin, make, read=_read, published=published)
+    content = writing.cached(path, origin, make, read=_read, published=published)
     return path, content, notes
 
 

@@ -37,7 +37,7 @@ def planted_labels(folder: Path, clips: Clips, *, seed: int) -> Tensor:
     path = folder / TARGETS
     if len(clips.class_names) < 2:
         raise InputError(f"{clips.folder}: expected at least two classes")
-    with writing.alone(folder):  # another training may be drawing them
+    with writing.locked(folder):  # another training may be drawing them
         if not path.is_file():
             writing.save(noisy_labels(clips.labels, len(clips.class_names), seed=seed), path)
     labels = read_targets(path).labels

@@ -38,9 +38,10 @@ def load(files: Sequence[Path], rows: Rows, folder: Path, name: str | None, extr
     origin = {"weights": source if weights is None else stamps_of(parts), "clips": stamps_of(kept)}
     name = writing.distinct((weights or Path(source)).stem, Path(rows.source).absolute(), weights)
     path = folder / "features" / f"feat_{name}.pt"
-    content = writing.remembered(path, origin, partial(_extract, source, files, rows, extraction))
+    content = writing.cached(path, origin, partial(_extract, source, files, rows, extraction))
     rows = rows.drop(content["problems"])
-    rows = replace(rows, notes=data.mixing_notes([files[row] for row in rows.index]))
+    mixed = data.mixing_notes([files[row] for row in rows.index])
+    rows = replace(rows, notes=(*rows.notes, *mixed))
     own = None if "logit" not in content else OwnHead(content["logit"], content["class_names"])
     return labelled_samples(
         rows, content["feat"], own, progress=extraction.progress,

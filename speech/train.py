@@ -26,6 +26,7 @@ from experiment.command.option_types import (
     truth,
 )
 from speech import AUDIOSET_MODEL
+from speech.recipe import Recipe
 
 
 def get_args_parser() -> arguments.Parser:
@@ -41,16 +42,18 @@ def get_args_parser() -> arguments.Parser:
     group.add_argument("--as_given", action="store_true",
                        help="train on the table's labels instead of changing 10 %% of them")
     group = parser.add_argument_group("training")
-    group.add_argument("--epochs", type=positive_integer, default=25, metavar="E",
+    group.add_argument("--epochs", type=positive_integer, default=Recipe.epochs, metavar="E",
                        help="passes over the clips (default: %(default)s)")
     group.add_argument("--keep", type=positive_integer, nargs="+", metavar="E",
-                       default=[5, 15, 25],
+                       default=list(Recipe.keep),
                        help="epochs to keep (default: 5 15 25); the last one is kept always")
-    group.add_argument("--lr", type=positive_number, default=1e-5, metavar="R",
+    group.add_argument("--lr", type=positive_number, default=Recipe.learning_rate, metavar="R",
                        help="learning rate (default: %(default)s)")
-    group.add_argument("--batch_size", type=positive_integer, default=48, metavar="B",
+    group.add_argument("--batch_size", type=positive_integer, default=Recipe.batch_size,
+                       metavar="B",
                        help="clips per step (default: %(default)s)")
-    group.add_argument("--clips_per_pass", type=positive_integer, default=2, metavar="K",
+    group.add_argument("--clips_per_pass", type=positive_integer, default=Recipe.clips_per_pass,
+                       metavar="K",
                        help="of these at a time; changes memory and speed, not the result "
                             "(default: %(default)s)")
     group.add_argument("--seed", type=int, default=0, metavar="S",
@@ -87,9 +90,8 @@ def main(args: Namespace) -> None:
                          f"choose another --task_name")
     else:
         labels = clips.labels
-    recipe = training.Recipe(epochs=args.epochs, keep=tuple(args.keep),
-                             learning_rate=args.lr, batch_size=args.batch_size,
-                             clips_per_pass=args.clips_per_pass, seed=args.seed)
+    recipe = Recipe(epochs=args.epochs, keep=tuple(args.keep), learning_rate=args.lr,
+                    batch_size=args.batch_size, clips_per_pass=args.clips_per_pass, seed=args.seed)
     training.fit(network, clips, labels, folder, recipe,
                  device=find_device(args.device), progress=args.verbose)
     print(f"{folder}: trained; next  python speech/detect.py -t {args.task_name} -e {args.epochs}")

@@ -7,7 +7,7 @@ N clips, T frames, B bins.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,26 +21,12 @@ from experiment.files import reading, writing
 from speech import data, features, models
 from speech.data import Clips
 from speech.models import Network
+from speech.recipe import Recipe
 
 BETAS = (0.95, 0.999)
 WEIGHT_DECAY = 5e-7
 READ = 64  # clips whose filter banks are made at a time
 DECAY = 0.85  # of the learning rate per epoch, once it falls
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Settings of the training; the defaults are as published."""
-
-    epochs: int = 25
-    keep: tuple[int, ...] = (5, 15, 25)  # epochs whose network and features are written
-    learning_rate: float = 1e-5
-    decay_after: int = 5  # epochs at the full rate
-    batch_size: int = 48
-    clips_per_pass: int = 2  # of a batch, gradients are summed: bounds memory
-    frequency_mask: int = 24  # bins, at most
-    time_mask: int = 96  # frames, at most
-    seed: int = 0
 
 
 def fit(network: Network, clips: Clips, labels: Tensor, folder: Path, recipe: Recipe, *,
@@ -56,7 +42,7 @@ def fit(network: Network, clips: Clips, labels: Tensor, folder: Path, recipe: Re
         print(f"note: {printable(note)}")
     held_out = data.read_clips(clips.folder, held_out=True)
     held_out_inputs = _inputs(network, held_out, progress)
-    with writing.alone(folder):
+    with writing.locked(folder):
         for epoch, loss in epochs(network, inputs, labels, folder / "training.pt", recipe,
                                   device=device, progress=progress):
             line = f"epoch {epoch:2} of {recipe.epochs}: loss {loss:.3f}"

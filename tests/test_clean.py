@@ -1,6 +1,7 @@
 """clean.py end to end: planted wrong labels and rows to drop, in every kind of data."""
 
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -140,6 +141,20 @@ def test_image_table_keeps_columns_order_and_quotation_marks(script, tmp_path, p
     assert table.read_bytes() == original
 
 
+@pytest.mark.parametrize("header, words", [
+    ("", []), ("Bild,Art\n", ["--path_column", "bild", "--label_column", "Art"])])
+@pytest.mark.parametrize("option", ["--image_csv", "--csv"])
+def test_a_compressed_table_without_usual_names(script, tmp_path, photos, header, words, option):
+    """It is written as text, by the name of a text, with the header that it had."""
+    with gzip.open(tmp_path / "t.csv.gz", "wt") as file:
+        file.write(f"{header}photos/cat/0.jpg,cat\nphotos/cat/1.jpg,cat\nphotos/dog/1.jpg,dog\n")
+    found = decide(tmp_path, (1, "photos/cat/1.jpg", "cat", "relabel", "dog"))
+    script("clean.py", "--decisions", found, option, tmp_path / "t.csv.gz", "--to",
+           tmp_path / "cleaned", *words)
+    assert (tmp_path / "cleaned/t.csv").read_text() == (
+        f"{header}../photos/cat/0.jpg,cat\n../photos/cat/1.jpg,dog\n../photos/dog/1.jpg,dog\n")
+
+
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".json", ".parquet"])
 def test_texts_in_every_format_and_detect_again(script, tmp_path, ending):
     texts, labels = map(list, sentences(24))
@@ -225,7 +240,7 @@ def test_features_by_the_tools_own_suggestions(script, tmp_path, clusters, endin
     assert "8 labels suggested with a score of at least 0 are taken, 0 below it are not" in dry
     assert dry.endswith("dry run: nothing is written\n")
     shown = script("clean.py", *words, "--min_score", 0, "--to", tmp_path / "cleaned").stdout
-    assert "is_noisy is left out: it is of the labels before" in shown
+    assert "is_noisy is left out: it describes the labels before the change" in shown
     none = script("clean.py", *words, "--min_score", 1, "--dry_run").stdout
     assert "0 labels suggested with a score of at least 1 are taken, 8 below it are not" in none
 

@@ -295,7 +295,8 @@ def test_saved_parameters_and_extreme_options(script, refused, tmp_path, feature
     assert "expected auto, cpu, cuda" in refused(*words, "--device", "cpu:")
 
 
-@pytest.mark.parametrize("closed", [(1,), (2,), (1, 2)])
+@pytest.mark.parametrize("closed", [pytest.param((1,), marks=pytest.mark.slow),
+                                    pytest.param((2,), marks=pytest.mark.slow), (1, 2)])
 @pytest.mark.parametrize("words, status", [
     (["--help"], 0), (["--pow", "0"], 2), (["--features", "nowhere.npz"], 2)])
 def test_an_output_that_is_closed_is_no_error(closed, words, status):

@@ -52,7 +52,7 @@ def project_row(cell: dict[str, np.ndarray]) -> dict:
     tensors = {name: torch.from_numpy(cell[name])
                for name in ("features", "probs", "labels", "is_noisy")}
     result = find_label_errors(Samples("cell", **tensors), SETTINGS, progress=False)
-    facts = result.beyond.facts
+    facts = result.verdict.facts
     least, most = facts["wrong_between"] or (math.nan, math.nan)
     return {"estimated_wrong": facts["estimated_wrong"], "wrong_from": least, "wrong_to": most,
             "contradicted": round(facts["regime"]["contradicted"], 3),

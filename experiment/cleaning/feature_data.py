@@ -39,7 +39,7 @@ def _write(path: Path, classes: Sequence[str], n: int, folder: Path, plan: Plan
         name = feature_file.SPELLINGS.get(key, key)
         known = name in feature_file.KNOWN
         if name == "is_noisy" and labels:
-            left_out.append(f"{key} is left out: it is of the labels before")
+            left_out.append(f"{key} is left out: it describes the labels before the change")
         elif name in WHOLE or len(plan.kept) == n and not known:
             cleaned[key] = value
         elif known or _length(value) == n:

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from experiment.cleaning.plan import Data, Plan
 from experiment.command.errors import InputError
+from experiment.files import packed
 from experiment.inputs import given_labels, tables
-from experiment.inputs.own_data import Rows, columns_of_paths
+from experiment.inputs.own_data import PathColumns, Rows, path_table
 
 
-def of_paths(path: Path, rows: Rows) -> Data:
+def of_paths(path: Path, rows: Rows, named: PathColumns = (None, None)) -> Data:
     """A table with columns of paths and labels, relative paths from its folder, and its rows as
     `own_data.files_of_table` found them."""
-    table = tables.read(path, blank_rows=True)
-    paths, label = columns_of_paths(path, table.columns)
+    table, paths, label, _ = path_table(path, named)
     return _data(path, table, rows, label, paths=paths)
 
 
@@ -49,8 +49,9 @@ def _write(path: Path, table: tables.Table, label_column: str, paths: str | None
         written = [text.strip() for text in table.texts(paths)]
         changes[paths] = {row: os.path.join(base, written[row]) for row in plan.kept
                           if written[row] and not os.path.isabs(written[row])}
-    table.write(folder / path.name, plan.kept, changes)
-    return [path.name], []
+    name = packed.plain_name(path)
+    table.write(folder / name, plan.kept, changes)
+    return [name], []
 
 
 def base_of(source: Path, folder: Path) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from experiment.command.errors import InputError
 from experiment.command.option_types import (
+    above_zero_to_one,
     device_name,
     integer_from_zero,
     named_sizes,
@@ -54,6 +55,14 @@ def add_experiment_options(parser: argparse.ArgumentParser, *, name: str, images
         group.add_argument("--image_csv", type=Path, metavar="FILE",
                            help="your own images instead: a table with the columns path (relative "
                                 "to it) and label")
+        add_column_options(group)
+
+
+def add_column_options(group: argparse._ArgumentGroup) -> None:
+    """What the columns of a table of paths are called."""
+    for what in ("path", "label"):
+        group.add_argument(f"--{what}_column", metavar="COLUMN",
+                           help=f"column of the table's {what}s (default: {what}, or a usual name)")
 
 
 def add_extraction_options(parser: argparse.ArgumentParser, *, train: bool = False,
@@ -94,12 +103,32 @@ def add_extraction_options(parser: argparse.ArgumentParser, *, train: bool = Fal
                        help="batches between updates of the progress bar (default: %(default)s)")
 
 
-def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float | list[float],
-                         chunk: int, hop_keeps: str = "row", grid: bool = False) -> None:
-    """How the relation is computed; `hop_keeps` says what --hop thins out.
-
-    With `grid` kernel, temperature and dtype are lists.
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """How the user's own images are prepared for the network, where not as timm or a folder says.
     """
+    group = parser.add_argument_group("your own images")
+    group.add_argument("--image_size", type=positive_integer, metavar="PIXELS",
+                       help="width and height that images are brought to, for weights that were "
+                            "trained at another size (default: timm's for the network)")
+    for name, what in (("mean", "means"), ("std", "standard deviations")):
+        group.add_argument(f"--{name}", type=above_zero_to_one, nargs=3, metavar=("R", "G", "B"),
+                           help=f"{what} of the channels in training, on a scale of 0 to 1 "
+                                f"(default: timm's for the network)")
+
+
+def check_image_options(args: argparse.Namespace) -> None:
+    """InputError for options of the user's own images without images of that kind."""
+    for option in ("path_column", "label_column"):
+        if getattr(args, option) is not None and args.image_csv is None:
+            raise InputError(f"--{option}: goes with --image_csv only")
+    for option in ("image_size", "mean", "std"):
+        if getattr(args, option) is not None and args.image_dir is None and args.image_csv is None:
+            raise InputError(f"--{option}: goes with --image_dir or --image_csv only")
+
+
+def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float | list[float],
+                         chunk: int, grid: bool = False) -> None:
+    """How the relation is computed; with `grid` kernel, temperature and dtype are lists."""
     group = parser.add_argument_group("relation, each of a grid" if grid else "relation")
     several = {"nargs": "+"} if grid else {}
     add_kernel_option(group, grid=grid)
@@ -109,10 +138,13 @@ def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float 
     group.add_argument("--thres", type=number_from_zero, default=0.03, metavar="R",
                        help="relations of at most this size are dropped (default: %(default)s)")
     group.add_argument("--hop", type=positive_integer, default=1, metavar="H",
-                       help=f"keep every H-th {hop_keeps} (default: %(default)s, all)")
+                       help="keep every H-th row and report these alone; for outliers: relation, "
+                            "KNN (k / H neighbours) and auto use every H-th training row, the "
+                            "other baselines all (default: %(default)s, all)")
     group.add_argument("--chunk", type=positive_integer, default=chunk, metavar="ROWS",
                        help="rows compared at a time; changes memory and speed, not the result; "
-                            "at most 100 for resnet* (default: %(default)s)")
+                            "at most 100 for experiments named resnet*, whose features are wider, "
+                            "as in the published runs (default: %(default)s)")
     group.add_argument("--dtype", choices=("float32", "float16", "bfloat16"),
                        default=["float32"] if grid else "float32",
                        help="storage of features and probabilities; sums are wider "

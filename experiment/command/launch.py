@@ -1,4 +1,11 @@
-"""How every script starts and ends: one line and an exit status, whatever happens."""
+"""How every script starts and ends: one line and an exit status, whatever happens.
+
+    0      done
+    1      something outside refused (a download, another process), or too little memory
+    2      a mistake that the user can correct: an option, a file, a full disk
+    130    Ctrl-C; 143: SIGTERM. Both end the run within five seconds (`signals` says how)
+    141    the reader of the output is gone, as in `detect.py | head`
+"""
 
 import argparse
 import contextlib
@@ -14,18 +21,14 @@ from experiment.command.escaping import printable
 from experiment.command.out_of_memory import is_out_of_memory
 from experiment.command.watch import Watch
 
-PIPE_CLOSED = 141  # exit status when the reader of the output is gone, as shells count it
+PIPE_CLOSED = 141  # as shells count it
 # Errors of a file system that are no defect of the code.
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
             errno.ENAMETOOLONG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE)
 
 
 def launch(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
-    """Parse the options and run `main`; expected errors become one line and an exit status.
-
-    Exit status 2 for what the user can mend, 1 for what something outside refused or for too little
-    memory, 130 or 143 after a signal.
-    """
+    """Parse the options and run `main`; expected errors become one line and an exit status."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell, as >&- does
             setattr(sys, name, open(os.devnull, "w"))
@@ -45,7 +48,7 @@ def launch(main: Callable[[argparse.Namespace], None], parser: argparse.Argument
             main(args)
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
-        # After a signal, whatever libraries have turned its KeyboardInterrupt into.
+        # After a signal any exception: libraries turn KeyboardInterrupt into their own.
         if received or isinstance(error, KeyboardInterrupt):
             word, status = signals.ending(received)
             say(word)

@@ -40,6 +40,10 @@ def share(text: str) -> float:
     return _number(text, float, "a number from 0 to 1", lambda value: 0 <= value <= 1)
 
 
+def above_zero_to_one(text: str) -> float:
+    return _number(text, float, "a number above 0, up to 1", lambda value: 0 < value <= 1)
+
+
 def named_sizes(text: str) -> tuple[tuple[str, int], ...]:
     try:
         pairs = [entry.split(":") for entry in text.split(",")]

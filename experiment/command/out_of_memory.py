@@ -1,4 +1,10 @@
-"""Running out of memory: how it is recognised, and half as much at a time as the answer to it."""
+"""Out of memory: how it is recognised, and what is done: the same again, half as much at a time.
+
+`halving` is used for relation scores and OOD baselines (half the chunk), `extracting` for features
+of images, texts and sounds (half the batch). With one row at a time the run ends with one line of
+advice, as leave-one-out and metrics do at once. Before a run `experiment.run.memory` compares what
+it will need with what is there.
+"""
 
 import errno
 import math

@@ -2,8 +2,10 @@
 
     torchrun --nproc-per-node 2 detect.py -n digits_noise0.08_60 --pow 4
 
-All of them read the same files. This module reads torchrun's environment and starts and ends the
-group; `relation.parallel` divides the work.
+All of them read the same files. They share the relation scores (before and after refinement) and
+the searches for nearest rows: each computes its part of the blocks, and all get the sums. Every
+process computes baselines, leave-one-out and metrics; the first alone extracts features and writes
+files. This module starts and ends the group; `relation.parallel` divides the work.
 """
 
 import contextlib
@@ -48,7 +50,7 @@ def joined() -> Iterator[None]:
     if count() == 1:
         yield
         return
-    mine = rank()  # raises before anybody is waited for
+    mine = rank()  # raises before any process waits
     import torch  # takes seconds, and --help of a script imports this module
     from torch import distributed
 
@@ -97,17 +99,17 @@ def check_same(fingerprint: str) -> None:
                          f"same files for all of them")
 
 
-def by_itself() -> contextlib.AbstractContextManager[None]:
+def unshared() -> contextlib.AbstractContextManager[None]:
     """While the block runs this process computes all that it asks for, and waits for no other.
 
     For what the first process does after the others have ended, such as the report's evidence.
     """
     from relation import parallel
 
-    return parallel.by_itself()
+    return parallel.unshared()
 
 
-def all_have(value: object) -> bool:
+def all_processes_have(value: object) -> bool:
     """Whether the value is there, not None, in every process."""
     return bool(smallest(int(value is not None)))
 

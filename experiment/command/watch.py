@@ -1,8 +1,7 @@
-"""What a run has taken: how long ago it began, and the largest memory that it held.
+"""A run's time so far, and its peak memory.
 
-Memory means anonymous memory: what no file stands behind. Pages of mapped files are counted as
-resident too, though the system takes them back whenever somebody needs them, and would hide what a
-run needs.
+Memory means anonymous memory: what no file stands behind. Pages of mapped files count as
+resident too, though the system reclaims them when it needs memory, and would hide what a run needs.
 """
 
 import resource

@@ -11,8 +11,11 @@ import argparse
 import math
 import pickle
 import pickletools
+import re
 import struct
+import sys
 import tokenize
+import types
 import zipfile
 import zlib
 from collections import Counter
@@ -34,8 +37,34 @@ LEGACY_PICKLES = 5  # magic number, version, sizes of the machine, the content, 
 # What the libraries raise for a file or a folder of weights that is broken: numpy, which reads a
 # header as a Python literal, torch, the unpickler, safetensors, and transformers on top of these.
 BROKEN = (ValueError, OSError, EOFError, RuntimeError, LookupError, TypeError, AttributeError,
-          AssertionError, MemoryError, SyntaxError, tokenize.TokenError, struct.error,
-          pickle.UnpicklingError, SafetensorError, zipfile.BadZipFile, zlib.error)
+          AssertionError, MemoryError, SyntaxError, ArithmeticError, SystemError,
+          tokenize.TokenError, struct.error, pickle.UnpicklingError, SafetensorError,
+          zipfile.BadZipFile, zlib.error)
+
+
+# Other kinds of files under a name for tensors, by their first bytes, and what to do.
+OTHER_KINDS = (
+    (rb"\s*(<!doctype|<html|<head|<\?xml)", "a web page: the link led to the page about the file; "
+     "download the file itself"),
+    (rb"version https://git-lfs", "a pointer of Git LFS in place of the file; git lfs pull brings "
+     "it"),
+    (rb"\x89HDF\r\n", "an HDF5 file, as Keras writes it; save the weights with torch.save"),
+    (rb".{7}\0\{\"", "a safetensors file; let its name end in .safetensors"),
+    (rb"\x1f\x8b", "compressed by gzip; unpack it"),
+    (rb"BZh\d1AY", "compressed by bzip2; unpack it"),
+    (rb"\xfd7zXZ", "compressed by xz; unpack it"),
+    (rb"\s*\{\s*\"(error|message|detail)", "a server's message in place of the file; download it "
+     "again"))
+
+
+def another_kind(path: Path) -> str:
+    """What a file that cannot be read holds instead, if its beginning says so; or ""."""
+    if not path.is_file():
+        return ""
+    with open(path, "rb") as file:
+        head = file.read(200)
+    return next((kind for pattern, kind in OTHER_KINDS
+                 if re.match(pattern, head, re.IGNORECASE | re.DOTALL)), "")
 
 
 def is_zip(path: Path) -> bool:
@@ -180,11 +209,16 @@ def _entries(value: Any, size: int, counted: dict[int, float]) -> float:
     if isinstance(value, torch.Tensor) and not (
             value.is_floating_point() or value.is_complex() or value.dtype in INTEGERS):
         raise ValueError(f"holds a tensor of {value.dtype}, which are not numbers")
+    if isinstance(value, (np.ndarray, np.generic)):
+        _check_kind(value)
     bytes_ = value.nbytes if isinstance(value, (torch.Tensor, np.ndarray)) else \
         len(value) if isinstance(value, (str, bytes)) else 0
     if bytes_ > size:
         raise ValueError(f"claims {bytes_:,} bytes, more than the {size:,} of the file")
-    inside = vars(value) if isinstance(value, argparse.Namespace) else value
+    if isinstance(value, range) and (value[:ENTRIES_ALLOWED] != value):  # however few its bytes
+        raise ValueError(f"claims the numbers of {value}")
+    spaces = (argparse.Namespace, types.SimpleNamespace)
+    inside = vars(value) if isinstance(value, spaces) else value
     if not isinstance(inside, (dict, list, tuple, set)):
         return 1
     if id(value) not in counted:
@@ -192,3 +226,25 @@ def _entries(value: Any, size: int, counted: dict[int, float]) -> float:
         counted[id(value)] = 1 + sum(_entries(entry, size, counted) for entry in (
             inside.values() if isinstance(inside, dict) else inside))
     return counted[id(value)]
+
+
+def _check_kind(array: np.ndarray | np.generic) -> None:
+    """A pickle can give numpy's kinds any size and flags."""
+    kind = array.dtype
+    if kind.kind not in "biufcSU":
+        raise ValueError(f"holds an array of {kind}, which is neither numbers nor text")
+    plain = np.dtype(kind.str)
+    if (kind.itemsize, kind.flags, kind.alignment) != (
+            plain.itemsize, plain.flags, plain.alignment):
+        raise ValueError(f"holds an array of {kind} with sizes or flags of its own")
+    check_letters(array)
+
+
+def check_letters(array: np.ndarray | np.generic) -> None:
+    """Raise ValueError for text of numpy with numbers that are no letters: Python cannot hold it.
+    """
+    kind = array.dtype
+    if kind.kind == "U" and isinstance(array, np.ndarray) and kind.itemsize and array.size:
+        letters = np.ascontiguousarray(array).astype(kind.newbyteorder("=")).view(np.uint32)
+        if letters.max() > sys.maxunicode:
+            raise ValueError("holds a text with a letter that Unicode does not have")

@@ -42,7 +42,7 @@ RETRIES = 4  # of one file when its connection breaks, after up to 1, 2, 4 and 8
 def fetch(published: Published, cache_dir: Path, *, progress: bool) -> None:
     """Download every file of the Drive folder to `cache_dir / published.folder`, and check it.
 
-    Files in place that pass the check are kept, whoever put them there; a broken one is replaced
+    Files in place that pass the check are kept, however they got there; a broken one is replaced
     once its successor is whole. If Drive cannot be reached, the files that detection reads
     (`published.files`) are enough. `progress` adds a line and a bar for each file.
 

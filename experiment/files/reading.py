@@ -5,7 +5,9 @@ import contextlib
 import errno
 import json
 import math
+import pickle
 import re
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,15 +21,38 @@ from experiment.command.out_of_memory import is_out_of_memory
 from experiment.files import checks
 
 # What the published files hold besides tensors and plain Python values: the training arguments in
-# a checkpoint, and numpy arrays or scalars of these kinds. Each is data; none can run code.
-_DTYPES = [type(np.dtype(kind)) for kind in ("bool", "int64", "float32", "float64")]
+# a checkpoint, and numpy arrays or scalars of numbers or text. Each is data; none can run code.
+_DTYPES = {type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdFDSU"}
+_PATHS = [f"{module}.{system}Path" for module in ("pathlib", "pathlib._local")  # Python 3.13's
+          for system in ("Posix", "Windows", "PurePosix", "PureWindows")]
+
+
+def _parts(*parts: str) -> tuple[str, ...]:
+    """Stands for a path: what was written, as an object that reaches no disk."""
+    return parts
+
+
+def _no_bytes() -> bytes:
+    """Stands for bytes, which torch calls for empty ones alone; of a number they would be many."""
+    return b""
+
+
+def _scalar(kind: np.dtype, content: bytes) -> np.generic:
+    """As numpy's function of this name, which makes as many zeros as a kind without content has."""
+    if not isinstance(content, bytes) or len(content) != kind.itemsize:
+        raise ValueError(f"claims a number of {kind} of other bytes")
+    return np._core.multiarray.scalar(kind, content)
+
+
 _HARMLESS = [
-    argparse.Namespace, np.ndarray, np.dtype, *_DTYPES,
-    np._core.multiarray._reconstruct, np._core.multiarray.scalar,
-    # the same two as files written by numpy 1 name them
-    (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+    argparse.Namespace, types.SimpleNamespace, range, np.ndarray, np.dtype, *_DTYPES,
+    # under either name: numpy 1 and numpy 2 wrote it
+    *((call, f"numpy.{core}.multiarray.{name}") for core in ("core", "_core") for name, call in (
+        ("_reconstruct", np._core.multiarray._reconstruct), ("scalar", _scalar))),
+    *((_parts, name) for name in _PATHS), (_no_bytes, "builtins.bytes"),
 ]
+SAVED_AGAIN = "save it again with nothing but tensors, numpy arrays, numbers and text, such as " \
+              "model.state_dict()"
 
 
 @contextlib.contextmanager
@@ -46,7 +71,25 @@ def refusing(source: Path | str, problem: str, advice: str = "", *, most: float 
             raise OSError(error.errno, error.strerror, str(source)) from error
         if is_out_of_memory(error) and _requested(error) <= most:
             raise
-        raise InputError(f"{source}: {problem} ({reason_of(error)}){advice}") from error
+        other = checks.another_kind(Path(source))
+        if other:
+            raise InputError(f"{source}: {problem} ({other})") from error
+        raise InputError(f"{source}: {problem} ({_reason(error)}){advice}") from error
+
+
+def _reason(error: Exception) -> str:
+    """As `reason_of`; of what the restricted unpickler refuses, the type and what to do.
+
+    torch's own message says how to switch the restriction off, and in colours.
+    """
+    text = str(error)
+    if not isinstance(error, pickle.UnpicklingError) and "Weights only load failed" not in text:
+        return reason_of(error)
+    if "Unsupported operand" in text:
+        return "pickled by another protocol than torch.save's; save it again with torch.save"
+    found = re.search(r"GLOBAL (\S{1,100})", text) or re.search(r"got <class '(\S{1,100})'>", text)
+    return f"holds {found[1] if found else 'an object'}, which is not read as it could run code; " \
+           f"{SAVED_AGAIN}"
 
 
 def _requested(error: Exception) -> int:
@@ -118,7 +161,10 @@ def load_npz(path: Path) -> dict[str, np.ndarray]:
                   "; text must be stored as a numpy string array, not as objects"):
         checks.check_npz(path)
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+            arrays = {key: file[key] for key in file.files}
+        for array in arrays.values():
+            checks.check_letters(array)
+        return arrays
 
 
 def load_npy(path: Path) -> np.ndarray:

@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ import torch
 from experiment.command.errors import InputError
 from experiment.command.escaping import printable
 from experiment.files.reading import load, recorded
+
+TEMPORARY = re.compile(r"\.(.*\.)?[0-9a-f]{8}\.part", re.DOTALL)
 
 
 def save(value: Any, path: Path) -> None:
@@ -34,15 +37,15 @@ def save(value: Any, path: Path) -> None:
             raise error.__context__ from None
 
 
-def remembered(path: Path, origin: dict[str, Any], make: Callable[[], Any], *,
-               read: Callable[[Path], Any] = load, published: bool = False) -> Any:
+def cached(path: Path, origin: dict[str, Any], make: Callable[[], Any], *,
+           read: Callable[[Path], Any] = load, published: bool = False) -> Any:
     """`read(path)`, after saving what `make` returns there unless the file `is_from` this origin.
 
     The origin is kept in a .json file beside it.
     """
     if not is_from(path, origin, published=published):
         check_writable(path.parent)
-        with alone(path.parent):
+        with locked(path.parent):
             if not is_from(path, origin, published=published):  # made by another process meanwhile
                 value = make()
                 # In this order a crash leaves no file, never one with a wrong origin.
@@ -83,7 +86,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path in the folder of `path`, renamed to it if the block succeeds.
 
     Flushed to disk before the rename. If the block fails it is removed and the old file stays.
-    Leftovers of killed processes are removed, too.
+    What killed processes left of this file is removed, too.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,19 +107,27 @@ def _temporary(path: Path) -> Iterator[Path]:
         _remove_if_left(left)
     while True:
         temporary = path.parent / f"{stem}{secrets.token_hex(4)}.part"
-        with open(temporary, "xb") as file:
-            try:
+        try:  # from before it is opened, as a signal may come at any time
+            with open(temporary, "xb") as file:
                 if try_lock(file) and temporary.exists():  # else swept as a leftover
                     yield temporary
                     return
-            finally:
-                temporary.unlink(missing_ok=True)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files in a folder of results whose writers live no more, whatever they
+    wrote. Partial downloads, which have names of another form, stay."""
+    for left in folder.glob(".*.part"):
+        if TEMPORARY.fullmatch(left.name):
+            _remove_if_left(left)
 
 
 def try_lock(file: IO | int) -> bool:
     """Lock an open file or folder unless another process has locked it.
 
-    True, too, on cluster file systems without locks, where nobody is kept out.
+    True, too, on cluster file systems without locks, where locking has no effect.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,7 +146,7 @@ def _remove_if_left(part: Path) -> None:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Let one process at a time run the block for this folder; others wait and print that they do.
 
     For files that belong together, or work that need not be done twice. A killed process leaves
@@ -156,13 +167,18 @@ def alone(folder: Path) -> Iterator[None]:
 def check_writable(folder: Path) -> None:
     """Create the folder and a file in it, so that a run fails before hours of work, not after.
 
+    What killed processes left in the folder is removed.
+
     Raises InputError if that fails.
     """
     probe = folder / f".{secrets.token_hex(4)}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch(exist_ok=False)
-        probe.unlink()
+        sweep(folder)
+        try:
+            probe.touch(exist_ok=False)
+        finally:
+            probe.unlink(missing_ok=True)  # perhaps swept by another process
     except OSError as error:
         raise InputError(f"{folder}: cannot be written to ({error.strerror})") from error
 

@@ -1,7 +1,7 @@
 """What was decided about rows: a person's decisions.csv, or the suggestions of suspects.csv.
 
 decisions.csv is what report.html exports: index, id, given_label, given_name, decision, new_label,
-new_name (experiment.report.columns says what they mean). Decisions are keep, relabel (with a new
+new_name, as experiment.report.shared_columns says. Decisions are keep, relabel (with a new
 label) and drop. Id and given label are those that the row had when it was decided, and tell later
 whether it is still the same. Written by hand, name may stand for id, and labels for their names.
 Cells are as they stand in the file, where ' may precede what a spreadsheet would compute.
@@ -99,7 +99,7 @@ def read_suggestions(path: Path, min_score: float) -> Suggested:
 
 def _table(path: Path, needed: Sequence[str], what: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Place and cells by column of each row. InputError where a column or a cell is missing."""
-    records = [record for record in separated.read(path) if record.fields]
+    records = separated.read(path)
     columns = [name.strip() for name in records[0].fields] if records else []
     missing = [name for name in needed if name not in columns]
     if missing:

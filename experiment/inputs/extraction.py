@@ -18,6 +18,9 @@ class Extraction:
     device: str = "auto"
     progress: bool = True
     checkpoint: Path | None = None  # weights instead of the experiment's or timm's own
+    image_size: int | None = None  # pixels a side, for the user's own images
+    mean: tuple[float, ...] | None = None  # of the channels R, G, B, on a scale of 0 to 1
+    std: tuple[float, ...] | None = None
     imagenet_dir: Path | None = None  # holds train/ and val/
     ood_dir: Path | None = None  # holds Places, SUN, iNaturalist, dtd/images
     train_labels: Path | None = None  # .pt, .npy or .txt of N integers

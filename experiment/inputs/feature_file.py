@@ -5,7 +5,8 @@
               weight (C, D) and bias (C,) of the linear head
 
 A .pt file is a dict of tensors (and lists of text); a .safetensors file holds text as JSON lists in
-its metadata, since it stores numbers only. The keys of the published files are accepted too.
+its metadata, since it stores numbers only. The keys of the published files are accepted too. A new
+format is a function in READERS, and one in experiment.cleaning.feature_data, which writes them.
 """
 
 import json
@@ -89,7 +90,7 @@ def _convert(path: Path, name: str, value: Any) -> Tensor | list[str]:
                 raise InputError(f"{path}: {name}: expected a list of text, got an array of "
                                  f"{value.dtype} of shape {tuple(value.shape)}")
             value = value.tolist()
-        if not isinstance(value, (list, tuple)):
+        if not isinstance(value, (list, tuple, range)):
             raise InputError(f"{path}: {name}: expected a list of text, got {type(value).__name__}")
         return [str(text) for text in value]
     try:

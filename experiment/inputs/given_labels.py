@@ -26,11 +26,10 @@ def read(source: str, values: Sequence[Any]) -> list[str]:
     """The labels (N,) of a column, "" for none.
 
     Where all numbers are whole, 1.0 is 1. -1 is no label, unless fewer than two classes are left
-    without it. Raises InputError for rows with lists of labels.
+    without it. A list of one, as doccano exports it, is that label. Raises InputError for rows with
+    several.
     """
-    for row, value in enumerate(values):
-        if not isinstance(value, (str, bytes)) and hasattr(value, "__len__"):
-            raise _several(source, row, value)
+    values = [_only(source, row, value) for row, value in enumerate(values)]
     # JSON can hold half a surrogate pair, which UTF-8 cannot.
     texts = [same_form(text_of(value)).encode("utf-8", "replace").decode() for value in values]
     texts = ["" if text in NO_LABEL else text for text in texts]
@@ -44,6 +43,15 @@ def read(source: str, values: Sequence[Any]) -> list[str]:
     if len(set(texts) - {"", UNKNOWN}) > 1:
         texts = ["" if text == UNKNOWN else text for text in texts]
     return texts
+
+
+def _only(source: str, row: int, value: Any) -> Any:
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
+        return value
+    if isinstance(value, dict) or len(value) > 1 or len(value) and not isinstance(
+            value[0], str) and hasattr(value[0], "__len__"):
+        raise _several(source, row, value)
+    return value[0] if len(value) else None
 
 
 def _several(source: str, row: int, value: Any) -> InputError:

@@ -6,17 +6,16 @@ prints the message in place of that sample.
 """
 
 import io
-import struct
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
 import soxr
-from PIL import Image, ImageOps
+from PIL import Image
 
-from experiment.command.errors import InputError, reason_of
+from experiment.command.errors import InputError
+from experiment.files import pictures
 
 SIDE = 192  # pixels of a picture's longer side: 5 to 10 kB as JPEG
 PIXEL_ART = 64  # pictures of at most so many pixels a side are stored without loss
@@ -24,9 +23,6 @@ CHARACTERS = 2000  # of a text
 RATE = 16_000  # Hz, the rate of the sound models
 SECONDS = 10  # of a sound: 40 kB as MP3
 SILENCE = 2 ** -15  # less than the smallest step of 16 bits
-# What Pillow raises for broken files of various formats, and for a file of absurdly many pixels.
-BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error,
-          Image.DecompressionBombError)
 
 
 class Media(NamedTuple):
@@ -37,16 +33,9 @@ class Media(NamedTuple):
 
 
 def image(picture: Image.Image) -> Media:
-    """A thumbnail, rotated as its EXIF data says, transparent pixels on white."""
-    try:
-        picture.draft("RGB", (2 * SIDE, 2 * SIDE))  # JPEG: decodes to about the size needed
-        picture = ImageOps.exif_transpose(picture)
-        if picture.has_transparency_data:
-            behind = Image.new("RGBA", picture.size, "white")
-            picture = Image.alpha_composite(behind, picture.convert("RGBA"))
-        picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-    except BROKEN as error:
-        raise InputError(f"not a readable picture ({reason_of(error)})") from error
+    """A thumbnail; of other modes than L and RGB as `pictures.seen` shows them."""
+    if picture.mode not in ("L", "RGB"):
+        picture = pictures.seen(picture)
     file = io.BytesIO()
     if max(picture.size) <= PIXEL_ART:
         picture.save(file, "PNG", optimize=True)
@@ -56,16 +45,13 @@ def image(picture: Image.Image) -> Media:
     return Media("image", file.getvalue())
 
 
-def image_file(path: Path) -> Media:
-    """`image` of a file."""
+def image_file(path: Path, *, published: bool = False) -> Media:
+    """A thumbnail of a file, opened as for the network: the user's own, or a `published` one."""
     try:
-        with Image.open(path) as picture:
-            return image(picture)
-    except (OSError, Image.DecompressionBombError) as error:
-        reason = reason_of(error) if path.is_file() else "no such file"
-        raise InputError(f"{path.name}: not a readable picture ({reason})") from error
+        return image(pictures.opened_as_published(path, about=2 * SIDE) if published else
+                     pictures.opened(path, about=2 * SIDE))
     except InputError as error:
-        raise InputError(f"{path.name}: {error}") from error
+        raise InputError(f"{path.name}: not a readable picture ({error})") from error
 
 
 def text(content: str) -> Media:

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +30,9 @@ NAMED = 5  # rows or classes listed in a note; metrics.json has every left-out r
 PATH_COLUMNS = ("path", "filepath", "file_path", "filename", "file_name", "file", "image",
                 "image_path", "audio", "audio_path")
 LABEL_COLUMNS = ("label", "given_name", "given_label")
+
+
+PathColumns = tuple[str | None, str | None]  # the names of a table's columns of paths and labels
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,9 @@ def labelled_samples(rows: Rows, features: Tensor, own: OwnHead | None, *, progr
                          f"{names[0]!r}{but}")
     lonely = int((labels.bincount() == 1).sum())
     if 2 * lonely > max(len(labels), 2):
-        raise InputError(f"{rows.source}: {lonely} of {len(labels)} rows are the only ones of "
-                         f"their class ({abbreviated([repr(name) for name in names])}): are these "
-                         f"the labels?{but}")
+        raise InputError(f"{rows.source}: {lonely} of {len(labels)} rows have a class of "
+                         f"their own ({abbreviated([repr(name) for name in names])}): is this "
+                         f"the label column?{but}")
     matched, verdict = own_head.match(own, labels, names)
     out_of_sample, head = "", None
     if matched is not None:
@@ -117,35 +120,65 @@ def labelled_samples(rows: Rows, features: Tensor, own: OwnHead | None, *, progr
         out_of_sample=out_of_sample, left_out=rows.left_out, notes=tuple(notes), **known)
 
 
-def read_table(path: Path) -> tuple[list[str], list[Any]]:
-    """The paths, stripped of spaces, and the labels of a table.
+class PathTable(NamedTuple):
+    """A table, and what its columns of paths and of labels are called."""
 
-    Raises InputError for a table that cannot be read, or without such columns or any row.
+    table: tables.Table
+    paths: str
+    labels: str
+    notes: tuple[str, ...] = ()
+
+
+def path_table(path: Path, named: PathColumns = (None, None)) -> PathTable:
+    """A table of paths, with the columns that the user `named`, or else usual ones.
+
+    Capitals and spaces around names do not count. A table of two columns whose first row names a
+    file has no header. Raises InputError for a table that cannot be read, or without such columns
+    or any row.
     """
-    table = tables.read(path, blank_rows=True)
-    columns = columns_of_paths(path, table.columns)
-    if not (written := table.texts(columns[0])):
-        raise InputError(f"{path}: expected at least one row below the header, got none")
-    return list(map(plain, written)), table.values(columns[1])
-
-
-def columns_of_paths(path: Path, known: Sequence[str]) -> tuple[str, str]:
-    """The columns of paths and of labels; capitals do not count."""
-    spelled = {name.strip().casefold(): name for name in reversed(known)}
-    found = [next((spelled[name] for name in names if name in spelled), None)
-             for names in (PATH_COLUMNS, LABEL_COLUMNS)]
-    missing = [name for name, column in zip(("path", "label"), found) if column is None]
+    table, notes = tables.read(path, blank_rows=True), ()
+    order = () if any(named) else _without_header(path, table.columns)
+    if order:
+        table = tables.read(path, blank_rows=True, names=order)
+        notes = (f"the table has no header: its columns are taken as {' and '.join(order)}",)
+    choices = [(name,) if name else usual
+               for name, usual in zip(named, (PATH_COLUMNS, LABEL_COLUMNS))]
+    found = [find_column(table.columns, names) for names in choices]
+    missing = [name or usual for name, usual, column in zip(named, ("path", "label"), found)
+               if column is None]
     if missing:
         raise InputError(f"{path}: no column {' and '.join(missing)}; found "
-                         f"{', '.join(known) or 'none'} (expected the header path,label)")
-    return found[0], found[1]
+                         f"{', '.join(table.columns) or 'none'} (expected the header path,label, "
+                         f"or other names as --path_column and --label_column)")
+    if not table.values(found[0]):
+        raise InputError(f"{path}: expected at least one row below the header, got none")
+    return PathTable(table, found[0], found[1], notes)
 
 
-def files_of_table(path: Path) -> tuple[list[Path], Rows]:
+def find_column(known: Sequence[str], names: Sequence[str]) -> str | None:
+    """The first of the names that is there, as it is spelled there; capitals and spaces around it
+    count only to tell columns apart."""
+    spelled = {name.strip().casefold(): name for name in reversed(known)}
+    return next((name if name in known else spelled[name.strip().casefold()] for name in names
+                 if name in known or name.strip().casefold() in spelled), None)
+
+
+def _without_header(path: Path, first_row: Sequence[str]) -> tuple[str, ...]:
+    """The names of the two columns of a table whose first row names a file, or ()."""
+    if len(first_row) != 2 or find_column(first_row, (*PATH_COLUMNS, *LABEL_COLUMNS)):
+        return ()
+    orders = (("path", "label"), ("label", "path"))
+    return next((order for order in orders if _is_file(
+        _file(path.absolute().parent, first_row[order.index("path")]))), ())
+
+
+def files_of_table(path: Path, named: PathColumns = (None, None)) -> tuple[list[Path], Rows]:
     """The files in a table, relative to its folder, and the rows whose files exist."""
-    written, labels = read_table(path)
+    found = path_table(path, named)
+    written = list(map(plain, found.table.texts(found.paths)))
+    labels = given_labels.read(str(path), found.table.values(found.labels))
     files = [_file(path.absolute().parent, name) for name in written]
-    rows = Rows.of(str(path), written, given_labels.read(str(path), labels))
+    rows = Rows.of(str(path), written, labels, notes=found.notes)
     return files, rows.drop({row: "no such file" if written[row] else "no path"
                              for row in rows.index if not _is_file(files[row])})
 
@@ -209,12 +242,3 @@ def _probed(features: Tensor, labels: Tensor, classes: int, *, progress: bool
     head = probe.fit_head(features, labels, classes, found.strength)
     return found.probs, head, (f"logistic regression on frozen features, {found.folds}-fold "
                                f"cross-validated")
-
-
-def folder_name_of(source: Path) -> str:
-    """What the folder of results is called for the user's data: as the data, without an ending.
-
-    Never a name that leaves the folder of the experiments, as that of "...npz" would.
-    """
-    source = source.resolve()
-    return (source.name if source.is_dir() else source.stem).lstrip(".") or "data"

@@ -3,9 +3,10 @@
 N rows, D feature width, C classes.
 """
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ PER_ROW = ("features", "probs", "labels", "logits", "is_noisy", "is_ood", "group
 
 
 class LeftOut(NamedTuple):
-    """A row of the user's data that could not be used."""
+    """A row of the user's data that could not be used: `own_data.Rows` leaves it out."""
 
     index: int  # row number in the data
     name: str
@@ -59,18 +60,14 @@ class Samples:
     # Row number in the full data, as in `index` -> what to show; raises InputError for one row.
     media: Callable[[int], Media] | None = None
     index: Tensor | None = None  # (N,) row numbers in the full data; None: from 0 on
-    checked: bool = False  # set here
 
     def __post_init__(self) -> None:
-        if self.checked and self.index is not None:
-            return
         _check(self)
         for entry in fields(self):  # a saved nn.Parameter would track gradients
             if isinstance(value := getattr(self, entry.name), Tensor) and value.requires_grad:
                 object.__setattr__(self, entry.name, value.detach())
         if self.index is None:
             object.__setattr__(self, "index", torch.arange(len(self.features)))
-        object.__setattr__(self, "checked", True)
 
     def __len__(self) -> int:
         return len(self.features)
@@ -80,12 +77,21 @@ class Samples:
 
     def every(self, hop: int) -> "Samples":
         """Rows 0, hop, 2 hop, …"""
+        if hop == 1:
+            return self
         hop = min(hop, len(self))
         per_row = {name: getattr(self, name) for name in PER_ROW}
         columns = {name: {key: texts[::hop] for key, texts in getattr(self, name).items()}
                    for name in ("extra", "content")}
-        return replace(self, **columns, **{name: None if rows is None else rows[::hop]
-                                           for name, rows in per_row.items()})
+        return self.derived(**columns, **{name: None if rows is None else rows[::hop]
+                                          for name, rows in per_row.items()})
+
+    def derived(self, **changes: Any) -> "Samples":
+        """A copy with other fields, made of these: nothing is checked again, in passes over GBs."""
+        derived = copy.copy(self)
+        for name, value in changes.items():
+            object.__setattr__(derived, name, value)
+        return derived
 
 
 def probs_of(logits: Tensor) -> Tensor:

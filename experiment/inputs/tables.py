@@ -1,6 +1,7 @@
-"""Tables in their own format: some rows, with other values in some cells, and all else as it was.
+"""Read a table, and write chosen rows with changed cells; everything else stays as in the file.
 
-The one reader of tables, so that rows count from 0 alike wherever a table is read.
+The reader of users' tables of paths and of texts, so that rows count from 0 alike everywhere. Which
+column holds paths or labels: `own_data.read_table`; texts: language/data.py.
 """
 
 import csv
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiment.command.errors import InputError
-from experiment.files import json_table, separated
+from experiment.files import json_table, packed, separated
 
 Changes = Mapping[str, Mapping[int, str]]  # column -> row -> new text
 
@@ -28,19 +29,20 @@ class Table(NamedTuple):
         return list(map(text_of, self.values(column)))
 
 
-def read(path: Path, *, blank_rows: bool = False) -> Table:
-    """A table by its ending. `blank_rows`: a line of spaces is a row, as for the csv module.
+def read(path: Path, *, blank_rows: bool = False, names: Sequence[str] = ()) -> Table:
+    """A table by its ending, which may be compressed. `blank_rows`: a line of spaces is a row, as
+    for the csv module; `names`: those of the columns of a CSV or TSV file without a header.
 
     Raises InputError for one that cannot be read.
     """
-    if path.suffix.lower() == ".parquet":
+    if packed.ending_of(path) == ".parquet":
         return _parquet(path)
-    if path.suffix.lower() in (".json", ".jsonl"):
+    if packed.ending_of(path) in (".json", ".jsonl"):
         return _json(path)
-    return _separated(path, blank_rows)
+    return _separated(path, blank_rows, names)
 
 
-def _separated(path: Path, blank_rows: bool) -> Table:
+def _separated(path: Path, blank_rows: bool, names: Sequence[str]) -> Table:
     """CSV or TSV. Rows without a new value are written as they were, to the last quotation mark.
 
     InputError for a row with more fields than the header.
@@ -48,13 +50,13 @@ def _separated(path: Path, blank_rows: bool) -> Table:
     records, dialect = separated.read_table(path)
     tabs = dialect.get("delimiter") == "\t"
     spaces = "\r\n " if tabs else separated.BLANK
-    records = [record for record in records if record.fields
-               and (blank_rows or record.raw.strip(spaces))]
+    records = [record for record in records if blank_rows or record.raw.strip(spaces)]
     if not records:
         raise InputError(f"{path}: not a readable {path.suffix} table (expected a header, got "
                          f"nothing)")
-    header, rows = records[0], records[1:]
-    columns = _named(name.strip() if blank_rows else name for name in header.fields)
+    header, rows = records[0], records[not names:]
+    columns = list(names) or _named(
+        name.strip() if blank_rows else name for name in header.fields)
     for row in rows:
         if any(row.fields[len(columns):]):
             mark = "tab" if tabs else dialect.get("delimiter", "comma")
@@ -84,7 +86,7 @@ def _separated(path: Path, blank_rows: bool) -> Table:
 
     def write(target: Path, kept: Sequence[int], changes: Changes) -> None:
         with open(target, "w", newline="", encoding="utf-8") as file:
-            file.write(header.raw)
+            file.write("" if names else header.raw)
             file.writelines(line(row, _of_row(changes, row)) for row in kept)
 
     return Table(columns, values, write)
@@ -110,6 +112,12 @@ def _json(path: Path) -> Table:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a readable {path.suffix} table ({error})") from error
     form = json_table.form_of(content)
+    if form == "records" and content and {"annotations", "data"} <= content[0].keys():
+        raise InputError(f"{path}: tasks of Label Studio; export them as JSON-MIN or CSV instead")
+    if isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys():
+        raise InputError(f"{path}: COCO annotations, which may be several for an image; expected "
+                         f"a table with a row for each (CVAT also exports the format ImageNet, a "
+                         f"folder for --image_dir)")
     if form is None:
         raise InputError(f"{path}: not a readable {path.suffix} table (expected a list of objects, "
                          f"one object a line, or a table as pandas writes it)")
@@ -138,8 +146,8 @@ def _json(path: Path) -> Table:
 
 def _parsed(path: Path) -> tuple[Any, list[str]]:
     """The content, and the lines of a file that has one object on each."""
-    text = path.read_text(encoding="utf-8-sig")
-    if path.suffix.lower() == ".json":
+    text = separated.text_of(path).removeprefix("\ufeff")
+    if packed.ending_of(path) == ".json":
         try:
             content = json.loads(text)
         except json.JSONDecodeError as error:
@@ -157,7 +165,7 @@ def _parquet(path: Path) -> Table:
     from pyarrow import parquet
 
     try:
-        with open(path, "rb") as file:  # of a path, pyarrow would take a=b for a column
+        with io.BytesIO(packed.content_of(path)) as file:
             table = parquet.ParquetFile(file).read()
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable .parquet table ({error})") from error

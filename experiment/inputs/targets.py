@@ -1,6 +1,8 @@
 """Given labels, and which of them are known to be wrong: a target file, or a file of integers.
 
-A target file (target.pt and the like) is what the published experiments keep of a noisy training.
+A target file is what the published experiments keep of a noisy training: target.pt of ImageNet and
+the digits, target<rate>_large_4.pt of the texts, target_noisy0.1.pt of the sounds. `read_targets`
+reads all of them.
 """
 
 from pathlib import Path

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from experiment.command.escaping import cell
 from experiment.files import writing
-from experiment.report.columns import Column
+from experiment.report.shared_columns import Column
 
 STEP = 8192  # rows that are text at one time: 10 MB for twenty columns
 SPECIAL = ',"\r\n'

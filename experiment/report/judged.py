@@ -5,7 +5,7 @@ from pathlib import Path
 from experiment.files import writing
 from experiment.inputs.samples import Samples
 from experiment.report import csv_rows
-from experiment.report.columns import identity
+from experiment.report.shared_columns import identity
 from experiment.run.ood_threshold import Judgement
 
 JUDGED = "judged.csv"
@@ -13,7 +13,7 @@ JUDGED = "judged.csv"
 
 def write(test: Samples, judgement: Judgement, folder: Path) -> None:
     """index, id, relation_score (higher = more outlying) and is_outlier of every row, in order."""
-    with writing.alone(folder):
+    with writing.locked(folder):
         csv_rows.write(folder / JUDGED, {
             **identity(test),
             "relation_score": judgement.scores.numpy(),

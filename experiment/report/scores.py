@@ -1,4 +1,7 @@
-"""scores.csv, the scores of every row, and metrics.json, how good they are and what made them."""
+"""scores.csv, the scores of every row, and metrics.json, how good they are and what made them.
+
+A column is added in `columns_of`; suspects.csv has its own in `suspects.table`.
+"""
 
 import importlib.metadata
 import platform
@@ -10,7 +13,7 @@ import relation
 from experiment.command.watch import peak_memory_mib
 from experiment.files import writing
 from experiment.report import csv_rows
-from experiment.report.columns import Column, identity, ranks
+from experiment.report.shared_columns import Column, identity, ranks
 from experiment.run.result import Result
 
 LIBRARIES = ("torch", "numpy", "scikit-learn")
@@ -65,6 +68,6 @@ def columns_of(result: Result) -> dict[str, Column]:
     if "auto" in result.scores:
         auto = result.scores["auto"].numpy()
         columns |= {"auto_score": auto, "auto_rank": ranks(auto)}
-    if result.beyond is not None:
-        columns["suggested_label"] = result.beyond.suggested_labels.numpy()
+    if result.verdict is not None:
+        columns["suggested_label"] = result.verdict.suggested_labels.numpy()
     return columns

@@ -1,10 +1,15 @@
-"""What a run prints: notes, the table of metrics, and the most suspect rows."""
+"""What a run prints: notes, the table of metrics, and the most suspect rows.
+
+Scores stand in the order of `Result.scores`, which experiment.run.label_errors lists; of outliers
+they are the baselines of experiment.run.ood_baselines, relation and auto.
+"""
 
 from pathlib import Path
 
 from experiment.command.escaping import printable
 from experiment.command.watch import peak_memory_mib
 from experiment.inputs.samples import Samples
+from experiment.report.judged import JUDGED
 from experiment.run.ood_threshold import Judgement
 from experiment.run.result import Result
 
@@ -19,8 +24,8 @@ def show(result: Result, folder: Path, files: list[str], *, verbose: bool) -> No
           f"{samples.features.shape[1]:,}, classes {samples.probs.shape[1]:,}")
     for note in result.notes:
         print(f"note: {printable(note)}")
-    if result.beyond is not None:
-        print(*result.beyond.statement, sep="\n")
+    if result.verdict is not None:
+        print(*result.verdict.statement, sep="\n")
     if result.metrics:
         print()
         _print_metrics(result.metrics, *result.words)
@@ -42,7 +47,7 @@ def show_judgement(test: Samples, judgement: Judgement, folder: Path) -> None:
     for row in (-judgement.scores).argsort(stable=True)[:min(LISTED, count)].tolist():
         id_ = "" if test.ids is None else f"  {printable(test.ids[row])}"
         print(f"{int(test.index[row]):7}  {float(judgement.scores[row]):8.4g}{id_}")
-    print(f"written to {printable(str(folder))}: judged.csv")
+    print(f"written to {printable(str(folder))}: {JUDGED}")
 
 
 def _print_metrics(rows: list[dict], negative: str, positive: str) -> None:
@@ -64,10 +69,10 @@ def _print_suspects(result: Result) -> None:
     samples, order = result.samples, result.most_suspect(LISTED)
     name, score = result.listed_by, result.listed_score
     labels = {} if samples.labels is None else {"given": samples.labels}
-    if result.beyond is None:
+    if result.verdict is None:
         labels["predicted"] = result.predicted
     else:
-        labels["suggested"] = result.beyond.suggested_labels
+        labels["suggested"] = result.verdict.suggested_labels
     texts = zip(*(_padded([word, *map(samples.class_name, numbers[order])])
                   for word, numbers in labels.items()))
     truth = result.is_positive

@@ -13,7 +13,7 @@ import pandas
 
 from experiment.files import writing
 from experiment.report import csv_rows
-from experiment.report.columns import identity, labelled, texts
+from experiment.report.shared_columns import identity, labelled, texts
 from experiment.run.result import Result
 
 CSV, PARQUET = "suspects.csv", "suspects.parquet"
@@ -46,8 +46,8 @@ def table(result: Result) -> pandas.DataFrame:
         columns["outlier_score"] = scores.numpy()
     else:
         columns |= labelled(samples, "given", samples.labels)
-        columns |= labelled(samples, "predicted", predicted) if result.beyond is None else \
-            labelled(samples, "suggested", result.beyond.suggested_labels)
+        columns |= labelled(samples, "predicted", predicted) if result.verdict is None else \
+            labelled(samples, "suggested", result.verdict.suggested_labels)
         columns["is_label_issue"] = label_issues(result, order)
         # As cleanlab has it: from 0, surely wrong, to 1.
         columns["label_score"] = (1 - scores if result.listed_by == "auto" else (1 - scores) / 2) \
@@ -64,10 +64,10 @@ def label_issues(result: Result, order: np.ndarray) -> np.ndarray:
     that estimate the noisy set of the relation, or on the user's own data none where that holds
     more than half of the rows.
     """
-    if result.beyond is None:
+    if result.verdict is None:
         noisy = result.relation_score.numpy() > result.settings.noise_threshold
         return noisy & (not result.samples.own_data or 2 * noisy.sum() <= len(noisy))
-    replaced = order[(result.beyond.suggested_labels != result.samples.labels).numpy()[order]]
+    replaced = order[(result.verdict.suggested_labels != result.samples.labels).numpy()[order]]
     is_issue = np.zeros(len(order), dtype=bool)
     is_issue[replaced[:result.further["estimated_wrong"]]] = True
     return is_issue

@@ -1,4 +1,14 @@
-"""From Samples to scores and metrics: the label-error pipeline, written once for every domain."""
+"""From Samples to scores and metrics: the label-error pipeline, written once for every domain.
+
+The scores, in the order of the printed table (scores.csv: see experiment.report.scores):
+
+    relation.LABEL_BASELINES          of all rows, before `hop` thins them out
+    relation (initial), relation      before and after refinement
+    ... (loo)                         with `probs` "loo": these on leave-one-out probabilities
+    relation.Auto.parts               the witnesses of `auto`
+    cleanlab (loo)                    where cleanlab is installed
+    auto
+"""
 
 from dataclasses import replace
 from functools import partial
@@ -12,8 +22,8 @@ import relation
 from experiment.command import out_of_memory, processes
 from experiment.command.errors import InputError
 from experiment.inputs.samples import Samples
-from experiment.run import out_of_sample
-from experiment.run.kept import Cache
+from experiment.run import verdict
+from experiment.run.cache import Cache
 from experiment.run.result import Result
 from experiment.run.settings import Settings
 from experiment.run.steps import Clock, evaluate_all, fingerprint_of, on_device
@@ -23,9 +33,7 @@ NAME_LENGTH = 80  # characters of a row's name in a note
 
 def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | None = None,
                       epochs: dict[str, Samples] | None = None, progress: bool) -> Result:
-    """Baselines on the features as they come, then relation before and after refinement; the
-    witnesses of `auto` and `auto` itself, averaged over `epochs` (name -> samples); and with
-    `settings.probs` "loo" all the first ones on leave-one-out probabilities too.
+    """All scores that the settings ask for; `auto` is averaged over `epochs` (name -> samples).
 
     `folder`: where scores before refinement are cached as `settings.graph` says, and where a killed
     run has left partial sums; None: nothing is cached.
@@ -48,55 +56,55 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
                 for name in baselines if name not in scores), *_lonely(kept)]
     related = partial(_relation_scores, features, labels=kept.labels.to(features.device),
                       settings=settings, own_data=kept.own_data, progress=progress)
-    initial, said = _initial(features, probs, kept.labels, settings,
+    initial, about_initial = _initial(features, probs, kept.labels, settings,
                              Cache.of(folder, settings, fingerprint), progress=progress)
     scores |= related(probs, initial=initial)
     clock.lap("relation")
-    notes += [*said, *_relation_notes(scores, settings, own_data=kept.own_data)]
+    notes += [*about_initial, *_relation_notes(scores, settings, own_data=kept.own_data)]
 
-    loo = beyond = None
+    loo = said = None
     if settings.wants_auto(len(kept)):
         others = {name: _auto(other, samples, settings, progress=progress)
                   for name, other in (epochs or {}).items()}
-        more, beyond, loo = _out_of_sample(kept, features, probs, related, others)
+        more, said, loo = _by_auto(kept, features, probs, related, others)
         scores |= more
         clock.lap("auto")
     else:
         notes.append("out-of-sample scores and auto are left out (--auto True computes them)")
     metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy", progress=progress)
     clock.lap("metrics")
-    facts = {} if beyond is None else beyond.facts
+    facts = {} if said is None else said.facts
     result = Result(kept, settings, scores, kept.is_noisy, metrics, fingerprint, clock.laps,
-                    [*kept.notes, *notes, *why_not], _provenance(kept) | facts, beyond)
+                    [*kept.notes, *notes, *why_not], _provenance(kept) | facts, said)
     return result if settings.probs == "model" else _by_leave_one_out(result, loo)
 
 
-def _out_of_sample(kept: Samples, features: Tensor, probs: Tensor, related: partial,
+def _by_auto(kept: Samples, features: Tensor, probs: Tensor, related: partial,
                    others: dict[str, relation.Auto]
-                   ) -> tuple[dict[str, Tensor], out_of_sample.OutOfSample, Tensor | None]:
+                   ) -> tuple[dict[str, Tensor], verdict.Verdict, Tensor | None]:
     """The further scores, what is said beside them, and leave-one-out's probabilities (N, C)
     where there is room for them or --probs loo asks for them."""
     settings, progress = related.keywords["settings"], related.keywords["progress"]
     labels = related.keywords["labels"]
     found = relation.auto_scores(features, probs, labels, progress=progress)
-    scores, beyond = out_of_sample.describe(kept, found, others)
+    scores, said = verdict.describe(kept, found, others)
     loo = found.probs
     if settings.probs == "loo":
         if loo is None:
             loo = relation.leave_one_out_probs(features, labels, probs.shape[1],
                                                dtype=probs.dtype)
         scores = _on_loo(features, loo, labels, related) | scores
-    return scores, beyond, loo
+    return scores, said, loo
 
 
 def _on_loo(features: Tensor, loo: Tensor, labels: Tensor, related: partial) -> dict[str, Tensor]:
-    """The published scores on leave-one-out probabilities, by `out_of_sample.loo_name`."""
+    """The published scores on leave-one-out probabilities, by `verdict.loo_name`."""
     baselines = relation.label_baseline_scores(features, loo, labels)
     on_loo = {name: values for name, values in baselines.items() if values.isfinite().all()}
     # The other kernel does not look at probabilities.
     if related.keywords["settings"].kernel == "cos_p":
         on_loo |= related(loo)
-    return {out_of_sample.loo_name(name): values.cpu() for name, values in on_loo.items()}
+    return {verdict.loo_name(name): values.cpu() for name, values in on_loo.items()}
 
 
 def _provenance(samples: Samples) -> dict[str, Any]:
@@ -111,10 +119,10 @@ def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: Settings
              cache: Cache, *, progress: bool) -> tuple[Tensor, list[str]]:
     """s0 (N,), cached or computed and cached; and what to say of that."""
     cached = cache.load(len(labels))
-    if processes.all_have(cached):
+    if processes.all_processes_have(cached):
         cache.remove_partial_sums()  # of a run that was killed between saving s0 and removing them
         return cached.to(features.device), [
-            f"relation scores before refinement are taken from {cache.graph.path}"]
+            f"relation scores before refinement are taken from {cache.scores.path}"]
     initial = out_of_memory.halving(lambda chunk: relation.relation_scores(
         features, probs, labels.to(features.device), **_how(settings, progress) | {"chunk": chunk},
         checkpoint=cache.sums if chunk == settings.chunk else None), settings.chunk)
@@ -124,7 +132,7 @@ def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: Settings
 
 
 def _lonely(kept: Samples) -> list[str]:
-    """A note on classes with one row: nothing else of their class can speak for it."""
+    """A note on classes with one row: nothing else of their class can support it."""
     counts = torch.bincount(kept.labels, minlength=kept.probs.shape[1])
     alone = (counts == 1).nonzero()[:, 0].tolist()
     named = []
@@ -193,7 +201,7 @@ def _by_leave_one_out(result: Result, loo: Tensor) -> Result:
     With kernel cos there is one relation, whatever the probabilities.
     """
     name = "relation (loo)" if "relation (loo)" in result.scores else "relation"
-    return replace(result, samples=replace(result.samples, probs=loo.cpu()), relation_name=name)
+    return replace(result, samples=result.samples.derived(probs=loo.cpu()), relation_name=name)
 
 
 def _auto(samples: Samples, like: Samples, settings: Settings, *, progress: bool

@@ -17,10 +17,10 @@ from experiment.command.device import find_device
 from experiment.inputs.samples import Samples
 from experiment.run.settings import Settings
 
-ROW_BYTES = 1000  # of each row: peaks, their lists, sums, ranks, twenty scores and their text
+ROW_BYTES = 350  # of each row: peaks, their lists, sums, ranks, twenty scores and their text
 TILE_COLUMNS, TILE_ARRAYS = 1024, 3  # target rows of a tile, and how many arrays of its size
 AUTO_BLOCK, AUTO_ARRAYS = 4096, 4  # rows at a time of leave-one-out, in float64
-PASSING = 2**27  # what libraries take in passing: most of it while a picture is drawn
+PASSING = 2**27  # transient library allocations, most of them while a picture is drawn
 SMALLEST_CHUNK = 16  # rows: less is slow and saves nothing
 CGROUP, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 

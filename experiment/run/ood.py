@@ -14,7 +14,7 @@ from torch import Tensor
 import relation
 from experiment.command import out_of_memory, processes
 from experiment.inputs.samples import Samples
-from experiment.run.kept import PartialSums
+from experiment.run.cache import PartialSums
 from experiment.run.ood_baselines import Detector, Inputs
 from experiment.run.result import Result
 from experiment.run.settings import Settings
@@ -43,10 +43,10 @@ def find_ood(train: Samples, test: Samples, settings: Settings, *,
     `folder`: where a killed run has left its partial sums; None: nothing is cached.
     """
     check_pair(train, test)
-    # What the test rows' own labels may say plays no part, and OOD rows have none.
+    # Labels of the test rows are not used; OOD rows have none.
     group = {} if test.group is None else {"group": list(test.group)}
-    test = replace(test, labels=None, is_noisy=None, extra=group | test.extra,
-                   class_names=test.class_names or train.class_names)
+    test = test.derived(labels=None, is_noisy=None, extra=group | test.extra,
+                        class_names=test.class_names or train.class_names)
     clock = Clock()
     clock.lap("loading")
     fingerprints = tuple(fingerprint_of(samples, progress=progress) for samples in (train, test))
@@ -143,7 +143,7 @@ def _neighbours(m: int, hop: int) -> tuple[int, list[str]]:
     if k < m - m // KNN_SHARE:
         return k, []
     if k < m:
-        return k, [f"KNN: k = {k} of {m} training rows looks at far ones, not near ones; "
+        return k, [f"KNN: k = {k} of {m} training rows, so that it measures distant rows; "
                    f"auto takes the second nearest"]
     fewer = max(m // KNN_SHARE, 1)
     return fewer, [f"KNN: k = {fewer} instead of {k}, since there are {m} training rows"]

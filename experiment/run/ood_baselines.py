@@ -1,7 +1,8 @@
 """Which OOD baselines there are under which printed name, and what each needs to run.
 
-The published ones are computed by `relation`; the extras, detectors from outside the paper, by the
-package pytorch-ood where it is installed. All of them: HIGHER = MORE OUTLYING.
+To add one: a function of `Inputs`, named in BASELINES (always computed) or EXTRAS (if asked for by
+--baselines). The published ones are computed by `relation`; those of today's extras, which are not
+in the paper, by the package pytorch-ood. All of them: HIGHER = MORE OUTLYING.
 """
 
 import importlib.util
@@ -18,6 +19,7 @@ from experiment.command.errors import InputError
 from experiment.inputs.samples import BLOCK, Samples
 from relation import ood_baselines
 
+PYTORCH_OOD = "pytorch-ood"
 GEN_CLASSES = 100  # largest probabilities that GEN looks at, its authors' choice for ImageNet
 
 
@@ -76,6 +78,7 @@ class Inputs:
 class Detector(NamedTuple):
     need: str | None  # "logits", "head" or "labels", beyond features and probabilities
     scores: Callable[[Inputs], Tensor]  # (N,), higher = more outlying
+    package: str | None = None  # to be installed with pip
 
 
 BASELINES = {
@@ -103,29 +106,30 @@ def _vim(x: Inputs) -> Tensor:
 
 
 EXTRAS = {
-    "ViM": Detector("head", _vim),
+    "ViM": Detector("head", _vim, PYTORCH_OOD),
     "GEN": Detector("logits", lambda x: _library().GEN(
-        None, M=min(GEN_CLASSES, x.logits.shape[1])).predict_logits(x.logits.float())),
-    "RMD": Detector("labels", lambda x: _fitted(_library().RMD(None), x)),
-    "tied-Mahalanobis": Detector("labels", lambda x: _fitted(_library().Mahalanobis(None), x)),
+        None, M=min(GEN_CLASSES, x.logits.shape[1])).predict_logits(x.logits.float()), PYTORCH_OOD),
+    "RMD": Detector("labels", lambda x: _fitted(_library().RMD(None), x), PYTORCH_OOD),
+    "tied-Mahalanobis": Detector(
+        "labels", lambda x: _fitted(_library().Mahalanobis(None), x), PYTORCH_OOD),
 }
 
 
 def find(names: Sequence[str] | None = None) -> dict[str, Detector]:
     """The detectors of these names, in this order; None: the published ones.
 
-    Raises InputError for an unknown name, and for an extra whose package is not installed.
+    Raises InputError for an unknown name, and for one whose package is not installed.
     """
     names = tuple(BASELINES) if names is None else names
     known = BASELINES | EXTRAS
     for name in names:
         if name not in known:
             raise InputError(f"--baselines {name}: expected some of {', '.join(BASELINES)} and, "
-                             f"where pytorch-ood is installed, {', '.join(EXTRAS)}")
-    for name in names:
-        if name in EXTRAS and importlib.util.find_spec("pytorch_ood") is None:
-            raise InputError(f"--baselines {name}: needs the package pytorch-ood "
-                             f"(pip install pytorch-ood)")
+                             f"where {PYTORCH_OOD} is installed, {', '.join(EXTRAS)}")
+        package = known[name].package
+        if package and importlib.util.find_spec(package.replace("-", "_")) is None:
+            raise InputError(f"--baselines {name}: needs the package {package} "
+                             f"(pip install {package})")
     return {name: known[name] for name in names}
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from experiment.inputs.samples import BLOCK, Samples
-from experiment.run.out_of_sample import OutOfSample
 from experiment.run.relation_maps import Maps
 from experiment.run.settings import Settings
+from experiment.run.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Result:
     seconds: dict[str, float]
     notes: list[str] = field(default_factory=list)  # lines for the screen
     further: dict[str, Any] = field(default_factory=dict)  # more entries of metrics.json
-    beyond: OutOfSample | None = None  # label errors only
+    verdict: Verdict | None = None  # label errors only
     relation_name: str = "relation"  # of `scores`, the one that is reported as relation_score
     train: Samples | None = None  # what the rows were related to; None: to each other
     maps: Maps | None = None  # of the most suspect rows, where several epochs are known

@@ -1,9 +1,9 @@
-"""How label errors or outliers are looked for: one object, from the options to the method."""
+"""Settings: how label errors or outliers are looked for, one object from the options on."""
 
 import argparse
 from dataclasses import dataclass
 
-RESNET_CHUNK = 100  # rows at a time that the published runs use for resnet's wider features
+RESNET_CHUNK = 100  # most rows at a time of an experiment resnet*: its features are twice as wide
 AUTO_ROWS = 100_000  # up to which the out-of-sample scores are computed unasked: minutes
 FLAGS = {"pow": "temperature", "thres": "threshold", "reg": "noise_threshold"}  # published names
 

@@ -52,6 +52,7 @@ def test_nearest_neighbours(script):
     assert told["same_neighbours"] == 1
 
 
+@pytest.mark.slow  # two starts of torchrun
 def test_processes(script):
     told = json.loads(script("benchmarks/processes.py", "--n", 300, process=True).stdout)
     assert told["largest_difference"] < 1e-6 and told["seconds_of_two"] > 0

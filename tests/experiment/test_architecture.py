@@ -19,8 +19,8 @@ FLOORS = {
                           "experiment.run", "relation"},
     "experiment.cleaning": {"experiment.command", "experiment.files", "experiment.inputs"},
     "experiment.published": {"experiment.command", "experiment.files"},
-    "experiment.sources": {"experiment.command", "experiment.inputs", "experiment.published",
-                           "experiment.run"},
+    "experiment.sources": {"experiment.command", "experiment.files", "experiment.inputs",
+                           "experiment.published", "experiment.run"},
     "experiment.detection": {"experiment.command", "experiment.files", "experiment.inputs",
                              "experiment.run", "experiment.report", "experiment.sources"},
     **{domain: {"experiment.command", "experiment.files", "experiment.inputs", "relation"}

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from experiment.files import reading, writing
-from experiment.run import kept as graph_module
-from experiment.run.kept import Graph, made_from
+from experiment.run import cache as graph_module
+from experiment.run.cache import CachedScores, made_from
 from experiment.run.settings import Settings
 
 pytestmark = pytest.mark.promise("caches")
@@ -17,7 +17,7 @@ N = 5
 
 @pytest.fixture
 def kept(tmp_path):
-    graph = Graph(tmp_path / "graph_cos_p_pow4.pt")
+    graph = CachedScores(tmp_path / "graph_cos_p_pow4.pt")
     graph.save(torch.arange(N) / 3, "data", SETTINGS)
     return graph
 
@@ -52,7 +52,7 @@ def test_scores_that_the_sidecar_does_not_speak_for_are_not(kept):
     """Two runs wrote in turn, or the file was brought from elsewhere."""
     writing.save({"score": torch.ones(N)}, kept.path)
     assert kept.load(N, "data", SETTINGS) is None
-    assert Graph(kept.path, trusted=True).load(N, "data", SETTINGS).tolist() == [1] * N
+    assert CachedScores(kept.path, trusted=True).load(N, "data", SETTINGS).tolist() == [1] * N
 
 
 @pytest.mark.parametrize("missing", ["path", "sidecar"])
@@ -64,6 +64,6 @@ def test_half_of_the_pair_is_not(kept, missing):
 def test_a_published_file_is_used_on_request_only_and_never_replaced(kept):
     kept.sidecar.unlink()
     before = kept.path.read_bytes()
-    assert "does not say what it was computed from" in kept.save(torch.ones(N), "data", SETTINGS)
+    assert "no record of what it was computed from" in kept.save(torch.ones(N), "data", SETTINGS)
     assert kept.path.read_bytes() == before
-    assert Graph(kept.path, trusted=True).load(N, "", SETTINGS) is not None
+    assert CachedScores(kept.path, trusted=True).load(N, "", SETTINGS) is not None

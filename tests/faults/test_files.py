@@ -13,7 +13,7 @@ import torch
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
 from experiment.inputs import feature_file, targets
-from experiment.run.kept import Graph, made_from
+from experiment.run.cache import CachedScores, made_from
 from experiment.run.settings import Settings
 from language import features as language_features
 
@@ -41,7 +41,7 @@ def write_safetensors(path):
 
 
 def write_graph(path):
-    Graph(path).save(torch.arange(N) / 7, "data", SETTINGS)
+    CachedScores(path).save(torch.arange(N) / 7, "data", SETTINGS)
 
 
 def flat(value):
@@ -73,7 +73,7 @@ KINDS = {
     "feat_train.pt": (lambda path: torch.save({"feat_cls": FEATURES, "logit": LOGITS}, path),
                       language_features.read),
     "checkpoint-49.pth": (lambda path: torch.save(CHECKPOINT, path), reading.load),
-    "graph_cos_p_pow4.pt": (write_graph, lambda path: Graph(path, trusted=True).load(
+    "graph_cos_p_pow4.pt": (write_graph, lambda path: CachedScores(path, trusted=True).load(
         N, "data", SETTINGS)),
     "train.pt": (lambda path: torch.save(ROWS, path), read_samples),
     "train.npz": (write_npz, read_samples),
@@ -197,7 +197,7 @@ def test_the_other_byte_order_is_refused_or_read_right(tmp_path):
 def test_a_sidecar_that_is_cut_or_flipped_matches_nothing(tmp_path, record_property, fault_seed):
     path = tmp_path / "graph_cos_p_pow4.pt"
     write_graph(path)
-    graph, chance = Graph(path), random.Random(fault_seed)
+    graph, chance = CachedScores(path), random.Random(fault_seed)
     whole = graph.sidecar.read_bytes()
     assert graph.load(N, "data", SETTINGS) is not None
     for length in range(0, len(whole) - 2, 7):

@@ -22,9 +22,9 @@ import torch
 from experiment.command.errors import InputError
 from experiment.files import reading
 from experiment.inputs import feature_file, targets
-from experiment.run.kept import Graph
+from experiment.run.cache import CachedScores
 from experiment.run.settings import Settings
-from imagenet import hub
+from imagenet import hub, transform
 from imagenet import models as imagenet_models
 from language import features as language_features
 from language import models as language_models
@@ -80,7 +80,7 @@ PAYLOADS = {
 READERS = {
     "store": reading.load,
     "feature file": lambda path: feature_file.read(path, labelled=True),
-    "graph": lambda path: Graph(path, trusted=True).load(
+    "graph": lambda path: CachedScores(path, trusted=True).load(
         3, "", Settings("cos_p", 4, 0.03, 1, 250, "float32", "cpu")),
     "imagenet targets": partial(targets.read_targets, need_rows=True),
     "imagenet labels": targets.read_labels,
@@ -163,7 +163,7 @@ def test_weights_of_image_networks_that_call_something(tmp_path, config, zipped)
 
 
 @pytest.mark.parametrize("load", [
-    hub.load, hub.transform_of,
+    hub.load, transform._of_processor,
     lambda folder: language_models.load(folder, [folder]),
     lambda folder: speech_models.load_folder(folder)])
 def test_a_model_that_brings_its_own_code(tmp_path, load):
@@ -310,6 +310,55 @@ def torch_texts_of_nothing(path):
     torch.save(ROWS | {"ids": torch.empty(2 * 10**7, 0)}, path)
 
 
+def numbers_of_a_range(path):
+    torch.save(ROWS | {"ids": range(10**9)}, path)
+
+
+def numbers_of_no_range(path):
+    torch.save(ROWS | {"labels": range(10**30)}, path)
+
+
+class Kind:
+    """Pickled as a kind of text of another size, which numpy gives it when it is read."""
+
+    def __init__(self, size, flags=8):
+        self.state = 3, "<", None, None, None, size, 4, flags
+
+    def __reduce__(self):
+        return np.dtype, ("U1", False, True), self.state
+
+
+class Array(Call):
+    """Pickled as an array of its bytes."""
+
+    def __init__(self, shape, kind, content):
+        super().__init__(np._core.multiarray._reconstruct, np.ndarray, (0,), b"b")
+        self.state = 1, shape, kind, False, content
+
+    def __reduce__(self):
+        return *self.reduced, self.state
+
+
+def torch_text_without_content(path):
+    torch.save(ROWS | {"ids": Call(np._core.multiarray.scalar, np.dtype("U200000000"))}, path)
+
+
+def torch_texts_of_no_width(path):
+    torch.save(ROWS | {"ids": Array((10**8,), Kind(0), b"")}, path)
+
+
+def torch_texts_of_less_than_no_width(path):
+    torch.save(ROWS | {"ids": Array((0,), Kind(-8), b"")}, path)
+
+
+def torch_texts_as_objects(path):
+    torch.save(ROWS | {"ids": Array((2,), Kind(8, 63), ["a", "b"])}, path)
+
+
+def torch_letters_beyond_unicode(path):
+    torch.save(ROWS | {"ids": Array((3,), Kind(4), b"\xff" * 12)}, path)
+
+
 def itself(path):
     value = []
     value.append(value)
@@ -382,7 +431,10 @@ def safetensors_header(path):
 BOMBS = {
     "torch.pt": [claims_more, repeated_view, numpy_view, many_lists, itself, legacy_claims_more,
                  one_list_in_many_places, bytearray_of, legacy_bytearray_of, doubled,
-                 same_text_encoded, torch_texts_of_nothing],
+                 same_text_encoded, torch_texts_of_nothing, numbers_of_a_range,
+                 numbers_of_no_range, torch_text_without_content, torch_texts_of_no_width,
+                 torch_texts_of_less_than_no_width, torch_texts_as_objects,
+                 torch_letters_beyond_unicode],
     "file.npz": [npz_shape, npz_text, npz_deflated, npz_directory, npz_texts_of_nothing,
                  npz_texts_of_no_width],
     "file.npy": [npy_shape, npy_nesting],

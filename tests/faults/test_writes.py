@@ -1,6 +1,8 @@
 """Disks that fill up in the middle, several writers at once, and what they leave behind."""
 
+import builtins
 import errno
+import fcntl
 import multiprocessing
 import os
 import random
@@ -15,6 +17,7 @@ import torch
 
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
+from experiment.files.results_folder import results_folder
 from tests.conftest import ROOT
 from tests.faults.commands import (
     Command,
@@ -145,7 +148,7 @@ def test_four_writers_and_a_reader(tmp_path):
 
 
 def hold(folder, ready):
-    with writing.alone(folder):
+    with writing.locked(folder):
         ready.set()
         time.sleep(60)
 
@@ -158,7 +161,7 @@ def test_the_second_waits_and_says_so_and_a_killed_one_is_not_waited_for(tmp_pat
     assert ready.wait(10)
     killed = threading.Event()
     threading.Timer(0.5, lambda: (killed.set(), process.kill())).start()
-    with writing.alone(folder):
+    with writing.locked(folder):
         assert killed.is_set()
     process.join()
     assert capsys.readouterr().out == \
@@ -211,3 +214,35 @@ def test_two_settings_in_turn_on_one_experiment(world, tmp_path, fault_seed):
             command.done()
             written = tmp_path / f"{round_}{name}/report/scores.csv"
             assert written.read_bytes() == expected[name]
+
+
+@writes
+def test_whatever_is_left_in_a_folder_goes_with_the_next_run(tmp_path):
+    """Of any file, and of the check that a folder can be written to; never the part of a download,
+    nor what a living process writes."""
+    left = [".scores.csv.01234567.part", ".89abcdef.part", ".a.pt.deadbeef.part",
+            ".a\nb.00000000.part"]
+    stay = [".1hkroHQ4DZ.ptabcdefgh.part", "my.01234567.part", ".notes.part"]
+    for name in left + stay:
+        (tmp_path / name).write_bytes(b"half")
+    with open(tmp_path / left[0], "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        writing.check_writable(tmp_path)
+        assert sorted(os.listdir(tmp_path)) == sorted([left[0], *stay])
+    results_folder(tmp_path.parent, tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(stay)
+
+
+@writes
+@pytest.mark.parametrize("call", ["open", "fsync", "replace", "flock"])
+def test_an_interrupt_at_any_call_leaves_nothing(tmp_path, monkeypatch, call):
+    def interrupted(*args, **kwargs):
+        if call == "open":
+            real(*args, **kwargs).close()  # it is there already
+        raise KeyboardInterrupt
+    where = {"open": builtins, "flock": fcntl}.get(call, os)
+    real = getattr(where, call)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(where, call, interrupted)
+        writing.save_json({"a": 1}, tmp_path / "a.json")
+    assert os.listdir(tmp_path) == []

@@ -18,7 +18,8 @@ from PIL import Image
 from experiment.command.errors import InputError
 from experiment.files import writing
 from experiment.inputs.extraction import Extraction
-from imagenet import data, features, models
+from imagenet import data, features, heads, models
+from imagenet.transform import transform_of
 from tests.imagenet_files import random_model, write_tree
 
 PER_CLASS, CLASSES = 6, 4
@@ -68,9 +69,9 @@ def every_batch(function):
 def plain(network, images):
     """Features and logits image by image."""
     model = models.build(network)
-    transform = models.transform_of(network, model)
+    transform = transform_of(network, model)
     with torch.inference_mode():
-        rows = [models.features_and_logits(
+        rows = [heads.features_and_logits(
             model, transform(Image.open(images.root / name).convert("RGB"))[None])
             for name in images.ids()]
     return tuple(torch.cat(parts) for parts in zip(*rows))
@@ -242,14 +243,14 @@ def test_a_damaged_start_is_begun_anew(world, undisturbed, tmp_path, monkeypatch
 def test_out_of_memory_halves_what_is_computed_at_a_time(world, tmp_path, monkeypatch, capsys,
                                                          allocate):
     network, images, extraction = world
-    compute, sizes = models.features_and_logits, []
+    compute, sizes = heads.features_and_logits, []
 
     def small_memory(model, block):
         sizes.append(len(block))
         if len(block) > 2:
             allocate()
         return compute(model, block)
-    monkeypatch.setattr(models, "features_and_logits", small_memory)
+    monkeypatch.setattr(heads, "features_and_logits", small_memory)
     features.extract(network, images, tmp_path / "feat_val.pt", replace(extraction, batch_size=8))
     assert sizes == [8, 4] + [2] * 12  # twice too many, then never again
     assert "out of memory: 2 images at a time" in capsys.readouterr().out
@@ -267,7 +268,7 @@ def test_what_cannot_be_helped_is_raised(world, tmp_path, monkeypatch, error):
 
     def fail(model, block):
         raise error("no")
-    monkeypatch.setattr(models, "features_and_logits", fail)
+    monkeypatch.setattr(heads, "features_and_logits", fail)
     with pytest.raises(error, match="no"):
         features.extract(network, images, tmp_path / "feat_val.pt", extraction)
     assert not (tmp_path / "feat_val.pt").exists()

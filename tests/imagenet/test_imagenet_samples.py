@@ -222,8 +222,8 @@ def test_everything_from_images(tmp_path, quiet, capsys):
     (load_val, {"val": rows(12)}, {"val_list": 3}, "val.txt: 3 images, but the features have 12"),
     (load_val, {"val": rows(12)}, {"val_list": 12}, "val.txt: 1 folders of images, but the network "
      "has 4 classes"),
-    (load_val, {}, {}, "feat_val_49.pt: no such file .download.py brings the published ones., and "
-     "no images to compute it from: val: no folder .*/imagenet/val; set --imagenet_dir, or "
+    (load_val, {}, {}, "feat_val_49.pt: no such file .download.py downloads the published ones., "
+     "and no images to compute it from: val: no folder .*/imagenet/val; set --imagenet_dir, or "
      "IMGNET_DIR in the"),
     (load_ood, {"val": rows(9), "ood": rows(6)}, {"ood_groups": (("a", 4), ("b", 1))},
      "--ood_groups: 5 rows in all, but .*feat_ood_49.pt has 6"),

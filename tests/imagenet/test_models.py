@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from torch.nn.functional import conv2d, gelu, layer_norm, linear
 
 from experiment.command.errors import InputError, Unavailable
-from imagenet import models, own
+from imagenet import heads, models, own
+from imagenet.transform import transform_of
 from tests.imagenet_files import random_model, write_checkpoint, write_image
 
 
@@ -53,12 +54,12 @@ def plain_vit(w, x, heads):
     return features, dense(features, "head")
 
 
-def assert_is_plain_mae(tmp_path, kind, architecture, heads):
+def assert_is_plain_mae(tmp_path, kind, architecture, n_heads):
     weights = random_model(architecture, classes=11, global_pool="avg").state_dict()
     write_checkpoint(tmp_path / kind / "checkpoint-0.pth", weights)
     network = models.find(tmp_path / kind, 0, None)
     model = models.build(network)
-    transform = models.transform_of(network, model)
+    transform = transform_of(network, model)
     files = [tmp_path / "wide.jpg", tmp_path / "tall.jpg"]
     for seed, (file, size) in enumerate(zip(files, [(400, 301), (260, 333)])):
         write_image(file, seed, size)
@@ -66,9 +67,9 @@ def assert_is_plain_mae(tmp_path, kind, architecture, heads):
     plain_images = torch.stack([plain_transform(file) for file in files])
     torch.testing.assert_close(images, plain_images, atol=1e-5, rtol=0)
     with torch.inference_mode():
-        features, logits = models.features_and_logits(model, images)
-        plain_features, plain_logits = plain_vit(weights, plain_images, heads)
-    assert features.shape == (2, heads * 64) and features.std() > 0.5 and logits.std() > 0.1
+        features, logits = heads.features_and_logits(model, images)
+        plain_features, plain_logits = plain_vit(weights, plain_images, n_heads)
+    assert features.shape == (2, n_heads * 64) and features.std() > 0.5 and logits.std() > 0.1
     torch.testing.assert_close(features, plain_features, atol=1e-5, rtol=0)
     torch.testing.assert_close(logits, plain_logits, atol=1e-5, rtol=0)
     head = models.read_head(network)
@@ -76,12 +77,12 @@ def assert_is_plain_mae(tmp_path, kind, architecture, heads):
 
 
 def test_mae_base_is_the_published_architecture(tmp_path):
-    assert_is_plain_mae(tmp_path, "mae_base", "vit_base_patch16_224", heads=12)
+    assert_is_plain_mae(tmp_path, "mae_base", "vit_base_patch16_224", n_heads=12)
 
 
 @pytest.mark.slow  # 1.2 GB of weights
 def test_mae_large_is_the_published_architecture(tmp_path):
-    assert_is_plain_mae(tmp_path, "mae_large_noise0.08", "vit_large_patch16_224", heads=16)
+    assert_is_plain_mae(tmp_path, "mae_large_noise0.08", "vit_large_patch16_224", n_heads=16)
 
 
 def test_head_is_read_without_building_the_model(tmp_path, monkeypatch):
@@ -110,11 +111,11 @@ def test_timm_names_with_local_weights(tmp_path, name, file):
     model = models.build(network)
     images = torch.randn(2, 3, 64, 64) if name != "test_vit" else torch.randn(2, 3, 160, 160)
     with torch.inference_mode():
-        features, logits = models.features_and_logits(model, images)
+        features, logits = heads.features_and_logits(model, images)
         assert torch.equal(logits, original(images))
     head = models.read_head(network)
     assert torch.equal(linear(features, *head), logits)
-    assert models.transform_of(network, model)(Image.new("RGB", (300, 200))).shape[0] == 3
+    assert transform_of(network, model)(Image.new("RGB", (300, 200))).shape[0] == 3
 
 
 def test_timms_own_weights(tmp_path, monkeypatch):
@@ -134,7 +135,7 @@ def test_weights_that_cannot_be_downloaded(tmp_path, monkeypatch):
                                          r"connection\); .* --checkpoint FILE$"):
         models.read_head(models.find(tmp_path / "resnet50", None, None))
     with pytest.raises(Unavailable, match="or as -n a folder that timm or transformers saved$"):
-        own.own_head(own.find("resnet50", None))
+        models.load(own.find("resnet50", None))
 
 
 @pytest.mark.parametrize("name, message", [
@@ -172,9 +173,7 @@ def test_timm_model_without_weights(tmp_path):
     ({"head.weight": torch.ones(5, 192)},  # as wide as it should be, but alone
      r"not weights of vit_base_patch16_224: \d+ entries differ, the first cls_token "
      r"\(expected \(1, 1, 768\), got none\)"),
-    ({"blocks.0.norm1.weight": torch.ones(768)}, "expected the linear layer head.weight of a "
-     "fine-tuned vit_base_patch16_224, found none"),
-    ({"head.weight": torch.ones(5, 768, 1, 1)}, r"found shape \(5, 768, 1, 1\)"),
+    ({"blocks.0.norm1.weight": torch.ones(768)}, "not weights of vit_base_patch16_224"),
     ([1, 2], "expected a dict of weights"),
     ({"epoch": 3}, "expected a dict of weights"),
 ])
@@ -186,17 +185,32 @@ def test_checkpoints_of_something_else(tmp_path, content, message):
 
 def test_resnet_checkpoint_under_a_mae_name(tmp_path):
     torch.save(random_model("test_resnet", 5).state_dict(), tmp_path / "resnet.pth")
-    with pytest.raises(InputError, match="expected the linear layer head.weight of a fine-tuned"):
-        models.build(models.find(tmp_path / "mae_base", 0, tmp_path / "resnet.pth"))
-
-
-def test_models_without_one_linear_layer(tmp_path):
-    model = random_model("deit_tiny_distilled_patch16_224", 5)
-    torch.save(model.state_dict(), tmp_path / "deit.pth")
-    network = models.find(tmp_path / "deit_tiny_distilled_patch16_224", None,
-                          tmp_path / "deit.pth")
-    with pytest.raises(InputError, match="expected a model with one linear final layer"):
+    network = models.find(tmp_path / "mae_base", 0, tmp_path / "resnet.pth")
+    with pytest.raises(InputError, match="resnet.pth: not weights of vit_base_patch16_224: "):
+        models.build(network)
+    with pytest.raises(InputError, match="resnet.pth: not weights of vit_base_patch16_224: "):
         models.read_head(network)
+
+
+@pytest.mark.parametrize("shape, found", [
+    ((5, 64, 1, 1), r"shape \(5, 64, 1, 1\)"), (None, "none")])
+def test_weights_without_a_linear_head(tmp_path, shape, found):
+    state = random_model("test_vit", 0).state_dict()
+    torch.save(state if shape is None else state | {"head.weight": torch.ones(shape)},
+               tmp_path / "vit.pth")
+    network = models.find(tmp_path / "test_vit", None, tmp_path / "vit.pth")
+    for use in (models.build, models.read_head):
+        with pytest.raises(InputError, match=f"vit.pth: expected the linear layer head.weight of a "
+                                             f"fine-tuned test_vit, found {found}"):
+            use(network)
+
+
+def test_models_without_a_linear_layer(tmp_path):
+    model = random_model("levit_128s", 5)
+    torch.save(model.state_dict(), tmp_path / "levit.pth")
+    network = models.find(tmp_path / "levit_128s", None, tmp_path / "levit.pth")
+    with pytest.raises(InputError, match="expected a model with a linear final layer"):
+        models.build(network)
 
 
 def test_broken_safetensors(tmp_path):

@@ -14,6 +14,9 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_digits, load_sample_images
 from torch.nn.functional import cross_entropy, interpolate
 from transformers import (
+    TimmWrapperConfig,
+    TimmWrapperForImageClassification,
+    TimmWrapperModel,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessor,
@@ -21,7 +24,8 @@ from transformers import (
 )
 
 from experiment.inputs.extraction import Extraction
-from imagenet import hub, models, own
+from imagenet import heads, hub, models, own
+from imagenet.transform import transform_of
 from tests.imagenet_files import random_model, write_image
 
 DIGITS = load_digits()
@@ -98,7 +102,8 @@ def test_folder_with_what_folders_hold(script, tmp_path, network, photographs):
     assert sum(row["is_label_issue"] == "True" for row in rows) == metrics["estimated_wrong"] >= 12
     for line in ("logistic regression on frozen features, 5-fold cross-validated (the network's "
                  "head has 10 classes, the data have 11)", "1 without any image: empty",
-                 "1 skipped: not an image extension: 3/labels.txt",
+                 "1 skipped, not taken for images: 1 .txt (3/labels.txt)",
+                 "1 skipped, being hidden: .hidden",
                  "1 left out: not in the folder of a class: flower.jpg",
                  "3/broken.png: not a readable image (cannot identify image file)",
                  "3/link.png: not a readable image", "1 of 11 classes have a single row, which "
@@ -241,7 +246,7 @@ def test_any_network(tmp_path, kind):
     built = models.build(network)
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
-        features, logits = models.features_and_logits(built, images)
+        features, logits = heads.features_and_logits(built, images)
         if kind == "headless":
             expected = model(images).last_hidden_state[:, 0]
         elif kind == "transformers":
@@ -251,11 +256,11 @@ def test_any_network(tmp_path, kind):
         else:
             expected = model.forward_head(model.forward_features(images), pre_logits=True)
     torch.testing.assert_close(features, expected)
-    assert models.widths(built) == (features.shape[1], 0 if "headless" in kind else 5)
-    assert (own.own_head(network) is None) == ("headless" in kind)
-    if own.own_head(network) is not None:
+    assert heads.widths(built) == (features.shape[1], 0 if "headless" in kind else 5)
+    assert (heads.head_of(built) is None) == ("headless" in kind)
+    if heads.head_of(built) is not None:
         assert own.class_names(network) == (None if kind == "file" else tuple("abcde"))
-    transformed = models.transform_of(network, built)(Image.new("RGB", (50, 40)))
+    transformed = transform_of(network, built)(Image.new("RGB", (50, 40)))
     assert transformed.shape[0] == 3 and transformed.ndim == 3
 
 
@@ -283,6 +288,7 @@ def test_folders_of_something_else(tmp_path, content, message):
 @pytest.mark.parametrize("words, message", [
     (["--image_dir", "nowhere"], "nowhere: no such folder"),
     (["--image_dir", "photos/0"], "photos/0: expected a folder for each class with images in it"),
+    (["--image_dir", "photos", "--path_column", "x"], "--path_column: goes with --image_csv only"),
     (["--image_csv", "nowhere.csv"], "nowhere.csv: no such file"),
     (["--image_csv", "photos"], "photos: not a readable table"),
     (["--image_dir", "photos", "--image_csv", "x.csv"], "--image_dir and --image_csv: two sources"),
@@ -294,6 +300,10 @@ def test_folders_of_something_else(tmp_path, content, message):
     (["--image_dir", "photos", "-n", "someone/net"], "--name someone/net: no such folder"),
     (["--image_dir", "photos", "-n", "test_resnet", "--checkpoint", "weights.pth"],
      "weights.pth: not a readable tensor file"),
+    (["--features", "x.npz", "--image_size", "64"], "--image_size: goes with --image_dir"),
+    (["--image_dir", "photos", "--std", "1", "0", "1"], "--std: expected a number above 0"),
+    (["--image_dir", "photos", "-n", "saved", "--image_size", "64"],
+     "--image_size: the folder --name saved says what images its network takes"),
     (["--image_dir", "photos", "-n", "test_resnet", "--checkpoint", "none.pth"],
      "none.pth: no such file"),
     (["--image_dir", "one", "-n", "test_resnet", "--checkpoint", "random.pth"],
@@ -308,6 +318,8 @@ def test_wrong_words_get_one_line(refused, tmp_path, words, message):
         (tmp_path / "broken" / name).mkdir(parents=True)
         (tmp_path / "broken" / name / "x.png").touch()
     (tmp_path / "weights.pth").touch()
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved/config.json").write_text("{}")
     torch.save(random_model("test_resnet", 3).state_dict(), tmp_path / "random.pth")
     line = refused("detect.py", *words, "--cache_dir", tmp_path / "results", "--workers", 1,
                    cwd=tmp_path)
@@ -333,3 +345,94 @@ def test_default_network_that_cannot_be_downloaded(script, tmp_path, monkeypatch
     assert done.returncode == 1
     assert done.stderr.startswith("detect.py: --name resnet50: timm's weights could not be")
     assert "no connection for resnet50" in done.stderr and "--checkpoint FILE" in done.stderr
+
+
+def test_own_weights_at_another_size(script, tmp_path, photographs):
+    """What was assumed of the weights and the images is printed."""
+    model, file = timm.create_model("test_vit", num_classes=0, img_size=64), tmp_path / "net.ckpt"
+    torch.save({f"model.{key}": value for key, value in model.state_dict().items()}, file)
+    words = ["detect.py", "--image_dir", photographs[0], "-n", "test_vit", "--checkpoint", file,
+             "--image_size", 64]
+    shown = detect(script, tmp_path, *words, "--mean", 0.5, 0.5, 0.5)
+    assert (f"network: test_vit with the weights of {file}; weights under 'model.'; images of "
+            f"64 x 64, mean 0.5 0.5 0.5, std ") in shown
+    again = detect(script, tmp_path, *words)
+    assert "extracted with other weights" in again and "without --mean, --std" in again
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_a_model_of_timm_that_transformers_saved(tmp_path, head):
+    config = TimmWrapperConfig(architecture="test_resnet", num_labels=3, id2label=dict(
+        enumerate("abc")))
+    torch.manual_seed(0)
+    model = (TimmWrapperForImageClassification if head else TimmWrapperModel)(config).eval()
+    model.save_pretrained(tmp_path / "net")
+    network = own.find(str(tmp_path / "net"), None)
+    built = models.build(network)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        features, logits = heads.features_and_logits(built, images)
+        found = model(images)
+    if head:
+        torch.testing.assert_close(logits, found.logits)
+        assert own.class_names(network) == ("a", "b", "c")
+    else:
+        torch.testing.assert_close(features, found.pooler_output)
+    assert heads.widths(built)[1] == (3 if head else 0)
+    assert transform_of(network, built)(Image.new("RGB", (50, 40))).ndim == 3
+
+
+@pytest.mark.parametrize("kind", ["timm", "transformers", "one mean"])
+def test_a_network_of_one_channel_sees_grey(tmp_path, kind):
+    name = tmp_path / "net"
+    if kind == "timm":
+        timm.models.save_for_hf(timm.create_model("test_resnet", num_classes=3, in_chans=1), name)
+    else:
+        config = ViTConfig(image_size=32, patch_size=16, hidden_size=24, num_hidden_layers=1,
+                           num_attention_heads=2, intermediate_size=32, num_channels=1)
+        ViTForImageClassification(config).save_pretrained(name)
+        ViTImageProcessor(size={"height": 32, "width": 32}, **(
+            {"image_mean": [0.5], "image_std": [0.5]} if kind == "one mean" else {})
+            ).save_pretrained(name)
+    network = own.find(str(name), None)
+    built = models.build(network)
+    red, grey = (transform_of(network, built)(Image.new("RGB", (200, 200), colour))
+                 for colour in ((255, 0, 0), (76, 76, 76)))
+    assert red.shape[0] == 1 and red.ndim == 3
+    torch.testing.assert_close(red, grey)  # as bright
+    mean, std = (0.5, 0.5) if kind != "timm" else (
+        np.mean(built.pretrained_cfg[name]) for name in ("mean", "std"))
+    torch.testing.assert_close(red, torch.full_like(red, (76 / 255 - mean) / std))
+    with torch.inference_mode():
+        assert heads.features_and_logits(built, red[None])[0].isfinite().all()
+
+
+def test_networks_of_other_channels_are_refused(tmp_path):
+    timm.models.save_for_hf(timm.create_model("test_resnet", in_chans=4), tmp_path / "net")
+    network = own.find(str(tmp_path / "net"), None)
+    with pytest.raises(hub.InputError, match="net: takes images of 4 channels; expected 3, or 1"):
+        transform_of(network, models.build(network))
+
+
+def test_a_processor_that_gives_images_of_different_sizes(refused, tmp_path):
+    for row in range(4):
+        write_image(tmp_path / f"photos/{row % 2}/{row}.jpg", row, size=(48 + row, 40))
+    config = ViTConfig(image_size=32, patch_size=16, hidden_size=24, num_hidden_layers=1,
+                       num_attention_heads=2, intermediate_size=32)
+    ViTForImageClassification(config).save_pretrained(tmp_path / "net")
+    ViTImageProcessor(do_resize=False).save_pretrained(tmp_path / "net")
+    line = refused("detect.py", "--image_dir", tmp_path / "photos", "-n", tmp_path / "net",
+                   "--cache_dir", tmp_path / "results", "--workers", 2)
+    assert "processor gives images of different sizes, (3, 40, 48) and (3, 40, 51); have it" in line
+
+
+def test_16_bit_photographs_are_no_suspects(script, tmp_path, network, photographs):
+    """The same suspects as of 8 bits: half of the files are rewritten in 16."""
+    folder, wrong = photographs
+    for path in sorted(folder.glob("*/*.png"))[::2]:
+        with Image.open(path) as image:
+            pixels = np.asarray(image).astype(np.uint16) * 257
+        Image.fromarray(pixels).save(path)
+    detect(script, tmp_path, "detect.py", "--image_dir", folder, "-n", network)
+    rows, _ = report(tmp_path / "results/photos/report")
+    assert {row["id"] for row in rows[:12]} == wrong

@@ -19,7 +19,8 @@ from transformers import (
 from experiment.command.errors import InputError
 from language import features, models
 from language.data import Texts
-from language.training import Schedule, train
+from language.schedule import Schedule
+from language.training import train
 
 CPU = torch.device("cpu")
 

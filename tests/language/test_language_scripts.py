@@ -11,7 +11,8 @@ import torch
 from experiment import published
 from experiment.files import drive, reading
 from experiment.inputs.samples import probs_of
-from language import demo, features, training
+from language import demo, features
+from language.schedule import Schedule
 from tests.conftest import ROOT
 from tests.dense import dense_relation, dense_sums
 
@@ -160,7 +161,7 @@ def test_download_of_published_files_is_drives(script, tmp_path, monkeypatch):
 
 def test_small_demo_is_laid_out_as_the_published_files(script, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "PER_CLASS", {"train": 60, "validation": 20})
-    monkeypatch.setattr(demo, "SCHEDULE", training.Schedule(epochs=4, learning_rate=3e-3,
+    monkeypatch.setattr(demo, "SCHEDULE", Schedule(epochs=4, learning_rate=3e-3,
                                                             batch_size=16, max_length=32))
     monkeypatch.setattr(demo, "paragraphs", lambda package: [
         f"{word} about {package} number {at}." for at in range(100)

@@ -13,7 +13,8 @@ from experiment.command.errors import InputError
 from experiment.files import writing
 from experiment.inputs.extraction import Extraction
 from language import demo, models, noise, samples, training
-from language.training import Schedule, train
+from language.schedule import WARMUP, Schedule
+from language.training import train
 from relation import detect_label_noise, evaluate, label_baseline_scores
 from tests.conftest import ROOT
 
@@ -32,7 +33,7 @@ def test_schedule_is_the_published_one():
     schedule = Schedule()
     assert (schedule.epochs, schedule.batch_size, schedule.learning_rate, schedule.weight_decay) \
         == (10, 32, 1e-5, 0.1)
-    assert training.WARMUP == {"sst2": 1256, "mnli": 7432}
+    assert WARMUP == {"sst2": 1256, "mnli": 7432}
 
 
 def test_weights_decay_and_neither_biases_nor_norms(classifier):

@@ -1,6 +1,7 @@
 """language/detect.py --csv: a table of texts with planted errors and what tables hold."""
 
 import csv
+import gzip
 import json
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from experiment.command.errors import InputError
 from experiment.inputs.extraction import Extraction
 from language import data, demo, features, models, own
 from language.data import Texts
@@ -225,3 +227,26 @@ def test_several_labels_of_a_text(tmp_path, ending):
     getattr(pandas.DataFrame({"text": ["a"], "label": [["x", "y"]]}), f"to_{ending[1:]}")(path)
     with pytest.raises(data.InputError, match="expected one for each row, got several"):
         own.read(path, None, None)
+
+
+@pytest.mark.parametrize("name, content, notes", [
+    ("t.csv", " Text ,LABEL\n{0},a\n{1},b\n{2},a\n", 0),
+    ("t.tsv", "Label\tSENTENCE\na\t{0}\nb\t{1}\na\t{2}\n", 0),
+    ("t.csv", "{0},a\n{1},b\n{2},a\n", 1), ("t.tsv", "a\t{0}\nb\t{1}\na\t{2}\n", 1),
+    ("t.jsonl", '{{"id": 1, "text": "{0}", "label": ["a"]}}\n{{"text": "{1}", "label": ["b"]}}\n'
+                '{{"text": "{2}", "label": ["a"], "Comments": []}}\n', 0)])
+def test_tables_as_other_programs_export_them(tmp_path, name, content, notes):
+    """Capitals and spaces in names, no header, doccano's lists of one label; compressed, too."""
+    wanted = ["one film", "two films", "three films"]
+    for path in (tmp_path / name, tmp_path / f"{name}.gz"):
+        text = content.format(*wanted).encode()
+        path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+        texts, rows = own.read(path, None, None)
+        assert texts == [(text,) for text in wanted] and rows.labels == ("a", "b", "a")
+        assert len(rows.notes) == notes
+
+
+def test_two_columns_under_other_names_are_no_rows(tmp_path):
+    (tmp_path / "t.csv").write_text("review,mood\nfine,good\nbad,bad\n")
+    with pytest.raises(InputError, match="no column .*found review, mood .choose with --text_col"):
+        own.read(tmp_path / "t.csv", None, None)

@@ -142,6 +142,9 @@ def test_an_ast_for_these_classes_is_asked_itself(tmp_path, sounds, network):
     (["--csv", "sounds.csv", "-n", "empty.pth"], "empty.pth: not a readable tensor file"),
     (["--csv", "silent.csv", "-n", "my_ast"], "silent.csv: none of 2 rows can be used: row 0, "
                                               "silence.wav: 2 s of silence"),
+    (["--path_column", "clip"], "--path_column: goes with --csv only"),
+    (["--csv", "sounds.csv", "--label_column", "tone"], "sounds.csv: no column tone; found path, "
+                                                        "label"),
     (["--csv", "one.csv", "-n", "my_ast"], "one.csv: expected at least two classes"),
 ])
 def test_wrong_words_get_one_line(refused, tmp_path, sounds, ast_folder, words, message):

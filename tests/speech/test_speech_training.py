@@ -13,9 +13,10 @@ from experiment.command.errors import InputError
 from experiment.files import reading, writing
 from experiment.inputs.targets import read_targets
 from speech import data, demo, models, noise, training
+from speech.recipe import Recipe
 from tests.conftest import ROOT
 
-RECIPE = training.Recipe(epochs=4, keep=(2, 4), learning_rate=1e-3, batch_size=5, clips_per_pass=2)
+RECIPE = Recipe(epochs=4, keep=(2, 4), learning_rate=1e-3, batch_size=5, clips_per_pass=2)
 
 
 def new_network():
@@ -35,10 +36,10 @@ def same(a, b):
 
 
 def test_the_published_recipe():
-    recipe, network = training.Recipe(epochs=7), new_network()
+    recipe, network = Recipe(epochs=7), new_network()
     assert (recipe.batch_size, recipe.learning_rate) == (48, 1e-5)
     assert (recipe.frequency_mask, recipe.time_mask) == (24, 96)
-    assert training.Recipe().epochs == 25 and recipe.keep == (5, 15, 25)
+    assert Recipe().epochs == 25 and recipe.keep == (5, 15, 25)
     rates, steps = [], []
     seen = torch.optim.Adam.step
 
@@ -75,7 +76,7 @@ def test_a_batch_in_passes_is_the_same_step():
 
 
 def test_masks_are_bands_of_padding():
-    network, recipe = new_network(), training.Recipe(frequency_mask=24, time_mask=20)
+    network, recipe = new_network(), Recipe(frequency_mask=24, time_mask=20)
     inputs = torch.ones(200, 32, 128)
     padding = torch.tensor(6.6268077 / (2 * 5.358466))
     made = training.masked(inputs, recipe, network, torch.Generator().manual_seed(0))

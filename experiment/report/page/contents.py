@@ -89,7 +89,7 @@ def _evidence(evidence: Evidence, target: Samples, gallery: Gallery) -> dict[str
 
 def _rows(result: Result, order: Tensor) -> dict[str, list | None]:
     """One list per column, None where there is no such column; of the first rows of `order`."""
-    samples, beyond = result.samples, result.beyond
+    samples, verdict = result.samples, result.verdict
     listed = order[:ROWS]
     longest = max(SHORTEST_NAME, NAMES_SIZE // len(listed))
     names = None if samples.ids is None else [samples.ids[row] for row in listed.tolist()]
@@ -104,9 +104,9 @@ def _rows(result: Result, order: Tensor) -> dict[str, list | None]:
         "cut": cut if any(cut) else None,
         "score": [float(f"{value:.4g}") for value in result.listed_score[listed].tolist()],
         "given": of(samples.labels),
-        "predicted": samples.probs[listed].argmax(1).tolist(),
-        "voted": of(beyond and beyond.voted_labels),
-        "suggested": of(beyond and beyond.suggested_labels),
+        "predicted": of(result.predicted),
+        "voted": of(verdict and verdict.voted_labels),
+        "suggested": of(verdict and verdict.suggested_labels),
         "auto": None if result.listed_by == "auto" or "auto" not in result.scores else of(
             (-result.scores["auto"]).argsort(stable=True).argsort()),  # places, the most suspect 0
         "issue": None if samples.labels is None else
@@ -120,8 +120,8 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     """Name and figure of what matters at first sight."""
     samples, name = result.samples, result.listed_by
     facts = [("rows", f"{len(samples):,}"), ("classes", f"{samples.probs.shape[1]:,}")]
-    if result.beyond is not None:
-        wrong = result.beyond.facts["estimated_wrong"]
+    if result.verdict is not None:
+        wrong = result.verdict.facts["estimated_wrong"]
         facts.append(("labels estimated wrong", f"{wrong:,} ({100 * wrong / len(samples):.1f} %)"))
     for row in result.metrics:
         if row["name"] == name and row["group"] == "all" and row["auroc"] is not None:
@@ -151,7 +151,7 @@ def _origin(result: Result) -> str:
 
 def _statement(result: Result) -> list[str]:
     """What the out-of-sample scores tell, as sentences."""
-    lines = [] if result.beyond is None else result.beyond.statement
+    lines = [] if result.verdict is None else result.verdict.statement
     return [f"{line[0].upper()}{line[1:]}.".replace("\n", " ") for line in lines]
 
 

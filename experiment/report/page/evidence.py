@@ -1,4 +1,4 @@
-"""What speaks for a suspect and what against it: the rows of its largest and smallest relations."""
+"""Evidence for and against a suspect: the rows of its largest and smallest relations."""
 
 from typing import NamedTuple
 
@@ -29,9 +29,9 @@ def leave_one_out(result: Result) -> Tensor | None:
 
     A model that has memorised a wrong label relates the row to the class of that label.
     """
-    if result.beyond is None or result.settings.kernel != "cos_p":
+    if result.verdict is None or result.settings.kernel != "cos_p":
         return None
-    return result.beyond.loo_probs
+    return result.verdict.loo_probs
 
 
 def find(result: Result, rows: Tensor) -> list[Evidence]:

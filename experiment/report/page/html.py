@@ -2,7 +2,7 @@
 
 The Content-Security-Policy allows this very script and this very style, by their hashes, and
 pictures and sounds that are part of the file. A browser then refuses any network address, and any
-script that a label or a file name might try to bring along.
+script that a label or a file name may contain.
 """
 
 import base64

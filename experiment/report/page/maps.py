@@ -1,7 +1,7 @@
 """Relation maps of the first suspects, as page data: a few hundred points each, and what they are.
 
 About 12 kB a map; pictures or texts of the points are added, the strongest of each map first, until
-they reach their share of the page. What has none is told by name.
+they reach their share of the page. Others are shown by name.
 """
 
 from typing import Any

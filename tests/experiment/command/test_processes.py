@@ -53,7 +53,8 @@ def column(report, name):
         return np.array([float(row[name]) for row in csv.DictReader(file)])
 
 
-@pytest.mark.parametrize("kernel, auto", [("cos_p", "True"), ("cos", "False")])
+@pytest.mark.parametrize("kernel, auto", [
+    ("cos_p", "True"), pytest.param("cos", "False", marks=pytest.mark.slow)])
 def test_torchrun_writes_once_what_one_process_finds(script, train_file, tmp_path, kernel, auto):
     one, two = tmp_path / "one", tmp_path / "two"
     how = ["--features", str(train_file), "--kernel", kernel, "--chunk", "16", "--auto", auto]
@@ -113,14 +114,14 @@ import tqdm
 init = tqdm.tqdm.__init__
 tqdm.tqdm.__init__ = lambda self, *words, **how: init(self, *words, **how | {"delay": 0})
 from experiment.command.launch import launch
-from experiment.run import kept
-offer = kept.PartialSums.offer
+from experiment.run import cache
+offer = cache.PartialSums.offer
 def offer_and_die(self, done, sums):
     offer(self, done, sums)
     if done == 5:
         os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv.pop(1) == "dies":
-    kept.EVERY, kept.PartialSums.offer = 0.0, offer_and_die
+    cache.EVERY, cache.PartialSums.offer = 0.0, offer_and_die
 import detect
 sys.argv[0] = "detect.py"
 launch(detect.main, detect.get_args_parser())

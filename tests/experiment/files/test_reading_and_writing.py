@@ -1,7 +1,11 @@
 import argparse
+import collections
+import datetime
 import errno
 import os
+import pathlib
 import re
+import types
 
 import numpy as np
 import pytest
@@ -24,10 +28,77 @@ def test_published_checkpoint_round_trip(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["checkpoint-49.pth"]
 
 
-@pytest.mark.parametrize("dtype", ["bool", "int64", "float32", "float64"])
-def test_numpy_arrays_load(tmp_path, dtype):
-    torch.save({"rows": np.ones(3, dtype)}, tmp_path / "a.pt")
-    assert reading.load(tmp_path / "a.pt")["rows"].dtype == dtype
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("dtype", [
+    "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16",
+    "float32", "float64", "complex64", ">i4", "U3", "S3"])
+def test_numpy_arrays_and_scalars_load(tmp_path, dtype, zipped):
+    rows = np.ones(3, dtype)
+    torch.save({"rows": rows, "none": rows[:0], "first": rows[0]}, tmp_path / "a.pt",
+               _use_new_zipfile_serialization=zipped)
+    loaded = reading.load(tmp_path / "a.pt")
+    assert loaded["rows"].dtype.kind == rows.dtype.kind and loaded["rows"].tolist() == rows.tolist()
+    assert loaded["none"].shape == (0,) and loaded["first"] == rows[0]
+
+
+def test_letters_of_all_kinds_load(tmp_path):
+    texts = np.array(["", "für", "日本", "🙂"])
+    torch.save(texts, tmp_path / "a.pt")
+    assert reading.load(tmp_path / "a.pt").tolist() == texts.tolist()
+
+
+def test_ranges_spaces_and_paths_load(tmp_path):
+    """A path, as of MAE's launcher, is its parts: no object that reaches the disk."""
+    torch.save({"rows": range(2, 9, 3), "args": argparse.Namespace(
+        to=pathlib.PosixPath("/a/b"), windows=pathlib.PureWindowsPath("c:/x"),
+        inner=types.SimpleNamespace(lr=0.1))}, tmp_path / "a.pt")
+    loaded = reading.load(tmp_path / "a.pt")
+    assert loaded["rows"] == range(2, 9, 3) and loaded["args"].inner.lr == 0.1
+    assert loaded["args"].to == ("/", "a", "b") and loaded["args"].windows[-1] == "x"
+
+
+@pytest.mark.parametrize("value, kind", [
+    (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
+    (datetime.date(2020, 1, 1), "datetime.date"),
+    (collections.defaultdict(list), "collections.defaultdict"),
+    (np.array([None]), "numpy.dtypes.ObjectDType"),
+    (np.ones(2, "i4,f4"), "numpy.dtypes.VoidDType"),
+    (np.datetime64(1, "s"), "numpy.dtypes.DateTime64DType"),
+    (np.ma.ones(2), "numpy.ma.core._mareconstruct"), (pytest.approx(3), "ApproxScalar")])
+def test_what_is_refused_is_named(tmp_path, value, kind):
+    """Not in torch's own words, which say in colours how to switch the restriction off."""
+    torch.save({"rows": value}, tmp_path / "a.pt")
+    message = (rf"a.pt: .*\(holds \S*{kind}, which is not read as it could run code; save it "
+               r"again .*\)$")
+    with pytest.raises(InputError, match=message) as error:
+        reading.load(tmp_path / "a.pt")
+    assert not re.search(r"\x1b|weights_only|safe_globals|trust|\n", str(error.value))
+
+
+def test_another_protocol_is_named(tmp_path):
+    torch.save(np.ones(2), tmp_path / "a.pt", pickle_protocol=4)
+    with pytest.raises(InputError, match="pickled by another protocol than torch.save's; save it"):
+        reading.load(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("name, load", [
+    ("a.pt", reading.load), ("a.npz", reading.load_npz), ("a.npy", reading.load_npy),
+    ("a.safetensors", reading.load_safetensors)])
+@pytest.mark.parametrize("content, kind", [
+    (b"<!DOCTYPE html>\n<html>", "a web page"), (b"\n<HTML lang='en'>", "a web page"),
+    (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer of Git LFS"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"), (b"\x1f\x8b\x08\0", "compressed by gzip"),
+    (b'{"error": "not found"}', "a server's message")])
+def test_files_of_another_kind_are_named(tmp_path, name, load, content, kind):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}: not a readable .*\({kind}"):
+        load(tmp_path / name)
+
+
+def test_safetensors_under_the_name_of_another_kind(tmp_path):
+    (tmp_path / "a.pt").write_bytes(safetensors.torch.save({"a": torch.ones(3)}))
+    with pytest.raises(InputError, match=r"a.pt: .*a safetensors file; let its name end in"):
+        reading.load(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -152,22 +223,22 @@ def test_remembered_is_made_once_and_anew_for_another_origin(tmp_path):
     def make():
         made.append(len(made))
         return {"rows": torch.full((2,), made[-1])}
-    assert writing.remembered(path, {"of": "a"}, make)["rows"].tolist() == [0, 0]
-    assert writing.remembered(path, {"of": "a"}, make)["rows"].tolist() == [0, 0]
-    assert writing.remembered(path, {"of": "b"}, make)["rows"].tolist() == [1, 1]
+    assert writing.cached(path, {"of": "a"}, make)["rows"].tolist() == [0, 0]
+    assert writing.cached(path, {"of": "a"}, make)["rows"].tolist() == [0, 0]
+    assert writing.cached(path, {"of": "b"}, make)["rows"].tolist() == [1, 1]
     path.with_suffix(".json").write_text("no json")
-    assert writing.remembered(path, {"of": "b"}, make)["rows"].tolist() == [2, 2]
+    assert writing.cached(path, {"of": "b"}, make)["rows"].tolist() == [2, 2]
 
 
 def test_remembered_keeps_the_earlier_where_making_fails(tmp_path):
     path = tmp_path / "features.pt"
-    writing.remembered(path, {"of": "a"}, lambda: 1)
+    writing.cached(path, {"of": "a"}, lambda: 1)
 
     def fail():
         raise InputError("no")
     with pytest.raises(InputError):
-        writing.remembered(path, {"of": "b"}, fail)
-    assert writing.remembered(path, {"of": "a"}, fail) == 1
+        writing.cached(path, {"of": "b"}, fail)
+    assert writing.cached(path, {"of": "a"}, fail) == 1
 
 
 def test_a_published_file_fits_any_origin_and_unknown_facts_fit_any_record(tmp_path):

@@ -89,3 +89,13 @@ def test_objects_in_npz_are_refused_without_running(tmp_path):
     np.savez(tmp_path / "a.npz", ids=np.array([object()]))
     with pytest.raises(InputError, match="numpy string array, not as objects"):
         read(tmp_path / "a.npz", labelled=True)
+
+
+def test_text_of_letters_that_unicode_lacks(tmp_path):
+    """numpy reads it, and Python raises SystemError when it makes the text."""
+    letters = np.array(list("abcd")).view(np.uint32)
+    letters[1] = 0x7fffffff
+    np.savez(tmp_path / "a.npz", features=np.ones((4, 2), np.float32), labels=np.arange(4) % 2,
+             probs=np.full((4, 2), 0.5, np.float32), ids=letters.view("<U1"))
+    with pytest.raises(InputError, match="not a readable .npz file .holds a text with a letter"):
+        read(tmp_path / "a.npz", labelled=True)

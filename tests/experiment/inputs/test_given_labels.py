@@ -1,5 +1,6 @@
 import unicodedata
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,12 +17,13 @@ COMPOSED, APART = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD
     (["a", "nan", "None", "NA", "-", "", float("nan")], ["a", *[""] * 6]),
     (["none", "a"], ["none", "a"]), ([0, 1, -1], ["0", "1", ""]), ([-1, 1], ["-1", "1"]),
     (["-1.0", "0.0", "1.0"], ["", "0", "1"]), ([COMPOSED, APART], [COMPOSED] * 2),
-    ([True, False], ["True", "False"])])
+    ([True, False], ["True", "False"]), ([["a"], [], ("b",), "c"], ["a", "", "b", "c"]),
+    ([np.array(["a"], object), np.array([1])], ["a", "1"])])
 def test_one_spelling_for_each_class(values, expected):
     assert given_labels.read("t.csv", values) == expected
 
 
-@pytest.mark.parametrize("values", [["a", ["a", "b"]], ["a", {"name": "a"}],
+@pytest.mark.parametrize("values", [["a", ["a", "b"]], ["a", {"name": "a"}], ["a", [[0, 5, "ORG"]]],
                                     ["['a', 'b']", "['a']"], ["", '["a"]']])
 def test_several_labels_of_a_row(values):
     with pytest.raises(InputError, match="t.csv: labels: expected one for each row, got several, "):

@@ -7,7 +7,7 @@ from experiment.inputs.own_data import (
     files_of_table,
     labelled_samples,
     notes_of,
-    read_table,
+    path_table,
 )
 from experiment.inputs.own_head import OwnHead
 
@@ -103,10 +103,10 @@ def test_a_class_of_one_row_stays(rows, features):
 
 @pytest.mark.parametrize("labels, message", [
     (["a", "a", "a"], "data: expected at least two classes, got only 'a'"),
-    (["a", "b", "c"], "3 of 3 rows are the only ones of their class .'a', 'b', 'c'.: are "),
-    (["a"] * 4 + [f"text {row}" for row in range(5)], "5 of 9 rows are the only ones"),
+    (["a", "b", "c"], "3 of 3 rows have a class of their own .'a', 'b', 'c'.: is "),
+    (["a"] * 4 + [f"text {row}" for row in range(5)], "5 of 9 rows have a class of their own"),
     (["a", "", "a"], "got only 'a'; 1 of 3 rows is left out .row 1, .*: no label.$"),
-    (["a", "", "b", "c"], "are these the labels.; 1 of 4 rows is left out .row 1, .*: no label.$"),
+    (["a", "", "b", "c"], "label column.; 1 of 4 rows is left out .row 1, .*: no label.$"),
 ])
 def test_too_few_classes_or_rows(labels, message):
     with pytest.raises(InputError, match=message):
@@ -121,7 +121,9 @@ def test_outliers_from_a_single_class():
 def test_tables(tmp_path):
     path = tmp_path / "list.csv"
     path.write_text('\ufefflabel, path\n cat ,"a, b.jpg"\ndog\n,c.jpg\n', encoding="utf-8")
-    assert read_table(path) == (["a, b.jpg", "", "c.jpg"], [" cat ", "dog", ""])
+    found = path_table(path)
+    assert found.table.texts(found.paths) == ["a, b.jpg", "", "c.jpg"]
+    assert found.table.values(found.labels) == [" cat ", "dog", ""] and not found.notes
     (tmp_path / "a, b.jpg").touch()
     files, rows = files_of_table(path)
     assert files[0] == tmp_path / "a, b.jpg" and rows.index == (0,)
@@ -142,7 +144,7 @@ def test_tables_of_something_else(tmp_path, content, message):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError, match=message):
-        read_table(path)
+        path_table(path)
 
 
 @pytest.mark.parametrize("content", ["path,label\n" + "x" * 200_000 + ",y\n",
@@ -167,3 +169,43 @@ def test_tables_of_other_programs(tmp_path, name, header, mark, encoding):
     (tmp_path / name).write_bytes(text.encode(encoding))
     files, rows = files_of_table(tmp_path / name)
     assert rows.labels == ("é", "b") and files[1] == tmp_path / "in/1.jpg"
+
+
+@pytest.mark.parametrize("named, header", [
+    (("Bild", "Art"), "Art,Bild,path"), (("bild", None), " BILD ,Label,x"),
+    ((None, "art"), "x,path,Art "), (("path", "Path"), "Path,x,path")])
+def test_columns_that_the_user_names(tmp_path, named, header):
+    """As they are spelled, or else whatever their capitals and the spaces around them."""
+    (tmp_path / "0.jpg").touch()
+    row = {"bild": "0.jpg", "art": "cat", "label": "cat", "path": "0.jpg", "x": "other"}
+    cells = ["cat" if name == "Path" else row[name.strip().lower()] for name in header.split(",")]
+    if named[0] == "Bild":
+        cells[2] = "other"
+    (tmp_path / "t.csv").write_text(f"{header}\n{','.join(cells)}\n")
+    files, rows = files_of_table(tmp_path / "t.csv", named)
+    assert files == [tmp_path / "0.jpg"] and rows.labels == ("cat",)
+
+
+def test_columns_that_are_not_there(tmp_path):
+    (tmp_path / "t.csv").write_text("path,label\na,b\n")
+    with pytest.raises(InputError, match="no column picture and mood; found path, label .*--path"):
+        files_of_table(tmp_path / "t.csv", ("picture", "mood"))
+
+
+@pytest.mark.parametrize("line", ["{path},{label}", "{label};{path}", "{label}\t{path}"])
+def test_two_columns_without_a_header(tmp_path, line):
+    for row in range(3):
+        (tmp_path / f"{row}.jpg").touch()
+    (tmp_path / "t.csv").write_text("\n".join(
+        line.format(path=f"{row}.jpg", label="abc"[row]) for row in range(3)))
+    files, rows = files_of_table(tmp_path / "t.csv")
+    assert rows.labels == ("a", "b", "c") and rows.index == (0, 1, 2)
+    assert files == [tmp_path / f"{row}.jpg" for row in range(3)]
+    assert rows.notes[0].startswith("the table has no header: its columns are taken as ")
+
+
+def test_a_header_is_no_row_where_a_file_is_called_so(tmp_path):
+    for name in ("path", "0.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "t.csv").write_text("path,label\n0.jpg,a\n")
+    assert files_of_table(tmp_path / "t.csv")[1].labels == ("a",)

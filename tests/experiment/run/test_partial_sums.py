@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiment.run.kept import PartialSums
+from experiment.run.cache import PartialSums
 from experiment.run.settings import Settings
 from relation import detect_ood, relation_scores
 from tests.conftest import ROOT
@@ -19,7 +19,7 @@ SETTINGS = Settings(kernel="cos_p", temperature=4, threshold=0.03, hop=1, chunk=
 
 @pytest.fixture
 def always(monkeypatch):
-    monkeypatch.setattr("experiment.run.kept.EVERY", 0.0)
+    monkeypatch.setattr("experiment.run.cache.EVERY", 0.0)
 
 
 class Interrupted(Exception):
@@ -104,7 +104,7 @@ def test_a_run_goes_on_where_its_sums_cannot_be_kept(script, clusters, tmp_path,
     results.write_text("a file where the folder should be")
     done = script("detect.py", "--features", train, "--chunk", "8", "--auto", "False",
                   "--cache_dir", results, "--output", tmp_path / "report")
-    assert done.stdout.count("after a kill this run would begin anew: ") == 1
+    assert done.stdout.count("this run cannot resume after a kill: ") == 1
     assert "_process0.pt: cannot be written" in done.stdout
     assert (tmp_path / "report/scores.csv").exists()
 
@@ -120,14 +120,14 @@ def test_a_killed_script_goes_on_and_leaves_nothing_behind(script, tmp_path):
     # A process that keeps its sums after every block, and kills itself after the 40th.
     killed = """
 import os, signal, sys
-from experiment.run import kept
-kept.EVERY = 0.0
-offer = kept.PartialSums.offer
+from experiment.run import cache
+cache.EVERY = 0.0
+offer = cache.PartialSums.offer
 def offer_and_die(self, done, sums):
     offer(self, done, sums)
     if done == 40:
         os.kill(os.getpid(), signal.SIGKILL)
-kept.PartialSums.offer = offer_and_die
+cache.PartialSums.offer = offer_and_die
 import detect
 detect.main(detect.get_args_parser().parse_args(sys.argv[1:]))
 """

@@ -67,8 +67,8 @@ def test_rows_are_in_the_order_of_suspicion(found, written):
     assert rows["index"] == order.tolist() and data["score"] == "relation"
     assert rows["given"] == result.samples.labels[order].tolist()
     assert rows["positive"][:8] == [1] * 8 and sum(rows["positive"]) == 8
-    assert rows["suggested"] == result.beyond.suggested_labels[order].tolist()
-    assert rows["voted"] == result.beyond.voted_labels[order].tolist()
+    assert rows["suggested"] == result.verdict.suggested_labels[order].tolist()
+    assert rows["voted"] == result.verdict.voted_labels[order].tolist()
     assert rows["voted"][:8] == [int(row) % 4 for row in order[:8]]  # the true class
     assert rows["name"] == [result.samples.ids[row] for row in order]
     by_auto = np.argsort(-result.scores["auto"].numpy(), kind="stable").tolist()

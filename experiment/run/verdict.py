@@ -1,7 +1,7 @@
-"""The rows of the table beyond the published ones: the witnesses of `auto`, and `auto`.
+"""What `auto` says of the data: its scores, suggested labels, and the words on the screen.
 
-Also what they tell in words: how far the model's own probabilities can be trusted, and how many
-labels are wrong.
+The words: whether the network has memorised the wrong labels (`_regime_in_words` decides, from the
+shares that relation.Regime holds), and about how many labels are wrong.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ NOT_MEMORISED, MEMORISED = 0.75, 0.5
 
 
 @dataclass(frozen=True)
-class OutOfSample:
+class Verdict:
     """Tensors on the CPU over the kept rows."""
 
     suggested_labels: Tensor  # (N,)
@@ -37,7 +37,7 @@ class OutOfSample:
 
 
 def describe(kept: Samples, found: relation.Auto, others: dict[str, relation.Auto]
-             ) -> tuple[dict[str, Tensor], OutOfSample]:
+             ) -> tuple[dict[str, Tensor], Verdict]:
     """The further scores by their printed names, `auto` last, and what is said beside them.
 
     `found` is what `auto_scores` found.
@@ -48,7 +48,7 @@ def describe(kept: Samples, found: relation.Auto, others: dict[str, relation.Aut
     and estimates how many are wrong.
     """
     auto, first = found.scores, found
-    statement = _regime(found.regime, kept.out_of_sample)
+    statement = _regime_in_words(found.regime, kept.out_of_sample)
     facts: dict[str, Any] = {"regime": found.regime._asdict()}
     if others:
         weights = {name: _evidence(other) for name, other in others.items()}
@@ -71,7 +71,7 @@ def describe(kept: Samples, found: relation.Auto, others: dict[str, relation.Aut
     if issues is not None:
         scores["cleanlab (loo)"] = issues
     trusted = kept.out_of_sample or found.regime.weight >= TRUSTED
-    return scores | {"auto": auto}, OutOfSample(
+    return scores | {"auto": auto}, Verdict(
         first.suggested_labels, first.voted_labels,
         None if trusted or found.probs is None else found.probs.cpu(), statement, facts)
 
@@ -86,11 +86,10 @@ def _evidence(found: relation.Auto) -> float:
     return max(0.0, beyond_chance) * found.n_suspects
 
 
-def _regime(regime: relation.Regime, out_of_sample: str) -> list[str]:
+def _regime_in_words(regime: relation.Regime, out_of_sample: str) -> list[str]:
     """Plain words for the shares, and for the weight of the model's own loss in `auto`.
 
-    `out_of_sample`: how the model's probabilities come about where they had no look at the row's
-    own label, empty where they may have.
+    `out_of_sample`: how probabilities were made without the row's own label; else empty.
     """
     model = "cross-validation" if out_of_sample else "the model"
     shares = (f"{model} reproduces {_percent(regime.model)} of the given labels, leave-one-out "

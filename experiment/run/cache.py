@@ -1,6 +1,8 @@
-"""What a run keeps for later ones: relation scores s0, and the sums of a run under way.
+"""What a run caches: relation scores before refinement (s0), and partial sums to resume from.
 
-graph_<kernel>_pow<t>.pt holds s0 of a full run, kept because it costs the most.
+graph_<kernel>_pow<t>.pt holds s0 of a full run, which costs the most. `Cache` is made for a run and
+used by `label_errors`: it loads s0 where data and settings are the same, saves it otherwise, and
+lets a killed run resume from partial_*.pt.
 
 The file has the published form, a dict of "score" (N,) and of empty lists "top", "top_val", "low",
 "low_val"; beside it graph_*.json says what it was computed from, and only what matches is used. A
@@ -27,21 +29,21 @@ from experiment.run.settings import Settings
 
 # Bump when scores change for the same data and settings, or sums in other blocks.
 ENGINE = 2
-SCORES = "scores_sha256"  # of the file that the sidecar speaks for
+SCORES = "scores_sha256"  # of the file that the sidecar describes
 
 
 @dataclass(frozen=True)
-class Graph:
-    """Where a run finds and keeps its s0.
+class CachedScores:
+    """The file of s0.
 
-    `trusted`: the file was named by the user, and is taken whatever it was computed from.
+    `trusted`: the file was named by the user, and is used whatever it was computed from.
     """
 
     path: Path
     trusted: bool = False
 
     @classmethod
-    def of(cls, chosen: str, folder: Path, settings: Settings) -> "Graph | None":
+    def of(cls, chosen: str, folder: Path, settings: Settings) -> "CachedScores | None":
         """What --graph asks for: auto (full runs of cos_p, in `folder`), off, or a file.
 
         A run with the dense engine is there to check the other, and reads nothing kept.
@@ -59,7 +61,7 @@ class Graph:
         return self.path.with_suffix(".json")
 
     def load(self, n: int, fingerprint: str, settings: Settings) -> Tensor | None:
-        """s0 (n,) float32; None where there is none that was computed from the same.
+        """s0 (n,) float32; None if none was computed from the same data and settings.
 
         Raises InputError for a file named by the user that holds no scores of n rows.
         """
@@ -82,12 +84,12 @@ class Graph:
     def save(self, score: Tensor, fingerprint: str, settings: Settings) -> str | None:
         """Write both files, so a stale sidecar never describes a new file.
 
-        Returns why they are not kept, if so: a file without a sidecar is somebody else's and stays,
+        Returns why they are not kept, if so: a file without a sidecar is not ours and stays,
         and scores that took hours are not given up because they cannot be kept.
         """
         if self.path.exists() and not self.sidecar.exists():
-            return (f"{self.path} does not say what it was computed from: not used (--graph "
-                    f"{self.path} would), and not replaced")
+            return (f"{self.path} has no record of what it was computed from, so it is neither "
+                    f"used nor overwritten (--graph {self.path} uses it)")
         try:
             self._write(score, fingerprint, settings)
         except (InputError, OSError) as error:
@@ -134,7 +136,7 @@ class PartialSums:
         self._division = division
         try:
             kept = reading.load(self.path)
-        except InputError:  # none, or not one of ours: then there is nothing to go on from
+        except InputError:  # none, or not one of ours: then there is nothing to resume from
             return None
         if not isinstance(kept, dict) or kept.get("made_from") != self._made_from \
                 or kept.get("division") != division:
@@ -153,7 +155,8 @@ class PartialSums:
                         "sums": sums}, self.path)
             self._written = time.monotonic()
         except InputError as error:
-            tqdm.write(f"after a kill this run would begin anew: {printable(str(error))}")
+            tqdm.write("partial sums are not saved, so this run cannot resume after a kill: "
+                       + printable(str(error)))
             self._written = math.inf
 
     def remove(self) -> None:
@@ -166,9 +169,9 @@ class PartialSums:
 
 @dataclass(frozen=True)
 class Cache:
-    """What a run finds of earlier ones and leaves for later ones: s0, and sums under way."""
+    """What a run loads of earlier ones and saves for later ones: s0, and partial sums."""
 
-    graph: Graph | None
+    scores: CachedScores | None
     sums: PartialSums | None
     fingerprint: str
     settings: Settings
@@ -178,17 +181,17 @@ class Cache:
         """In the experiment's `folder`, as `settings.graph` says; None: nothing is cached."""
         if folder is None or settings.graph == "off":
             return cls(None, None, fingerprint, settings)
-        return cls(Graph.of(settings.graph, folder, settings),
+        return cls(CachedScores.of(settings.graph, folder, settings),
                    PartialSums(folder, settings, fingerprint), fingerprint, settings)
 
     def load(self, n: int) -> Tensor | None:
         """s0 (n,) of an earlier run on the same data and settings."""
-        return None if self.graph is None else self.graph.load(n, self.fingerprint, self.settings)
+        return None if self.scores is None else self.scores.load(n, self.fingerprint, self.settings)
 
     def save(self, score: Tensor) -> str | None:
         """Returns why s0 is not kept, if so."""
-        return None if self.graph is None else \
-            self.graph.save(score, self.fingerprint, self.settings)
+        return None if self.scores is None else \
+            self.scores.save(score, self.fingerprint, self.settings)
 
     def remove_partial_sums(self) -> None:
         if self.sums is not None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiment.run.kept import Graph
+from experiment.run.cache import CachedScores
 from experiment.run.settings import Settings
 
 pytestmark = pytest.mark.promise("caches")
@@ -58,7 +58,8 @@ def test_without_a_sidecar_only_on_request(script, words, tmp_path):
     np.testing.assert_allclose(scores[:, 5], -np.arange(120) / 119, atol=1e-6)
     before = graph.read_bytes()
     shown = script(*words).stdout
-    assert TAKEN not in shown and "not used" in shown and graph.read_bytes() == before
+    assert TAKEN not in shown and "neither used nor overwritten" in shown
+    assert graph.read_bytes() == before
 
 
 def test_scores_that_cannot_be_kept_are_still_reported(script, words, tmp_path):
@@ -78,7 +79,7 @@ def test_a_file_that_does_not_fit_is_refused(refused, words, tmp_path, content):
 
 def test_a_kill_between_the_two_files_leaves_nothing_to_be_trusted(tmp_path, monkeypatch):
     settings = Settings("cos_p", 4, 0.03, 1, 250, "float32", "cpu")
-    graph = Graph.of("auto", tmp_path, settings)
+    graph = CachedScores.of("auto", tmp_path, settings)
     graph.save(torch.ones(5), "old data", settings)
     written = []
 
@@ -99,4 +100,4 @@ def test_a_kill_between_the_two_files_leaves_nothing_to_be_trusted(tmp_path, mon
 def test_partial_runs_are_not_kept(tmp_path):
     for hop, kernel in [(2, "cos_p"), (1, "cos")]:
         settings = Settings(kernel, 4, 0.03, hop, 250, "float32", "cpu")
-        assert Graph.of("auto", tmp_path, settings) is None
+        assert CachedScores.of("auto", tmp_path, settings) is None

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from experiment.inputs.samples import Samples
-from experiment.run import out_of_sample
+from experiment.run import verdict
 from relation import Auto, Count, Regime
 
 
@@ -21,7 +21,7 @@ def describe(first, origin="", **others):
     labels = torch.arange(rows) % 3
     kept = Samples(source="here", features=torch.ones(rows, 2), probs=first.probs, labels=labels,
                    out_of_sample=origin)
-    return out_of_sample.describe(kept, first, others)
+    return verdict.describe(kept, first, others)
 
 
 @pytest.mark.parametrize("regime, words", [
@@ -73,8 +73,8 @@ def test_epochs_that_all_memorised_count_the_same():
 
 
 def test_names_on_leave_one_out():
-    assert out_of_sample.loo_name("loss") == "loss (loo)"
-    assert out_of_sample.loo_name("relation (initial)") == "relation (initial, loo)"
+    assert verdict.loo_name("loss") == "loss (loo)"
+    assert verdict.loo_name("relation (initial)") == "relation (initial, loo)"
 
 
 def test_cleanlab_is_a_row_where_it_is_installed():
@@ -82,6 +82,6 @@ def test_cleanlab_is_a_row_where_it_is_installed():
     labels = torch.tensor([0, 0, 1, 1] * 10)
     probs = torch.where(torch.nn.functional.one_hot(labels, 3).bool(), 0.9, 0.05)
     probs[0] = torch.tensor([0.05, 0.9, 0.05])  # class 2 has no row
-    scores = out_of_sample._cleanlab(probs, labels)
+    scores = verdict._cleanlab(probs, labels)
     assert scores.argmax() == 0 and scores[0] > 1 and (scores[1:] < 1).all()
-    assert out_of_sample._cleanlab(probs[:1], labels[:1]) is None  # one class: nothing to find
+    assert verdict._cleanlab(probs[:1], labels[:1]) is None  # one class: nothing to find

@@ -1,4 +1,6 @@
-"""The columns that the tables of a report share: one name, one meaning in every file.
+"""The columns that several tables of a report share: one name, one meaning in every file.
+
+A table's own columns, in order, stand in its file: scores.py, suspects.py, judged.py.
 
     index             row number in the data
     id                file name or the like; the row number where there is none
@@ -42,6 +44,6 @@ def ranks(scores: np.ndarray) -> np.ndarray:
 
 
 def texts(values: Iterable[str]) -> np.ndarray:
-    """Texts as an array of objects; a name of bytes that are not UTF-8 with these as escapes."""
+    """Texts as an array of objects; bytes that are not UTF-8 as escapes."""
     return np.array([value.encode("utf-8", "backslashreplace").decode() for value in values],
                     dtype=object)
