@@ -12,8 +12,8 @@ label is not the likeliest of q. Three counts are made:
 
 Where the noise term lets the witnesses be sharper than they are by themselves, wrong and hard rows
 are told apart: b of SHARPER and more is believed. Where it does not (features that carry the wrong
-labels, labels that go wrong from one class to one other, l of `class_noise.py`) wrong labels hide in
-a soft softmax, and only `high` sees them:
+labels, labels that go wrong from one class to one other, l of `class_noise.py`) wrong labels hide
+in a soft softmax, and only `high` sees them:
 
     wrong = ((low + min(half, high)) / 2)^k  high^(1 - k)
     k     = (1 - l) min(1, max(0, log b / log SHARPER))
