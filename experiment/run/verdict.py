@@ -20,7 +20,7 @@ CLEANLAB_ENTRIES = 10**8
 NOTHING_LEFT = 0.995  # share of reproduced labels from which the report warns
 TRUSTED = 0.5  # weight of the model's own loss in auto from which its probabilities stand for all
 TRAINED = 0.75  # share of accepted labels below which a network has not learned: half a weight
-# Share of contradicted labels from which a network has memorised none, and below which it has: about
+# Share of contradicted labels from which a network has memorised none, below which it has: about
 # three to six in ten of the wrong labels are reproduced between them (relation/README.md)
 NOT_MEMORISED, MEMORISED = 0.75, 0.5
 
