@@ -4,7 +4,6 @@ N texts; a text is one string, or two for tasks on pairs of sentences.
 """
 
 import hashlib
-import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -183,7 +182,8 @@ def _read_separated(path: Path, names: Sequence[str] = ()) -> pandas.DataFrame:
 
 
 def _read_parquet(path: Path) -> pandas.DataFrame:
-    return pandas.read_parquet(io.BytesIO(packed.content_of(path)))
+    # Without pandas' own notes in the file, which may say anything of the columns.
+    return tables.read_parquet(path).to_pandas(ignore_metadata=True)
 
 
 def _read_json(path: Path) -> pandas.DataFrame:

@@ -19,10 +19,10 @@ or more looks like one with dense places, and gets no threshold: give one.
 
 Groups are the connected components of all pairs above the threshold; `near_pairs.py` finds these
 without comparing every pair. The pairs are decided in float64, so that no result depends on the
-order of the rows or on how the work was cut. N rows, M test rows, D features, G groups.
+order of the rows or on how the work was cut. N rows, M test rows, D features, G groups. In memory:
+18 bytes for each row, what `near_pairs.py` holds, and blocks; features may be memory-mapped.
 """
 
-import hashlib
 import math
 from typing import NamedTuple
 
@@ -31,9 +31,10 @@ import torch
 from torch import Tensor
 
 from relation.components import join, roots_of
-from relation.near_pairs import NearPairs
+from relation.identical import digests_of, first_identical, where_among
+from relation.kernel import unit_rows
+from relation.near_pairs import NearPairs, Picked
 from relation.tiles import row_slices
-from relation.topk import relation_topk
 
 LEAST_COSINE = 0.95  # of a copy that is claimed unasked
 SAMPLE = 1024  # rows that T5, T10 and d are estimated on
@@ -80,21 +81,29 @@ class Leakage(NamedTuple):
 
 @torch.no_grad()
 def find_duplicates(features: Tensor, *, threshold: float | str | None = "auto",
-                    progress: bool = False) -> Duplicates:
+                    contents: Tensor | None = None, progress: bool = False) -> Duplicates:
     """Group the copies among the rows of features (N, D), as they come from the model.
 
     threshold: near copies have a larger cosine, -1 <= threshold < 1; "auto" lets the data choose
-    (see the module), None joins exact copies alone. Raises ValueError for anything else, and for
-    features that are not floats of shape (N, D).
+    (see the module), None joins exact copies alone. contents (N,) int64, where known: rows of one
+    number are exact copies, too, such as files of the same bytes. Raises ValueError for anything
+    else, and for features that are not floats of shape (N, D).
     """
     _check(features, "features", threshold)
-    digests = _digests(features)
-    first, single = _identical(digests)
-    first, single = first.to(features.device), single.to(features.device)
+    digests = digests_of(features)
+    first = first_identical(digests).to(features.device)
+    if contents is not None:
+        if contents.shape != first.shape:
+            raise ValueError(f"contents: expected shape ({len(first)},), "
+                             f"got {tuple(contents.shape)}")
+        every = torch.arange(len(first), device=first.device)
+        join(first, every, first_of_group(contents.to(first.device)))
+        first = roots_of(first, every)
+    single = first.unique()
     is_exact = first.bincount(minlength=len(first))[first] > 1
     parent, bound = first.clone(), None
     if threshold is not None and len(single) > 1:
-        rows = features if len(single) == len(features) else features[single]
+        rows = features if len(single) == len(features) else Picked(features, single)
         if threshold == "auto":
             bound, pairs = _choose(rows, None, digests[single.cpu()], progress=progress)
         else:
@@ -128,17 +137,13 @@ def find_leakage(features: Tensor, test_features: Tensor, *, threshold: float | 
     if features.dtype != test_features.dtype:
         raise ValueError(f"expected features of one kind, got {features.dtype} and "
                          f"test_features of {test_features.dtype}")
-    test_digests = _digests(test_features)
-    known: dict[bytes, int] = {}
-    for row, digest in enumerate(_digests(features).tolist()):
-        known.setdefault(digest, row)
-    rows = torch.tensor([known.get(digest, -1) for digest in test_digests.tolist()],
-                        device=features.device)
+    test_digests = digests_of(test_features)
+    rows = where_among(digests_of(features), test_digests).to(features.device)
     is_exact = rows >= 0
     cosines, bound = is_exact.double(), None
     others = (~is_exact).nonzero()[:, 0]
     if threshold is not None and len(others):
-        tested = test_features[others]
+        tested = Picked(test_features, others)
         if threshold == "auto":
             bound, pairs = _choose(features, tested, test_digests[others.cpu()], progress=progress)
         else:
@@ -169,7 +174,7 @@ def first_of_group(groups: Tensor, labels: Tensor | None = None) -> Tensor:
     return torch.full((n,), n, device=groups.device).scatter_reduce_(0, key, rows, "amin")[key]
 
 
-def _choose(features: Tensor, tested: Tensor | None, digests: np.ndarray, *, progress: bool
+def _choose(features: Tensor | Picked, tested: Picked | None, digests: np.ndarray, *, progress: bool
             ) -> tuple[float | None, NearPairs | None]:
     """The threshold of the module's text, None if there is none, and the pairs to look it up in.
 
@@ -181,8 +186,7 @@ def _choose(features: Tensor, tested: Tensor | None, digests: np.ndarray, *, pro
     if len(features) <= keep:
         return None, None
     sample = torch.from_numpy(np.argsort(digests)[:SAMPLE].copy()).to(others.device)
-    values = relation_topk(others[sample], None, target_features=features, kernel="cos",
-                           k=keep - 1, progress=progress)[0].double()
+    values = _largest_cosines(others[sample], features, keep).double()
     distance = (2 - 2 * values).clamp(min=0).sqrt()[:, keep - NEIGHBOURS:]  # without the row itself
     tenth = distance[:, NEIGHBOURS - 1]
     spread = float((tenth / distance[:, HALF_WAY - 1].clamp(min=1e-12)).log().mean())
@@ -205,7 +209,17 @@ def _choose(features: Tensor, tested: Tensor | None, digests: np.ndarray, *, pro
     return 1 - float(radii[claimed][0]) ** 2 / 2, pairs
 
 
-def _nearest(pairs: NearPairs, others: Tensor, bound: float) -> Tensor:
+def _largest_cosines(some: Tensor, features: Tensor | Picked, k: int) -> Tensor:
+    """(S, k) of the rows of `some` (S, D) among all features, the largest first."""
+    unit = unit_rows(some)
+    best = unit.new_zeros(len(some), 0)
+    for block in row_slices(len(features), PAIRS):
+        cosines = unit @ unit_rows(features[block]).T
+        best = torch.cat([best, cosines], 1).topk(min(k, best.shape[1] + cosines.shape[1])).values
+    return best
+
+
+def _nearest(pairs: NearPairs, others: Tensor | Picked, bound: float) -> Tensor:
     """Distance (M,) float64 to the nearest row, among those above the bound; else infinite."""
     best = torch.full((len(others),), -torch.inf, device=others.device)
     for i, j, cosines in pairs.above(bound):
@@ -215,7 +229,7 @@ def _nearest(pairs: NearPairs, others: Tensor, bound: float) -> Tensor:
     return (2 - 2 * best.double()).clamp(min=0).sqrt()
 
 
-def _components(pairs: NearPairs, features: Tensor, threshold: float) -> Tensor:
+def _components(pairs: NearPairs, features: Tensor | Picked, threshold: float) -> Tensor:
     """(N,) the first row of the connected component of each row: union-find, by whole arrays."""
     parent = torch.arange(len(features), device=features.device)
     for i, j, _ in pairs.above(threshold):
@@ -228,7 +242,7 @@ def _components(pairs: NearPairs, features: Tensor, threshold: float) -> Tensor:
     return roots_of(parent, torch.arange(len(parent), device=parent.device))
 
 
-def _best(pairs: NearPairs, features: Tensor, tested: Tensor, threshold: float
+def _best(pairs: NearPairs, features: Tensor, tested: Picked, threshold: float
           ) -> tuple[Tensor, Tensor]:
     """The training row of largest cosine above the threshold (M,), -1 if none, and the cosine."""
     cosines = torch.zeros(len(tested), dtype=torch.float64, device=features.device)
@@ -255,21 +269,6 @@ def _cosines(left: Tensor, right: Tensor) -> Tensor:
     left, right = left.double(), right.double()
     size = left.norm(dim=1) * right.norm(dim=1)
     return (left * right).sum(1) / torch.where(size > 0, size, 1.0)
-
-
-def _digests(features: Tensor) -> np.ndarray:
-    """(N,) 16 bytes for each row: different rows have different ones, short of breaking BLAKE2."""
-    found = []
-    for block in row_slices(len(features), PAIRS):
-        rows = features[block].contiguous().cpu().view(torch.uint8).numpy()
-        found += [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
-    return np.array([b"\1" + digest + b"\1" for digest in found])  # numpy drops zeros at an end
-
-
-def _identical(digests: np.ndarray) -> tuple[Tensor, Tensor]:
-    """(N,) the first row identical to each row, and the rows that are first, ascending."""
-    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
-    return torch.from_numpy(first[inverse]), torch.from_numpy(np.sort(first))
 
 
 def _numbered(first: Tensor) -> tuple[Tensor, Tensor]:

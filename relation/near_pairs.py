@@ -46,10 +46,24 @@ SPARSE = 64  # a product over a rectangle costs as much per pair as 1/64 of a pa
 Pairs = tuple[Tensor, Tensor, Tensor]  # source rows, target rows, cosines in float32, each (E,)
 
 
+class Picked:
+    """Rows `at` (K,) of features (N, D): read as they are asked for, never copied as a whole."""
+
+    def __init__(self, features: Tensor, at: Tensor) -> None:
+        self.features, self.at, self.device = features, at, features.device
+        self.shape = torch.Size((len(at), features.shape[1]))
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def __getitem__(self, which: Tensor | slice) -> Tensor:
+        return self.features[self.at[which]]
+
+
 class _Side(NamedTuple):
     """Rows prepared for one search; `near` says which cells a row must be compared with."""
 
-    features: Tensor  # (N, D) as they are stored
+    features: Tensor | Picked  # (N, D) as they are stored
     projected: Tensor  # (N, P + 1), the last entry is s
     home: Tensor  # (N,) the cell of each row
     near: np.ndarray  # (ceil(K / 8), N) uint8, a bit for each cell and row
@@ -58,8 +72,8 @@ class _Side(NamedTuple):
 class NearPairs:
     """All pairs of source and target rows whose cosine exceeds a bound, at least `bound`."""
 
-    def __init__(self, features: Tensor, target_features: Tensor | None = None, *, bound: float,
-                 progress: bool = False) -> None:
+    def __init__(self, features: Tensor | Picked, target_features: Tensor | Picked | None = None, *,
+                 bound: float, progress: bool = False) -> None:
         """features (N, D), target_features (M, D) or None: pairs within the set, each once."""
         self.device = features.device
         self.margin = 2 * rounding_margin(features.shape[1], 0)
@@ -117,7 +131,7 @@ class NearPairs:
         above = cosines > least
         return rows[live_rows][i[above]], columns[live_columns][j[above]], cosines[above]
 
-    def _side(self, features: Tensor) -> _Side:
+    def _side(self, features: Tensor | Picked) -> _Side:
         n, cells = len(features), len(self.pivots)
         projected = torch.empty(n, self.directions.shape[1] + 1, device=self.device)
         home = torch.empty(n, dtype=torch.int64, device=self.device)

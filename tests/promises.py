@@ -42,7 +42,9 @@ on one experiment wait for each other. After Ctrl-C, SIGTERM (exit status 130, 1
 the command to resume. [SECURITY.md](../SECURITY.md) says what is trusted.
 
 `python -m pytest -m fault --fault-seed 7` kills, interrupts and starves every command at random
-points (five minutes)."""
+points (five minutes). `python -m pytest -m fuzz --fault-seed 7` reads 3,000 mutations of each of
+twelve kinds of files (ten minutes): each is read or refused with exit status 2, in less than 20 s
+and 1 GiB."""
 
 
 def pytest_addoption(parser):
@@ -51,6 +53,8 @@ def pytest_addoption(parser):
                     help="write the table of promises from this run, if nothing fails")
     group.addoption("--fault-seed", type=int, default=int(os.environ.get("FAULT_SEED", 0)),
                     metavar="N", help="seed of random faults (default: FAULT_SEED, or 0)")
+    group.addoption("--fuzz-count", type=int, default=3000, metavar="N",
+                    help="mutations of each kind of file (default: 3000)")
 
 
 def pytest_configure(config):
@@ -112,3 +116,9 @@ class Table:
 def fault_seed(pytestconfig):
     """What random faults follow."""
     return pytestconfig.getoption("fault_seed")
+
+
+@pytest.fixture(scope="session")
+def fuzz_count(pytestconfig):
+    """Mutations of each kind of file."""
+    return pytestconfig.getoption("fuzz_count")

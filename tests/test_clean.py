@@ -14,6 +14,7 @@ import timm
 import torch
 
 from experiment.command.escaping import cell
+from experiment.inputs import feature_file
 from language import demo
 from language.data import Texts
 from speech import models
@@ -269,6 +270,28 @@ def test_features_without_some_rows(script, tmp_path, clusters):
         assert (cleaned["features"] == features[kept].numpy()).all()
         assert (cleaned["labels"] == labels[kept].numpy()).all()
         assert cleaned["is_noisy"].sum() == 7
+
+
+@pytest.mark.parametrize("form", ["text", "text alone", "one-hot", "column", "float", "y"])
+def test_labels_of_every_form_are_corrected(script, tmp_path, form):
+    """Row 5, of class 2, goes to class 0, and row 7 goes."""
+    names, labels = np.array(["cat", "dog", "ox"]), np.arange(30) % 3
+    written = {"text": names[labels], "text alone": names[labels], "one-hot": np.eye(3)[labels],
+               "column": labels[:, None], "float": labels.astype(np.float32), "y": labels}[form]
+    content = {"features": np.eye(3)[labels], "logits": 4 * np.eye(3)[labels],
+               "y" if form == "y" else "labels": written}
+    if form == "text":
+        content["class_names"] = names
+    np.savez(tmp_path / "train.npz", **content)
+    texts = form.startswith("text")
+    found = decide(tmp_path, (5, 5, "ox" if texts else 2, "relabel", "cat" if texts else 0),
+                   (7, 7, "dog" if texts else 1, "drop", ""))
+    script("clean.py", "--decisions", found, "--features", tmp_path / "train.npz", "--to",
+           tmp_path / "cleaned")
+    expected = labels.copy()
+    expected[5] = 0
+    cleaned = feature_file.read(tmp_path / "cleaned/train.npz", labelled=True)
+    assert cleaned.labels.tolist() == np.delete(expected, 7).tolist()
 
 
 def test_what_the_page_exports(script, tmp_path, photos):

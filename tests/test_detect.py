@@ -47,7 +47,8 @@ def test_feature_file(script, tmp_path, feature_file, clusters):
                                  "given_label_prob", "relation_score", "rank"]
     assert list(rows[0])[7:16] == [*NAMES[:-1], "is_noisy"]
     added = [name for name in list(rows[0])[16:] if not name.startswith("cleanlab")]
-    assert added == [*BEYOND, "auto_score", "auto_rank", "suggested_label"]
+    assert added == [*BEYOND, "auto_score", "auto_rank", "suggested_label", "outlier_score",
+                     "is_outlier", "duplicate_group", "is_conflict"]
     scores = np.array([row["relation_score"] for row in rows], dtype=np.float32)
     np.testing.assert_allclose(scores, dense_score(features, probs, labels, 1.5), atol=1e-5)
     assert sorted(int(row["rank"]) for row in rows) == list(range(1, 121))

@@ -34,16 +34,16 @@ def _write(path: Path, classes: Sequence[str], n: int, folder: Path, plan: Plan
     content, metadata = _read(path)
     number = {name: at for at, name in enumerate(classes)}
     labels = {row: number[label] for row, label in plan.labels.items()}
-    cleaned, left_out = {}, []
+    names, cleaned, left_out = feature_file.names_of(content), {}, []
     for key, value in content.items():
-        name = feature_file.SPELLINGS.get(key, key)
-        known = name in feature_file.KNOWN
+        name, known = names.get(key, key), key in names
         if name == "is_noisy" and labels:
             left_out.append(f"{key} is left out: it describes the labels before the change")
         elif name in WHOLE or len(plan.kept) == n and not known:
             cleaned[key] = value
         elif known or _length(value) == n:
-            cleaned[key] = _take(_set(value, labels) if name == "labels" else value, plan.kept)
+            cleaned[key] = _take(_set(value, labels, classes) if name == "labels" and labels
+                                 else value, plan.kept)
         elif _length(value) is None:
             cleaned[key] = value
         else:
@@ -92,9 +92,18 @@ def _take(value: Any, rows: Sequence[int]) -> Any:
     return value[np.array(rows)] if isinstance(value, np.ndarray) else [value[row] for row in rows]
 
 
-def _set(value: Any, labels: dict[int, int]) -> Any:
-    """The labels (N,) with some others, as wide as they were where that can hold them."""
+def _set(value: Any, labels: dict[int, int], classes: Sequence[str]) -> Any:
+    """The labels (N,) with some others, as wide as they were where that can hold them.
+
+    Text stays text; one-hot labels become numbers.
+    """
+    if feature_file.is_text(value):
+        texts = list(map(str, np.asarray(value).reshape(-1).tolist()))
+        for row, label in labels.items():
+            texts[row] = classes[label]
+        return np.array(texts) if isinstance(value, np.ndarray) else texts
     wide = np.array(value.numpy() if isinstance(value, Tensor) else value, dtype=np.int64)
+    wide = wide.argmax(1) if wide.ndim == 2 and wide.shape[1] > 1 else wide.reshape(-1)
     wide[list(labels)] = list(labels.values())
     if isinstance(value, Tensor):
         narrow = torch.from_numpy(wide).to(value.dtype)

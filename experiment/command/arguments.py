@@ -7,6 +7,7 @@ from experiment.command.errors import InputError
 from experiment.command.option_types import (
     above_zero_to_one,
     device_name,
+    duplicates_of,
     integer_from_zero,
     named_sizes,
     number_from_zero,
@@ -180,6 +181,14 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
                        help="probabilities behind relation_score, rank and predicted_label: the "
                             "model's, or leave-one-out ones that do not use the row's own label; "
                             "scores.csv has both (default: %(default)s)")
+    add_duplicates_option(group, "wherever auto is computed")
+
+
+def add_duplicates_option(group: argparse._ArgumentGroup, unasked: str) -> None:
+    group.add_argument("--duplicates", type=duplicates_of, metavar="auto|off|COSINE",
+                       help=f"copies: auto = exact ones, and near ones above a cosine that the "
+                            f"data show, COSINE = near ones above it, off = none "
+                            f"(default: auto, {unasked})")
 
 
 def add_refinement_options(group: argparse._ArgumentGroup) -> None:

@@ -40,6 +40,13 @@ def share(text: str) -> float:
     return _number(text, float, "a number from 0 to 1", lambda value: 0 <= value <= 1)
 
 
+def duplicates_of(text: str) -> float | str:
+    if text in ("auto", "off"):
+        return text
+    return _number(text, float, "auto, off, or a cosine from 0 to below 1",
+                   lambda value: 0 <= value < 1)
+
+
 def above_zero_to_one(text: str) -> float:
     return _number(text, float, "a number above 0, up to 1", lambda value: 0 < value <= 1)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiment.command.errors import InputError
+from experiment.command.errors import InputError, reason_of
 from experiment.files import json_table, packed, separated
 
 Changes = Mapping[str, Mapping[int, str]]  # column -> row -> new text
@@ -160,15 +160,27 @@ def _parsed(path: Path) -> tuple[Any, list[str]]:
     return [json.loads(line) for line in lines], lines
 
 
-def _parquet(path: Path) -> Table:
+def read_parquet(path: Path):
+    """A pyarrow table, whose texts are UTF-8. InputError for one that cannot be read."""
     import pyarrow
     from pyarrow import parquet
 
     try:
         with io.BytesIO(packed.content_of(path)) as file:
             table = parquet.ParquetFile(file).read()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable .parquet table ({error})") from error
+        table.validate(full=True)
+        if len(set(table.column_names)) < len(table.column_names):
+            raise ValueError("two of its columns have one name")
+        return table
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise InputError(f"{path}: not a readable .parquet table ({reason_of(error)})") from error
+
+
+def _parquet(path: Path) -> Table:
+    import pyarrow
+    from pyarrow import parquet
+
+    table = read_parquet(path)
 
     def write(target: Path, kept: Sequence[int], changes: Changes) -> None:
         changed = table

@@ -13,7 +13,7 @@ import relation
 from experiment.command.watch import peak_memory_mib
 from experiment.files import writing
 from experiment.report import csv_rows
-from experiment.report.shared_columns import Column, identity, ranks
+from experiment.report.shared_columns import Column, identity, ranks, whole_set
 from experiment.run.result import Result
 
 LIBRARIES = ("torch", "numpy", "scikit-learn")
@@ -70,4 +70,4 @@ def columns_of(result: Result) -> dict[str, Column]:
         columns |= {"auto_score": auto, "auto_rank": ranks(auto)}
     if result.verdict is not None:
         columns["suggested_label"] = result.verdict.suggested_labels.numpy()
-    return columns
+    return columns | whole_set(result)

@@ -26,6 +26,8 @@ def show(result: Result, folder: Path, files: list[str], *, verbose: bool) -> No
         print(f"note: {printable(note)}")
     if result.verdict is not None:
         print(*result.verdict.statement, sep="\n")
+    if result.whole_set is not None:
+        print(*map(printable, result.whole_set.statement), sep="\n")
     if result.metrics:
         print()
         _print_metrics(result.metrics, *result.words)

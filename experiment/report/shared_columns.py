@@ -9,6 +9,8 @@ A table's own columns, in order, stand in its file: scores.py, suspects.py, judg
     rank              by relation_score, 1 = most suspect
     auto_rank         by auto_score
     suspect_rank      by the score that suspects are listed by
+    outlier_score     higher = more outlying; is_outlier at the false-alarm rate in metrics.json
+    duplicate_group   number of the group of copies, -1 for none; is_conflict: of several labels
 """
 
 from collections.abc import Iterable
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor
 
 from experiment.inputs.samples import Samples
+from experiment.run.result import Result
 
 Column = list | np.ndarray  # lists hold the data's own text, arrays hold numbers
 
@@ -33,6 +36,19 @@ def labelled(samples: Samples, word: str, labels: Tensor) -> dict[str, np.ndarra
     columns = {f"{word}_label": labels.to(torch.int64).numpy()}
     if samples.class_names is not None:
         columns[f"{word}_name"] = texts(samples.class_names)[labels.numpy()]
+    return columns
+
+
+def whole_set(result: Result) -> dict[str, np.ndarray]:
+    """Outliers and copies of a labelled set, where they were looked for."""
+    whole = result.whole_set
+    if whole is None:
+        return {}
+    columns = {"outlier_score": whole.outliers.scores.numpy(),
+               "is_outlier": whole.outliers.is_outlier.numpy()}
+    if whole.copies is not None:
+        columns |= {"duplicate_group": whole.copies.groups.numpy(),
+                    "is_conflict": whole.is_conflict.numpy()}
     return columns
 
 

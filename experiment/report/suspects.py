@@ -12,8 +12,8 @@ import numpy as np
 import pandas
 
 from experiment.files import writing
-from experiment.report import csv_rows
-from experiment.report.shared_columns import identity, labelled, texts
+from experiment.report import actions, csv_rows
+from experiment.report.shared_columns import identity, labelled, texts, whole_set
 from experiment.run.result import Result
 
 CSV, PARQUET = "suspects.csv", "suspects.parquet"
@@ -40,7 +40,7 @@ def table(result: Result) -> pandas.DataFrame:
     columns = identity(samples)
     columns["id"] = texts(map(str, columns["id"]))
     columns |= {name: texts(values) for name, values in samples.content.items()}
-    predicted = result.predicted
+    predicted, advice = result.predicted, actions.of(result)
     if result.finds_outliers:
         columns |= labelled(samples, "predicted", predicted)
         columns["outlier_score"] = scores.numpy()
@@ -48,26 +48,14 @@ def table(result: Result) -> pandas.DataFrame:
         columns |= labelled(samples, "given", samples.labels)
         columns |= labelled(samples, "predicted", predicted) if result.verdict is None else \
             labelled(samples, "suggested", result.verdict.suggested_labels)
-        columns["is_label_issue"] = label_issues(result, order)
+        columns["is_label_issue"] = advice.is_issue
         # As cleanlab has it: from 0, surely wrong, to 1.
         columns["label_score"] = (1 - scores if result.listed_by == "auto" else (1 - scores) / 2) \
             .clamp(0, 1).double().numpy()
+        columns |= whole_set(result)
+        if result.whole_set is not None:
+            columns["reasons"] = advice.reasons(columns["index"])
+            columns["suggested_action"] = advice.suggested()
     frame = pandas.DataFrame(columns).iloc[order]
     frame.insert(1, "suspect_rank", np.arange(1, len(order) + 1))
     return frame
-
-
-def label_issues(result: Result, order: np.ndarray) -> np.ndarray:
-    """Which rows are estimated to be wrong (N,) bool; `order` (N,): rows by falling suspicion.
-
-    As many as are estimated to be wrong, of those for which another label is suggested; without
-    that estimate the noisy set of the relation, or on the user's own data none where that holds
-    more than half of the rows.
-    """
-    if result.verdict is None:
-        noisy = result.relation_score.numpy() > result.settings.noise_threshold
-        return noisy & (not result.samples.own_data or 2 * noisy.sum() <= len(noisy))
-    replaced = order[(result.verdict.suggested_labels != result.samples.labels).numpy()[order]]
-    is_issue = np.zeros(len(order), dtype=bool)
-    is_issue[replaced[:result.further["estimated_wrong"]]] = True
-    return is_issue

@@ -22,13 +22,15 @@ import relation
 from experiment.command import out_of_memory, processes
 from experiment.command.errors import InputError
 from experiment.inputs.samples import Samples
-from experiment.run import verdict
+from experiment.run import verdict, whole_set
 from experiment.run.cache import Cache
 from experiment.run.result import Result
 from experiment.run.settings import Settings
 from experiment.run.steps import Clock, evaluate_all, fingerprint_of, on_device
+from experiment.run.whole_set import WholeSet
 
 NAME_LENGTH = 80  # characters of a row's name in a note
+LEFT_OUT = "out-of-sample scores and auto are left out (--auto True computes them)"
 
 
 def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | None = None,
@@ -62,32 +64,38 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
     clock.lap("relation")
     notes += [*about_initial, *_relation_notes(scores, settings, own_data=kept.own_data)]
 
-    loo = said = None
+    loo = said = whole = None
+    if settings.wants_auto(len(kept)) or settings.duplicates is not None:
+        whole = whole_set.look_at(kept, settings, device=features.device, progress=progress)
+        clock.lap("outliers and duplicates")
     if settings.wants_auto(len(kept)):
-        others = {name: _auto(other, samples, settings, progress=progress)
+        others = {name: _auto(other, samples, settings, whole.copies, progress=progress)
                   for name, other in (epochs or {}).items()}
-        more, said, loo = _by_auto(kept, features, probs, related, others)
+        more, said, loo = _by_auto(kept, features, probs, related, others, whole)
         scores |= more
         clock.lap("auto")
-    else:
-        notes.append("out-of-sample scores and auto are left out (--auto True computes them)")
+    notes += [] if said else [LEFT_OUT]
     metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy", progress=progress)
     clock.lap("metrics")
-    facts = {} if said is None else said.facts
     result = Result(kept, settings, scores, kept.is_noisy, metrics, fingerprint, clock.laps,
-                    [*kept.notes, *notes, *why_not], _provenance(kept) | facts, said)
+                    [*kept.notes, *notes, *why_not], _facts(kept, said, whole), said,
+                    whole_set=whole)
     return result if settings.probs == "model" else _by_leave_one_out(result, loo)
 
 
 def _by_auto(kept: Samples, features: Tensor, probs: Tensor, related: partial,
-                   others: dict[str, relation.Auto]
-                   ) -> tuple[dict[str, Tensor], verdict.Verdict, Tensor | None]:
+             others: dict[str, relation.Auto], whole: WholeSet
+             ) -> tuple[dict[str, Tensor], verdict.Verdict, Tensor | None]:
     """The further scores, what is said beside them, and leave-one-out's probabilities (N, C)
     where there is room for them or --probs loo asks for them."""
     settings, progress = related.keywords["settings"], related.keywords["progress"]
     labels = related.keywords["labels"]
-    found = relation.auto_scores(features, probs, labels, progress=progress)
+    found = verdict.auto_scores(features, probs, labels, whole.copies, progress=progress)
     scores, said = verdict.describe(kept, found, others)
+    # The right spelling, for a row that would else keep a misspelt label.
+    suggested = said.suggested_labels
+    said = replace(said, suggested_labels=torch.where(
+        suggested == kept.labels, whole.spelled, suggested))
     loo = found.probs
     if settings.probs == "loo":
         if loo is None:
@@ -107,12 +115,15 @@ def _on_loo(features: Tensor, loo: Tensor, labels: Tensor, related: partial) -> 
     return {verdict.loo_name(name): values.cpu() for name, values in on_loo.items()}
 
 
-def _provenance(samples: Samples) -> dict[str, Any]:
-    """Of the user's data: where probabilities come from, and which rows were left out."""
-    if not samples.own_data:
-        return {}
-    return {"probabilities": samples.out_of_sample or "the model's own",
-            "left_out": [row._asdict() for row in samples.left_out]}
+def _facts(samples: Samples, *found: verdict.Verdict | WholeSet | None
+           ) -> dict[str, Any]:
+    """What was `found`; of the user's data also where probabilities come from, and which rows were
+    left out."""
+    facts = {name: fact for one in found if one is not None for name, fact in one.facts.items()}
+    if samples.own_data:
+        facts |= {"probabilities": samples.out_of_sample or "the model's own",
+                  "left_out": [row._asdict() for row in samples.left_out]}
+    return facts
 
 
 def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: Settings,
@@ -204,15 +215,15 @@ def _by_leave_one_out(result: Result, loo: Tensor) -> Result:
     return replace(result, samples=result.samples.derived(probs=loo.cpu()), relation_name=name)
 
 
-def _auto(samples: Samples, like: Samples, settings: Settings, *, progress: bool
-          ) -> relation.Auto:
+def _auto(samples: Samples, like: Samples, settings: Settings,
+          copies: relation.Duplicates | None, *, progress: bool) -> relation.Auto:
     """auto_scores of another epoch. Raises InputError unless it holds the rows of `like`."""
     if len(samples) != len(like) or not torch.equal(samples.labels, like.labels):
         raise InputError(f"--epochs: {samples.source} does not hold the same rows and labels in "
                          f"every epoch")
     kept = samples.every(settings.hop)
     features, probs, _ = on_device(kept, settings)
-    return relation.auto_scores(features, probs, kept.labels.to(features.device),
-                                progress=progress)
+    return verdict.auto_scores(features, probs, kept.labels.to(features.device), copies,
+                               progress=progress)
 
 

@@ -11,6 +11,7 @@ from experiment.inputs.samples import BLOCK, Samples
 from experiment.run.relation_maps import Maps
 from experiment.run.settings import Settings
 from experiment.run.verdict import Verdict
+from experiment.run.whole_set import WholeSet
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Result:
     further: dict[str, Any] = field(default_factory=dict)  # more entries of metrics.json
     verdict: Verdict | None = None  # label errors only
     relation_name: str = "relation"  # of `scores`, the one that is reported as relation_score
+    whole_set: WholeSet | None = None  # label errors only
     train: Samples | None = None  # what the rows were related to; None: to each other
     maps: Maps | None = None  # of the most suspect rows, where several epochs are known
 

@@ -24,6 +24,7 @@ class Settings:
     n_iter: int = 2  # passes: 1 = no refinement
     graph: str = "auto"  # or "off", or a file: scores before refinement
     probs: str = "model"  # or "loo": whose probabilities the reported relation is made of
+    duplicates: float | str | None = None  # a cosine, "auto" or "off"; None: "auto" if soon done
     auto: bool | None = None  # whether out-of-sample scores are computed; None: if soon done
 
     @classmethod

@@ -36,6 +36,29 @@ class Verdict:
     facts: dict[str, Any]  # the same in numbers, for metrics.json
 
 
+def auto_scores(features: Tensor, probs: Tensor, labels: Tensor,
+                copies: relation.Duplicates | None, *, progress: bool) -> relation.Auto:
+    """`relation.auto_scores`, in which copies (of the N rows) of one label count once.
+
+    A row that was copied with its wrong label would else vouch for itself. Copies with different
+    labels contradict each other. The copies of what counts as wrong are counted, too.
+    """
+    if copies is None or len(copies.sizes) == 0:
+        return relation.auto_scores(features, probs, labels, progress=progress)
+    first = relation.first_of_group(copies.groups, labels)
+    single, at = first.unique(return_inverse=True)
+    rows = single.to(features.device)
+    found = relation.auto_scores(features[rows], probs[rows], labels[rows], progress=progress)
+    replaced = (found.suggested_labels != labels[rows].cpu()).nonzero()[:, 0]
+    replaced = replaced[(-found.scores[replaced]).argsort(stable=True)]
+    more = at.bincount()[replaced] - 1
+    return found._replace(
+        scores=found.scores[at], parts={name: part[at] for name, part in found.parts.items()},
+        suggested_labels=found.suggested_labels[at], voted_labels=found.voted_labels[at],
+        counted=relation.Count(*(count + int(more[:count].sum()) for count in found.counted)),
+        probs=None if found.probs is None else found.probs[at.to(found.probs.device)])
+
+
 def describe(kept: Samples, found: relation.Auto, others: dict[str, relation.Auto]
              ) -> tuple[dict[str, Tensor], Verdict]:
     """The further scores by their printed names, `auto` last, and what is said beside them.

@@ -27,7 +27,8 @@ ELSEWHERE = {
     ".ci/run": "is the run of the CI itself",
 }
 # Options of programs from elsewhere, in inline code.
-THEIR_OPTIONS = {"--nproc-per-node": "torchrun", "--fault-seed": "tests/promises.py"}
+THEIR_OPTIONS = {"--nproc-per-node": "torchrun", "--fault-seed": "tests/promises.py",
+                 "--fuzz-count": "tests/promises.py"}
 EXTENSIONS = (".py", ".md", ".toml", ".js", ".css")
 MADE_BY_RUNS = re.compile(r"(^|/)results/")
 COMMANDS = sorted({(page, command) for page in pages.PAGES for command in pages.commands(page)})

@@ -206,3 +206,27 @@ def test_many_copies_of_one_row_and_rows_without_a_direction():
 def test_wrong_use(call, match):
     with pytest.raises(ValueError, match=match):
         call(crowd(20))
+
+
+def test_rows_of_the_same_content_are_copies_whatever_their_features():
+    features = torch.eye(7)[[0, 1, 0, 1, 2, 3, 4]]
+    contents = torch.tensor([5, 6, 7, 5, 8, 9, 9])  # 0 and 3 join the exact copies of both
+    found = find_duplicates(features, contents=contents)
+    assert found.groups.tolist() == [0, 0, 0, 0, -1, 1, 1]
+    assert found.is_exact.tolist() == [True] * 4 + [False] + [True] * 2
+    with pytest.raises(ValueError, match=r"contents: expected shape \(7,\)"):
+        find_duplicates(features, contents=contents[:3])
+
+
+def test_no_copy_of_the_features_is_made(monkeypatch):
+    """Every read is of a block, or of few rows: features may be larger than memory."""
+    features, read = planted(6000), []
+    whole = near_pairs.Picked.__getitem__
+    monkeypatch.setattr(near_pairs.Picked, "__getitem__", lambda self, which: (
+        read.append(len(found := whole(self, which))) or found))
+    monkeypatch.setattr(near_pairs, "SAMPLE", 512)
+    monkeypatch.setattr(near_pairs, "BLOCK", 512)
+    monkeypatch.setattr(duplicates, "PAIRS", 512)
+    assert find_duplicates(features).threshold is not None
+    assert find_leakage(features[:5000], features[5000:]).threshold is None
+    assert sum(read) > 6000 and max(read) <= 1024

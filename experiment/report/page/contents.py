@@ -6,31 +6,30 @@ of them are a few megabytes. A label is a number in `classes`, a picture a numbe
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from experiment.inputs.samples import Samples
-from experiment.report.page import plots
-from experiment.report.page.evidence import Evidence, Related, find, leave_one_out
+from experiment.report import actions
+from experiment.report.page import findings, plots
+from experiment.report.page.evidence import SHORTEST_NAME, cut, find, leave_one_out, shown
 from experiment.report.page.gallery import Gallery
 from experiment.report.page.maps import maps
-from experiment.report.suspects import label_issues
 from experiment.run.result import Result
 
 ROWS = 100_000  # listed at most: more are in scores.csv
 SHOWN = {"image": 200, "text": 200, "sound": 50, None: 200}  # suspects with media and evidence
 MEDIA_SIZE = 19_000_000  # characters, where --show did not ask for more
 NAMES_SIZE = 6_000_000  # characters
-SHORTEST_NAME = 60
 
 
 def contents(result: Result, options: dict[str, Any], show: int | None) -> dict[str, Any]:
     """What page.js reads. `show`: suspects with media and evidence; None: as many as are handy."""
     order = result.most_suspect(len(result.samples))
     listed = order[:ROWS]
-    gallery = Gallery()
+    gallery, advice = Gallery(), actions.of(result)
     suspects = _suspects(result, listed, gallery, show)
     relation_maps = maps(result, gallery)
+    also = {} if advice is None else findings.also(result, advice, listed, gallery, len(suspects),
+                                                   show)
     samples, outliers = result.samples, result.finds_outliers
     return {
         "title": "Outliers" if outliers else "Label errors",
@@ -49,7 +48,9 @@ def contents(result: Result, options: dict[str, Any], show: int | None) -> dict[
         "classes": [samples.class_name(label) for label in range(samples.probs.shape[1])],
         "total": len(samples),
         "rows": _rows(result, order),
+        "findings": findings.of(result, advice, listed),
         "suspects": suspects,
+        "also": also,
         "threshold": result.settings.threshold,
         "evidence": "" if leave_one_out(result) is None else
         "Evidence: relations on leave-one-out probabilities, in which a row's own label has no "
@@ -70,21 +71,10 @@ def _suspects(result: Result, listed: Tensor, gallery: Gallery, show: int | None
         rows = rows[:SHOWN[gallery.kind]]
     suspects = []
     for row, evidence in zip(rows.tolist(), find(result, rows)):
-        suspects.append({"media": gallery.add(result.samples, row),
-                         **_evidence(evidence, result.train or result.samples, gallery)})
+        suspects.append(shown(result, row, evidence, gallery))
         if show is None and gallery.size > MEDIA_SIZE:
             break
     return suspects
-
-
-def _evidence(evidence: Evidence, target: Samples, gallery: Gallery) -> dict[str, list[dict]]:
-    def entry(found: Related) -> dict[str, Any]:
-        return {"media": gallery.add(target, found.row), "r": round(found.r, 4),
-                "name": _name(target, found.row),
-                "label": None if target.labels is None else int(target.labels[found.row])}
-
-    return {side: [entry(found) for found in related]
-            for side, related in evidence._asdict().items()}
 
 
 def _rows(result: Result, order: Tensor) -> dict[str, list | None]:
@@ -93,15 +83,15 @@ def _rows(result: Result, order: Tensor) -> dict[str, list | None]:
     listed = order[:ROWS]
     longest = max(SHORTEST_NAME, NAMES_SIZE // len(listed))
     names = None if samples.ids is None else [samples.ids[row] for row in listed.tolist()]
-    cut = [int(len(name) > longest) for name in names or []]
+    is_cut = [int(len(name) > longest) for name in names or []]
 
     def of(values: Tensor | None) -> list | None:
         return None if values is None else values[listed].tolist()
 
     return {
         "index": of(samples.index),
-        "name": names and [_cut(name, longest) for name in names],
-        "cut": cut if any(cut) else None,
+        "name": names and [cut(name, longest) for name in names],
+        "cut": is_cut if any(is_cut) else None,
         "score": [float(f"{value:.4g}") for value in result.listed_score[listed].tolist()],
         "given": of(samples.labels),
         "predicted": of(result.predicted),
@@ -109,8 +99,6 @@ def _rows(result: Result, order: Tensor) -> dict[str, list | None]:
         "suggested": of(verdict and verdict.suggested_labels),
         "auto": None if result.listed_by == "auto" or "auto" not in result.scores else of(
             (-result.scores["auto"]).argsort(stable=True).argsort()),  # places, the most suspect 0
-        "issue": None if samples.labels is None else
-        of(torch.from_numpy(label_issues(result, order.numpy())).int()),
         "positive": None if result.is_positive is None else
         result.is_positive[listed].int().tolist(),
     }
@@ -123,6 +111,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     if result.verdict is not None:
         wrong = result.verdict.facts["estimated_wrong"]
         facts.append(("labels estimated wrong", f"{wrong:,} ({100 * wrong / len(samples):.1f} %)"))
+    facts += findings.counts(result)
     for row in result.metrics:
         if row["name"] == name and row["group"] == "all" and row["auroc"] is not None:
             facts += [(f"AUROC of {name}", f"{row['auroc']:.3f}"),
@@ -151,7 +140,8 @@ def _origin(result: Result) -> str:
 
 def _statement(result: Result) -> list[str]:
     """What the out-of-sample scores tell, as sentences."""
-    lines = [] if result.verdict is None else result.verdict.statement
+    lines = [line for found in (result.verdict, result.whole_set) if found is not None
+             for line in found.statement]
     return [f"{line[0].upper()}{line[1:]}.".replace("\n", " ") for line in lines]
 
 
@@ -160,14 +150,3 @@ def _unshown(gallery: Gallery) -> list[str]:
     more = f"; and {count - 5} more" if count > 5 else ""
     return [f"{count} of {len(gallery.entries)} samples could not be shown: "
             f"{'; '.join(gallery.problems[:5])}{more}"] if count else []
-
-
-def _name(samples: Samples, row: int) -> str:
-    return f"row {int(samples.index[row])}" if samples.ids is None else \
-        _cut(samples.ids[row], SHORTEST_NAME)
-
-
-def _cut(name: str, longest: int) -> str:
-    """Both ends, as paths differ in the last part, texts in the first."""
-    end = longest // 3
-    return name if len(name) <= longest else f"{name[:longest - end - 1]}…{name[-end:]}"

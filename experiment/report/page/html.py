@@ -18,7 +18,7 @@ from experiment.run.result import Result
 
 HERE = Path(__file__).parent / "browser"
 STYLES = ("page.css", "rows.css")
-SCRIPTS = ("elements.js", "plots.js", "tables.js", "rows.js", "maps.js", "review.js",
+SCRIPTS = ("elements.js", "tabs.js", "plots.js", "tables.js", "rows.js", "maps.js", "review.js",
            "filters.js", "page.js")
 # Inside a <script> only these could end it or begin another, or break a line for old parsers.
 ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}

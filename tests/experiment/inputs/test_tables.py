@@ -11,6 +11,7 @@ from experiment.cleaning.plan import Data, make
 from experiment.command.errors import InputError
 from experiment.inputs import tables
 from experiment.inputs.decisions import Decision
+from language.data import read_file
 
 
 def rewritten(path, kept, changes, **how):
@@ -214,3 +215,21 @@ def test_json_that_is_no_table(tmp_path, content):
     path.write_text(content)
     with pytest.raises(InputError, match="t.json: not a readable .json table .expected a list of"):
         tables.read(path)
+
+
+def test_parquet_that_is_no_text_or_has_a_name_twice(tmp_path):
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pyarrow.table({"text": pyarrow.array([b"\xff"]).view("string")}), path)
+    with pytest.raises(InputError, match="t.parquet: not a readable .parquet table .*UTF8"):
+        tables.read(path)
+    twice = pyarrow.table([pyarrow.array(["a"]), pyarrow.array(["b"])], names=["text", "text"])
+    parquet.write_table(twice, path)
+    with pytest.raises(InputError, match="two of its columns have one name"):
+        tables.read(path)
+
+
+def test_pandas_notes_in_parquet_are_not_believed(tmp_path):
+    notes = {b"pandas": b'{"index_columns": [7], "columns": "none"}'}
+    table = pyarrow.table({"text": ["a"], "label": ["b"]}).replace_schema_metadata(notes)
+    parquet.write_table(table, tmp_path / "t.parquet")
+    assert read_file(tmp_path / "t.parquet")["label"].tolist() == ["b"]

@@ -36,9 +36,14 @@ def test_rows_by_suspicion_in_the_words_of_other_tools(tmp_path, clusters):
     files = [f"/images/{row}.jpg" for row in range(120)]
     names = suspects.write(found(clusters, content={"filepath": files}), tmp_path)
     assert names == ["suspects.csv", "suspects.parquet"]
-    table = pandas.read_csv(tmp_path / "suspects.csv")
+    table = pandas.read_csv(tmp_path / "suspects.csv", keep_default_na=False)
     assert list(table) == ["index", "suspect_rank", "id", "filepath", "given_label",
-                           "suggested_label", "is_label_issue", "label_score"]
+                           "suggested_label", "is_label_issue", "label_score",
+                           "outlier_score", "is_outlier", "duplicate_group", "is_conflict",
+                           "reasons", "suggested_action"]
+    wrong = table["is_label_issue"]
+    assert set(table["reasons"][wrong]) == {"wrong label"} and not table["reasons"][~wrong].any()
+    assert set(table["suggested_action"][wrong]) == {"relabel"}
     assert table["suspect_rank"].tolist() == list(range(1, 121))
     assert set(table["index"][:8]) == set(range(8))
     assert table["is_label_issue"].sum() == 8 and table["is_label_issue"][:8].all()

@@ -4,6 +4,7 @@ const total = rows.index.length;
 let order = new Uint32Array(0);  // positions that pass the filters, sorted
 let lowerNames = null;  // for the search, made when it is first used
 let nameOrder = null;  // place of each row in the order of the names, likewise
+let outlying = null;  // and in that of falling outlier scores
 
 function fillFilters() {
   const option = (value, text) => make("option", {value}, text);
@@ -18,10 +19,12 @@ function fillFilters() {
   if (labelled) byId("given").append(option("", "any"), ...classesOf(rows.given));
   byId("guess-name").textContent = guessWord[0].toUpperCase() + guessWord.slice(1);
   byId("guess").append(option("", "any"),
-    ...(rows.issue ? [option("issue", "estimated wrong")] : []),
+    ...(bits ? [option("issue", "estimated wrong")] : []),
     ...(labelled ? [option("other", "other than given")] : []), ...classesOf(guesses));
   byId("sort").append(option("rank", "most suspect"), option("reverse", "least suspect"),
     ...(rows.auto ? [option("auto", "most suspect by auto")] : []),
+    ...(findings.outlier ? [option("outlier", "most outlying")] : []),
+    ...(findings.copies ? [option("copies", "groups of copies")] : []),
     option("index", "row number"), ...(rows.name ? [option("name", "name")] : []),
     ...(labelled ? [option("given", "given label")] : []), option("guess", `${guessWord} label`));
   byId("classes").append(...data.classes.map((name) => make("option", {value: name})));
@@ -31,10 +34,11 @@ function fillFilters() {
 function filtered() {
   const given = byId("given").value, guess = byId("guess").value;
   const decided = byId("decided").value, words = byId("search").value.trim().toLowerCase();
-  const tests = [];  // only those that are asked for: there may be 100,000 rows
+  // Only those that are asked for: there may be 100,000 rows.
+  const tests = tab?.bit ? [(n) => has(n, tab.bit)] : [];
   if (given) tests.push((n) => rows.given[n] === Number(given));
   if (guess === "other") tests.push((n) => guesses[n] !== rows.given[n]);
-  else if (guess === "issue") tests.push((n) => rows.issue[n]);
+  else if (guess === "issue") tests.push((n) => has(n, tabs[0].bit));
   else if (guess) tests.push((n) => guesses[n] === Number(guess));
   if (decided) tests.push((n) => (decisionAt(n)?.decision ?? "open") === decided);
   if (words) {
@@ -54,6 +58,8 @@ const SORT_KEYS = {
   rank: () => null,
   reverse: () => (n) => total - 1 - n,
   auto: () => (n) => rows.auto[n],
+  outlier: () => (n) => outlierOrder()[n],
+  copies: () => (n) => findings.copies[n],
   index: () => (n) => rows.index[n],
   given: () => (n) => rows.given[n],
   guess: () => (n) => guesses[n],
@@ -67,3 +73,13 @@ const SORT_KEYS = {
     return (n) => nameOrder[n];
   },
 };
+
+function outlierOrder() {
+  if (!outlying) {
+    outlying = new Uint32Array(total);
+    const scores = findings.outlier;
+    [...scores.keys()].sort((a, b) => scores[b] - scores[a])
+      .forEach((position, place) => { outlying[position] = place; });
+  }
+  return outlying;
+}

@@ -49,7 +49,7 @@ function drawMap(position) {
   svg.append(...circles.toReversed());  // the strongest on top
   byId("map").replaceChildren(svg, mapLegend(span));
   const all = circles.length + map.left_out;
-  byId("map-suspect").replaceChildren(card(data.suspects[position]?.media ?? null,
+  byId("map-suspect").replaceChildren(card(shownAt(position)?.media ?? null,
     rowName(position), rows.given[position], rows.positive?.[position],
     map.left_out ? `${whole(circles.length)} of ${whole(all)} rows, the strongest` : ""));
   chosen = 0;

@@ -41,6 +41,10 @@ function showPage(number) {
   const positionsShown = [...order.subarray(page * PAGE, (page + 1) * PAGE)];
   byId("rows").replaceChildren(...positionsShown.map((position) => mark(buildRow(position))));
   byId("rows").firstElementChild?.setAttribute("tabindex", "0");
+  for (const item of byId("rows").children) {  // each group of copies begins a line of cards
+    const {group} = item.dataset, before = item.previousElementSibling?.dataset.group;
+    item.classList.toggle("first-copy", group !== undefined && group !== before);
+  }
   byId("nothing").hidden = order.length > 0;
   byId("page").value = page + 1;
   byId("pages").textContent = `of ${whole(lastPage() + 1)}`;
@@ -201,6 +205,8 @@ function listen() {
   byId("next").addEventListener("click", () => turn(1));
   byId("page").addEventListener("change", () => showPage((parseInt(byId("page").value) || 1) - 1));
   byId("export").addEventListener("click", exportSheet);
+  byId("load").addEventListener("click", () => byId("file").click());
+  byId("file").addEventListener("change", loadSheet);
   byId("rows").addEventListener("click", (event) => {
     const button = event.target.closest("[data-decision]");
     if (!button) return;
@@ -217,6 +223,7 @@ fillSummary();
 drawHistogram();
 drawCurves();
 fillMetrics();
+fillTabs();
 fillFilters();
 fillConfusion((given, guess) => {
   clearFilters();

@@ -1,5 +1,5 @@
 // One suspect as a list item: its media, its labels, what speaks for and against it, and the
-// buttons of the review sheet. Only the first `data.suspects.length` rows have media and evidence.
+// buttons of the review sheet. Only the rows that `shownAt` knows have media and evidence.
 
 const player = new Audio();  // of evidence: one sound at a time
 let playing = null;  // its button
@@ -11,11 +11,12 @@ const areFiles = data.media.some((entry) => entry.image || entry.sound);
 const titled = (name) => named(areFiles ? name.split("/").at(-1) : name, {title: name});
 
 function buildRow(position) {
-  const shown = data.suspects[position];
+  const shown = shownAt(position);
   const media = shown && data.media[shown.media];
   const styles = ["row", ...(shown ? ["shown"] : []),
     ...(media ? [`with-${Object.keys(media)[0]}`] : [])];
-  return make("li", {class: styles.join(" "), tabindex: -1, "data-position": position},
+  return make("li", {class: styles.join(" "), tabindex: -1, "data-position": position,
+    "data-group": groupOf(position)},
     make("span", {class: "rank", title: "rank"}, whole(position + 1)),
     media ? make("div", {class: "sample"}, large(media, rowName(position))) : null,
     about(position, media), shown ? evidence(shown) : null, review(position));
@@ -41,7 +42,7 @@ function about(position, media) {
       `${data.score} `, make("b", {}, short(rows.score[position])),
       ...(rows.positive ? [" · ", make("span", {class: truth ? "truth positive" : "truth"},
         data.words[truth])] : [])),
-    hasMap(position) ? mapButton(position) : null);
+    verdict(position), hasMap(position) ? mapButton(position) : null);
 }
 
 // The suspect itself; what it relates to is small.

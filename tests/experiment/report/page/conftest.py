@@ -13,7 +13,7 @@ from PIL import Image
 
 from experiment.command.errors import InputError
 from experiment.inputs import media
-from experiment.inputs.samples import Samples
+from experiment.inputs.samples import LeftOut, Samples
 from experiment.report.page import html
 from experiment.run import label_errors, ood
 from experiment.run.settings import Settings
@@ -139,3 +139,27 @@ def opened(chromium, written):
     for context in contexts:
         context.close()
     assert trouble == []
+
+
+@pytest.fixture
+def planted(samples):
+    """Rows with everything that is wrong: outliers, copies, conflicts, a misspelt class, and rows
+    that were left out."""
+    def make(kind=None, **changes):
+        whole = samples(kind, own_data=True)
+        copied = [40, 41, 42]
+        features = torch.cat([whole.features, whole.features[copied]])
+        generator = torch.Generator().manual_seed(1)
+        features[60:63] = 9 * torch.randn(3, 16, generator=generator)
+        labels = torch.cat([whole.labels, whole.labels[copied]])
+        labels[122] = (labels[122] + 1) % 4
+        names = ["circle", "square", "triangle", "star", "circel"]
+        labels[[64, 68]] = 4
+        probs = torch.cat([whole.probs, whole.probs[copied]])
+        probs = torch.nn.functional.pad(probs, (0, 1))
+        known = dict(features=features, labels=labels, probs=probs, class_names=names,
+                     is_noisy=None, ids=[f"<b>{row}.jpg" for row in range(123)], index=None,
+                     left_out=(LeftOut(123, "<i>x</i>.jpg", "no picture"),))
+        return label_errors.find_label_errors(replace(whole, **{**known, **changes}), SETTINGS,
+                                              progress=False)
+    return make

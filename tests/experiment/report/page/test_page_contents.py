@@ -73,7 +73,8 @@ def test_rows_are_in_the_order_of_suspicion(found, written):
     assert rows["name"] == [result.samples.ids[row] for row in order]
     by_auto = np.argsort(-result.scores["auto"].numpy(), kind="stable").tolist()
     assert [by_auto[place] for place in rows["auto"]] == rows["index"]
-    assert rows["issue"] == suspects.table(result)["is_label_issue"].astype(int).tolist()
+    assert [bits & 1 for bits in data["findings"]["bits"]] == suspects.table(
+        result)["is_label_issue"].astype(int).tolist()
     assert data["classes"] == list(CLASSES) and data["total"] == 120
 
 

@@ -91,7 +91,7 @@ def test_filters_and_sorting(opened, found):
     page.select_option("#given", "")
     assert page.inner_text("#count") == "8 of 120 rows"
     page.select_option("#guess", "issue")
-    assert page.inner_text("#count") == "8 of 120 rows" and sum(data["rows"]["issue"]) == 8
+    assert page.inner_text("#count") == "8 of 120 rows" and sum(data["findings"]["bits"]) == 8
     page.select_option("#guess", "")
     page.fill("#search", "<B>11")
     assert {name[:5] for name in names_of(page)} == {"<b>11"} and len(names_of(page)) == 11

@@ -1,0 +1,69 @@
+"""Outliers of a set, planted among real digits and Gaussian classes."""
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from relation import Outputs, find_outliers, leave_one_out_probs, near_pairs, outliers
+
+
+def digits(odd=0, seed=0):
+    """Outputs of 1,797 digits, the first `odd` of which are noise; and which these are."""
+    data = load_digits()
+    features, labels = torch.from_numpy(data.data).float(), torch.from_numpy(data.target)
+    generator = torch.Generator().manual_seed(seed)
+    features[:odd] = 16 * torch.rand(odd, 64, generator=generator)
+    return (Outputs(features, leave_one_out_probs(features, labels, 10), labels),
+            torch.arange(len(labels)) < odd)
+
+
+@pytest.mark.parametrize("odd", [0, 9, 90, 180])
+def test_planted_outliers_are_found_at_the_stated_rate(odd):
+    rows, is_odd = digits(odd)
+    found = find_outliers(rows)
+    assert found.is_outlier[is_odd].all()
+    assert found.is_outlier[~is_odd].double().mean() < 0.02
+    assert torch.equal(found.is_outlier, found.scores > found.threshold)
+
+
+def test_a_smaller_rate_calls_fewer_rows_outliers():
+    rows, _ = digits()
+    counts = [int(find_outliers(rows, rate=rate).is_outlier.sum()) for rate in (0.1, 0.03, 0.001)]
+    assert counts[0] > counts[1] > counts[2]
+
+
+def test_order_and_blocks_change_nothing(monkeypatch):
+    rows, _ = digits(30)
+    rows = rows.take(slice(0, 500))
+    expected = find_outliers(rows)
+    order = torch.randperm(500, generator=torch.Generator().manual_seed(1))
+    shuffled = find_outliers(rows.take(order))
+    torch.testing.assert_close(shuffled.scores, expected.scores[order], rtol=1e-4, atol=1e-4)
+    assert torch.equal(shuffled.is_outlier, expected.is_outlier[order])
+    read = []
+    whole = near_pairs.Picked.__getitem__
+    monkeypatch.setattr(near_pairs.Picked, "__getitem__", lambda self, which: (
+        read.append(len(found := whole(self, which))) or found))
+    monkeypatch.setattr(outliers, "JUDGED", 37)
+    assert torch.equal(find_outliers(rows).is_outlier, expected.is_outlier)
+    assert max(read) <= 400  # the core
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 29])
+def test_few_rows_hold_no_outlier(n):
+    features = torch.randn(n, 8, generator=torch.Generator().manual_seed(0))
+    features[0] *= 1000
+    found = find_outliers(Outputs(features, torch.full((n, 2), 0.5), torch.zeros(n).long()))
+    assert found.scores.isfinite().all() and not found.is_outlier.any()
+
+
+def test_rows_that_are_all_the_same():
+    same = Outputs(torch.ones(100, 4), torch.ones(100, 1), torch.zeros(100).long())
+    found = find_outliers(same)
+    assert found.scores.isfinite().all() and not found.is_outlier.any()
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5, -1, float("nan")])
+def test_wrong_rate(rate):
+    with pytest.raises(ValueError, match="rate: expected a share above 0"):
+        find_outliers(digits()[0], rate=rate)
