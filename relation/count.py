@@ -60,8 +60,7 @@ def count_wrong(q: Tensor, share: Tensor, *, replaced: int, agreed: int, rejecte
     half, surest = (n * _rejected(q, part) for part in (0.5, 0.1))
     k = (1 - class_noise) * min(1.0, max(0.0, math.log(b) / math.log(SHARPER)))
     visible = surest >= SURE * agreed
-    least = agreed
-    wrong = float(replaced)
+    least, wrong = float(agreed), float(replaced)
     if visible:
         least = _between(low, min(half, agreed), k)
         wrong = _between((low + min(half, replaced)) / 2, replaced, k)
