@@ -45,7 +45,7 @@ def get_args_parser() -> arguments.Parser:
                        help="a table of texts (.csv, .tsv, .parquet, .json, .jsonl), or of sounds "
                             "with the columns path and label")
     group.add_argument("--features", type=Path, metavar="FILE",
-                       help="a feature file (.npz, .pt, .safetensors)")
+                       help="a feature file (.npz, .pt, .safetensors, .npy, .csv, .tsv, .parquet)")
     group.add_argument("--text_columns", "--text_column", nargs="+", metavar="COLUMN",
                        help="as given to language/detect.py; needed where a table of texts has "
                             "columns path and label, too")
@@ -83,9 +83,8 @@ def main(args: Namespace) -> None:
     if args.to is None and not args.dry_run:
         raise InputError("--to: expected the name of a new folder, or --dry_run")
     # Imported here, so that --help does not wait for torch.
-    from experiment.cleaning import cleaned
+    from experiment.cleaning import cleaned, decisions
     from experiment.files import new_folder
-    from experiment.inputs import decisions
 
     if args.to is not None:
         new_folder.check(args.to)  # refused before minutes of loading
@@ -107,7 +106,6 @@ def main(args: Namespace) -> None:
 def load(kind: str, source: Path, args: Namespace):
     """The rows of the data, numbered as in detect.py."""
     from experiment.cleaning import feature_data, images, table_data
-    from experiment.inputs import tables
     from experiment.inputs.own_data import files_of_table
 
     if kind == "features":
@@ -124,7 +122,7 @@ def load(kind: str, source: Path, args: Namespace):
 
     columns = args.text_columns, args.label_column
     texts, rows = own_texts.read(source, *columns)
-    table = tables.read(source, names=own_texts.names_without_header(source, *columns))
+    table, _ = own_texts.table_of(source, *columns)
     _, labels = own_texts.choose_columns(source, table.columns, *columns)
     return table_data.of_texts(source, table, rows, labels, texts)
 

@@ -158,27 +158,27 @@ def _files(folder: Path, split: str) -> list[Path]:
     return []
 
 
-def read_file(path: Path, names: Sequence[str] = ()) -> pandas.DataFrame:
-    """One table by its ending. `names`: of the columns of a CSV or TSV file without a header.
-
-    InputError for one that cannot be read.
-    """
+def read_file(path: Path) -> pandas.DataFrame:
+    """One table by its ending. InputError for one that cannot be read."""
     ending = packed.ending_of(path)
     if ending not in READERS:
         raise InputError(f"{path}: expected a table ending in {', '.join(READERS)}, or that and "
                          f"{', '.join(packed.ENDINGS)}")
     try:
-        return _read_separated(path, names) if names else READERS[ending](path)
+        return READERS[ending](path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable {path.suffix} table ({reason_of(error)})"
                          ) from error
 
 
-def _read_separated(path: Path, names: Sequence[str] = ()) -> pandas.DataFrame:
-    """All values as text: "NA" and "null" are words like others."""
-    table = tables.read(path, names=names)
+def frame_of(table: tables.Table) -> pandas.DataFrame:
+    """All values of a CSV or TSV table as text: "NA" and "null" are words like others."""
     return pandas.DataFrame({name: pandas.Series(table.values(name), dtype=object)
                              for name in table.columns})
+
+
+def _read_separated(path: Path) -> pandas.DataFrame:
+    return frame_of(tables.read(path))
 
 
 def _read_parquet(path: Path) -> pandas.DataFrame:

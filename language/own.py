@@ -33,8 +33,12 @@ def read(path: Path, text_columns: Sequence[str] | None, label_column: str | Non
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    without_header = names_without_header(path, text_columns, label_column)
-    table = data.read_file(path, without_header)
+    without_header: tuple[str, ...] = ()
+    if packed.ending_of(path) in (".csv", ".tsv"):
+        found, without_header = table_of(path, text_columns, label_column)
+        table = data.frame_of(found)
+    else:
+        table = data.read_file(path)
     names, label = choose_columns(path, tuple(map(str, table.columns)), text_columns, label_column)
     notes = (f"the table has no header: its columns are taken as {' and '.join(without_header)}",
              ) if without_header else ()
@@ -48,15 +52,22 @@ def read(path: Path, text_columns: Sequence[str] | None, label_column: str | Non
                              if not any(part.strip() for part in texts[row])})
 
 
-def names_without_header(path: Path, text_columns: Sequence[str] | None, label_column: str | None
-                         ) -> tuple[str, ...]:
+def table_of(path: Path, text_columns: Sequence[str] | None, label_column: str | None
+             ) -> tuple[tables.Table, tuple[str, ...]]:
+    """The table, and the names given to its columns if it has no header, else ()."""
+    table = tables.read(path)
+    names = _names_without_header(path, table, text_columns, label_column)
+    return tables.read(path, names=names) if names else table, names
+
+
+def _names_without_header(path: Path, table: tables.Table, text_columns: Sequence[str] | None,
+                          label_column: str | None) -> tuple[str, ...]:
     """The names of the two columns of a CSV or TSV file without a header, or () with one.
 
     There is none if no usual name is in the first row, but a label that comes again below.
     """
     if text_columns or label_column or packed.ending_of(path) not in (".csv", ".tsv"):
         return ()
-    table = tables.read(path)
     usual = [name for names in (data.LABEL_COLUMNS, *data.TEXT_COLUMNS) for name in names]
     if len(table.columns) != 2 or find_column(table.columns, usual):
         return ()
@@ -125,7 +136,7 @@ def _strings(values: pandas.Series) -> list[str]:
 
 
 def _short(text: tuple[str, ...]) -> str:
-    line = " ".join(" | ".join(text).split())
+    line = " ".join(" | ".join(text).split(None, NAME_LENGTH)[:NAME_LENGTH])
     return line if len(line) <= NAME_LENGTH else line[:NAME_LENGTH - 1] + "…"
 
 

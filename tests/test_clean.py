@@ -294,6 +294,37 @@ def test_labels_of_every_form_are_corrected(script, tmp_path, form):
     assert cleaned.labels.tolist() == np.delete(expected, 7).tolist()
 
 
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".npy"])
+def test_features_of_tables_and_arrays(script, refused, tmp_path, ending):
+    """Row 5, of class 2, goes to class 0, and row 7 goes; all else stays as it was."""
+    labels = np.arange(30) % 3
+    table = pandas.DataFrame({f"f{at}": np.eye(3)[labels][:, at] for at in range(3)} | {
+        f"logit_{at}": 4 * np.eye(3)[labels][:, at] for at in range(3)} | {
+        "label": labels, "note": [f"row {row}" for row in range(30)]})
+    path = tmp_path / f"features{ending}"
+    if ending == ".npy":
+        for name, array in (("features", np.eye(3)[labels]), ("logits", 4 * np.eye(3)[labels]),
+                            ("label", labels)):
+            np.save(tmp_path / f"{name}.npy", array)
+    else:
+        table.to_csv(path, index=False) if ending == ".csv" else table.to_parquet(path)
+    found = decide(tmp_path, (5, 5, 2, "relabel", 0), (7, 7, 1, "drop", ""))
+    words = "clean.py", "--decisions", found, "--features", path, "--to", tmp_path / "cleaned"
+    script(*words)
+    expected = np.delete(np.where(np.arange(30) == 5, 0, labels), 7)
+    cleaned = feature_file.read(tmp_path / "cleaned" / path.name, labelled=True)
+    assert cleaned.labels.tolist() == expected.tolist()
+    assert cleaned.features.argmax(1).tolist() == np.delete(labels, 7).tolist()
+    if ending != ".npy":
+        read = pandas.read_csv if ending == ".csv" else pandas.read_parquet
+        after = read(tmp_path / "cleaned" / path.name)
+        pandas.testing.assert_frame_equal(
+            after, table.drop(7).assign(label=expected).reset_index(drop=True))
+        table.assign(is_noisy=labels == 1).to_csv(tmp_path / "features.csv", index=False)
+        assert "column 'is_noisy' describes the labels before the change; remove it first" in \
+            refused(*words[:4], tmp_path / "features.csv", "--to", tmp_path / "other")
+
+
 def test_what_the_page_exports(script, tmp_path, photos):
     """Labels as numbers with names beside them; a long name is left out."""
     found = write_csv(tmp_path / "decisions.csv", [

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiment.cleaning import plan as planning
+from experiment.cleaning.decisions import Decision
 from experiment.cleaning.plan import Data, Plan
 from experiment.command.errors import InputError
 from experiment.command.escaping import cell, printable
 from experiment.files import new_folder
-from experiment.inputs.decisions import Decision
 
 CHANGES = "changes.csv"
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from experiment.cleaning.plan import Data, Plan
+from experiment.command.errors import InputError
 from experiment.files import reading, writing
-from experiment.inputs import feature_file
+from experiment.inputs import feature_file, feature_table, tables
 
 WHOLE = ("weight", "bias", "class_names")  # of the classes, not of the rows
 
@@ -25,8 +26,20 @@ def of_file(path: Path) -> Data:
     n, labels = len(samples), samples.labels
     names = list(map(str, range(n) if samples.ids is None else samples.ids))
     classes = [samples.class_name(label) for label in range(samples.probs.shape[1])]
-    return Data(path, names, [classes[label] for label in labels.tolist()],
-                partial(_write, path, classes, n), classes=classes)
+    write = partial(_write_table, path) if path.suffix in feature_table.TABLES else \
+        partial(_write, path, classes, n)
+    return Data(path, names, [classes[label] for label in labels.tolist()], write, classes=classes)
+
+
+def _write_table(path: Path, folder: Path, plan: Plan) -> tuple[list[str], list[str]]:
+    table = tables.read(path)
+    columns = feature_table.columns_of(path, table.columns)
+    changes = {str(columns["labels"]): plan.labels}
+    if plan.labels and "is_noisy" in columns:
+        raise InputError(f"{path}: column {columns['is_noisy']!r} describes the labels before the "
+                         f"change; remove it first")
+    table.write(folder / path.name, plan.kept, changes)
+    return [path.name], []
 
 
 def _write(path: Path, classes: Sequence[str], n: int, folder: Path, plan: Plan
@@ -48,6 +61,10 @@ def _write(path: Path, classes: Sequence[str], n: int, folder: Path, plan: Plan
             cleaned[key] = value
         else:
             left_out.append(f"{key} is left out: it has no entry for each row")
+    if path.suffix == ".npy":
+        for key, value in cleaned.items():
+            np.save(folder / feature_table.file_of(path, key), value)
+        return [feature_table.file_of(path, key) for key in cleaned], left_out
     _save(cleaned, metadata, folder / path.name)
     return [path.name], left_out
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from experiment.cleaning.decisions import DROP, RELABEL, Decision
 from experiment.command.errors import InputError
 from experiment.command.escaping import plain, written_forms
-from experiment.inputs.decisions import DROP, RELABEL, Decision
 from experiment.inputs.own_data import abbreviated
 
 LONGEST_NAME = 60  # characters of a name in a message

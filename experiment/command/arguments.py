@@ -47,8 +47,8 @@ def add_experiment_options(parser: argparse.ArgumentParser, *, name: str, images
                        help="epoch of the features (default: from the name)")
     group.add_argument("--features", type=Path, metavar="FILE",
                        nargs="+" if file_per_epoch else None,
-                       help="your own data instead: .npz, .pt or .safetensors with features, "
-                            "logits or probs, and labels"
+                       help="your own data instead: .npz, .pt, .safetensors, .npy, .csv, .tsv "
+                            "or .parquet with features, logits or probs, and labels"
                             + "; one file for each epoch, in order" * file_per_epoch)
     if images:
         group.add_argument("--image_dir", type=Path, metavar="DIR",

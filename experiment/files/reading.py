@@ -172,4 +172,6 @@ def load_npy(path: Path) -> np.ndarray:
     with refusing(path, "not a readable .npy file"):
         with open(path, "rb") as file:
             checks.check_npy(file, path.stat().st_size, path.name)
-        return np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
+        checks.check_letters(array)
+        return array

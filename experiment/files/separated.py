@@ -115,6 +115,10 @@ def _records(text: str, dialect: dict[str, Any]) -> Iterator[Record]:
             taken.append(line)
             yield line.removeprefix("\ufeff") if number == 0 else line
 
+    if "quoting" in dialect or '"' not in text:  # a line is a record: several times as fast
+        yield from (Record(number, line, fields) for number, (line, fields) in enumerate(
+            zip(io.StringIO(text, newline=""), csv.reader(lines(), **dialect)), 1) if fields)
+        return
     reader = csv.reader(lines(), **dialect)
     first = 1
     for fields in reader:  # takes the lines of one record, and no more

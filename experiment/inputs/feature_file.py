@@ -1,11 +1,12 @@
-"""Feature files: anyone's data in one .npz, .pt or .safetensors file.
+"""Feature files: anyone's data in one .npz, .pt or .safetensors file, or a table.
 
     features (N, D)   logits or probs (N, C)   labels (N,) integers or text
     optional: is_noisy (N,) bool   is_ood (N,) bool   group, ids (N,) text   class_names (C,) text
               weight (C, D) and bias (C,) of the linear head
 
 A .pt file is a dict of tensors (and lists of text); a .safetensors file holds text as JSON lists in
-its metadata, since it stores numbers only. The keys of the published files are accepted too.
+its metadata, since it stores numbers only. The keys of the published files are accepted too. For
+.csv, .tsv, .parquet, and .npy files beside one another see `feature_table`.
 
 Other forms whose meaning is clear are read: whole numbers as floats, one-hot labels, a single
 column for two classes, further axes of length 1, logits of -inf (a probability of 0). A new
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from experiment.command.errors import InputError
 from experiment.files import reading
-from experiment.inputs import own_head
+from experiment.inputs import feature_table, own_head
 from experiment.inputs.own_data import abbreviated
 from experiment.inputs.samples import BLOCK, Samples, probs_of
 
@@ -47,9 +48,7 @@ def read(path: Path, *, labelled: bool, ignore: Collection[str] = ()) -> Samples
     Raises InputError for a missing or unreadable file, a missing key, or values that do not fit.
     """
     if path.suffix not in READERS:
-        one = ("; one array holds features alone: numpy.savez(\"train.npz\", features=…, probs=…, "
-               "labels=…) puts them into one file") if path.suffix == ".npy" else ""
-        raise InputError(f"{path}: expected a feature file ending in {', '.join(READERS)}{one}")
+        raise InputError(f"{path}: expected a feature file ending in {', '.join(READERS)}")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     entries = _entries(path, ignore)
@@ -58,7 +57,8 @@ def read(path: Path, *, labelled: bool, ignore: Collection[str] = ()) -> Samples
     if "probs" not in entries and "logits" not in entries:
         missing.append("probs (or logits)")
     if missing:
-        raise InputError(f"{path}: missing {' and '.join(missing)}; found "
+        where = " beside it" if path.suffix == ".npy" else ""
+        raise InputError(f"{path}: missing {' and '.join(missing)}{where}; found "
                          f"{', '.join(entries) or 'none of ' + ', '.join(KNOWN)}")
     values = {name: _convert(path, name, value) for name, value in entries.items()}
     _two_columns(values)
@@ -114,7 +114,8 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    ".npz": reading.load_npz, ".pt": _read_pt, ".safetensors": _read_safetensors}
+    ".npz": reading.load_npz, ".pt": _read_pt, ".safetensors": _read_safetensors,
+    ".npy": feature_table.read_beside, **dict.fromkeys(feature_table.TABLES, feature_table.read)}
 
 
 def _convert(path: Path, name: str, value: Any) -> Tensor | list[str]:

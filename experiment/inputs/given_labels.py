@@ -29,14 +29,20 @@ def read(source: str, values: Sequence[Any]) -> list[str]:
     without it. A list of one, as doccano exports it, is that label. Raises InputError for rows with
     several.
     """
-    values = [_only(source, row, value) for row, value in enumerate(values)]
-    # JSON can hold half a surrogate pair, which UTF-8 cannot.
-    texts = [same_form(text_of(value)).encode("utf-8", "replace").decode() for value in values]
-    texts = ["" if text in NO_LABEL else text for text in texts]
-    given = [row for row, text in enumerate(texts) if text]
-    if given and all(SEVERAL.fullmatch(texts[row]) for row in given):
-        raise _several(source, given[0], texts[given[0]])
-    numbers = {text for text in texts if NUMBER.fullmatch(text)}
+    known: dict[str, str] = {}  # as labels come again, each is looked at once
+    texts = []
+    for row, value in enumerate(values):
+        text = text_of(_only(source, row, value))
+        if text not in known:
+            # JSON can hold half a surrogate pair, which UTF-8 cannot.
+            form = same_form(text).encode("utf-8", "replace").decode()
+            known[text] = "" if form in NO_LABEL else form
+        texts.append(known[text])
+    names = {*texts} - {""}
+    if names and all(map(SEVERAL.fullmatch, names)):
+        first = next(row for row, text in enumerate(texts) if text)
+        raise _several(source, first, texts[first])
+    numbers = set(filter(NUMBER.fullmatch, names))
     whole = {text: WHOLE.fullmatch(text) for text in numbers if "." in text}
     if all(whole.values()):
         texts = [whole[text][1] if text in whole else text for text in texts]

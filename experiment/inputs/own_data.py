@@ -177,7 +177,8 @@ def files_of_table(path: Path, named: PathColumns = (None, None)) -> tuple[list[
     found = path_table(path, named)
     written = list(map(plain, found.table.texts(found.paths)))
     labels = given_labels.read(str(path), found.table.values(found.labels))
-    files = [_file(path.absolute().parent, name) for name in written]
+    folder = path.absolute().parent
+    files = [_file(folder, name) for name in written]
     rows = Rows.of(str(path), written, labels, notes=found.notes)
     return files, rows.drop({row: "no such file" if written[row] else "no path"
                              for row in rows.index if not _is_file(files[row])})
@@ -187,7 +188,8 @@ def _file(folder: Path, name: str) -> Path:
     """The file of this name, in whatever Unicode form the disk has it, and with / for \\."""
     spelled = [name, name.replace("\\", "/")]  # the latter if it was written on Windows
     forms = [unicodedata.normalize(form, text) for text in spelled for form in ("NFC", "NFD")]
-    return next(filter(_is_file, (folder / text for text in [*spelled, *forms])), folder / name)
+    different = dict.fromkeys([*spelled, *forms])  # mostly one
+    return next(filter(_is_file, (folder / text for text in different)), folder / name)
 
 
 def _is_file(path: Path) -> bool:

@@ -6,10 +6,9 @@ import sys
 
 import pytest
 
-from experiment.cleaning import cleaned, images
+from experiment.cleaning import cleaned, decisions, images
+from experiment.cleaning.decisions import Decision
 from experiment.files import new_folder
-from experiment.inputs import decisions
-from experiment.inputs.decisions import Decision
 from experiment.inputs.own_data import Rows
 from tests.faults.commands import contents, leftovers
 

@@ -74,7 +74,9 @@ def test_not_a_feature_file(tmp_path):
             ("a.npz", b"PK\x03\x04 cut", "not a readable .npz"),
             ("a.pt", b"hello", "not a readable tensor file"),
             ("a.safetensors", b"\xff" * 20, "not a readable .safetensors"),
-            ("a.csv", b"1,2", "expected a feature file ending in .npz, .pt, .safetensors")]:
+            ("a.csv", b"a,b\n1,2", "missing features and labels and probs .or log.*found none"),
+            ("a.parquet", b"PAR1", "not a readable .parquet table"),
+            ("a.xml", b"1,2", "expected a feature file ending in .npz, .pt, .safetensors")]:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=message):
             read(tmp_path / name, labelled=True)
@@ -192,9 +194,3 @@ def test_one_column_of_two_classes_is_that_of_class_1(tmp_path, shape):
 def test_what_stays_unclear_is_refused(tmp_path, changed, message):
     with pytest.raises(InputError, match=message):
         loaded(tmp_path, **changed)
-
-
-def test_an_array_alone_says_how_to_save(tmp_path):
-    np.save(tmp_path / "features.npy", PLAIN["features"])
-    with pytest.raises(InputError, match=r"one array holds features alone: numpy.savez\("):
-        read(tmp_path / "features.npy", labelled=True)

@@ -7,10 +7,10 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from experiment.cleaning.decisions import Decision
 from experiment.cleaning.plan import Data, make
 from experiment.command.errors import InputError
 from experiment.inputs import tables
-from experiment.inputs.decisions import Decision
 from language.data import read_file
 
 

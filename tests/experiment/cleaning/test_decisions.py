@@ -2,8 +2,8 @@ import csv
 
 import pytest
 
+from experiment.cleaning import decisions
 from experiment.command.errors import InputError
-from experiment.inputs import decisions
 
 HEADER = "index,name,given_label,decision,new_label"
 SUSPECTS = "index,suspect_rank,id,text,given_label,suggested_label,is_label_issue,label_score"
