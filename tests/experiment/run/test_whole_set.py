@@ -134,3 +134,13 @@ def test_a_row_copied_with_its_wrong_label_does_not_vouch_for_itself(planted):
     assert actions.of(once).is_issue[[7, *range(243, 263)]].all()
     support = find(once, torch.tensor([7]))[0].support
     assert not {related.row for related in support} & {7, *range(243, 263)}
+
+
+def test_leaked_files_and_texts_are_exact_copies(planted):
+    test = replace(planted.every(60), features=planted.features[::60] + 1, labels=None,
+                   content={"text": ["a  text", "other", "new", "text 7", "x"]})
+    train = replace(planted, content={"text": [f"text {row}" for row in range(241)] +
+                                      ["a text", "a text"]})
+    found = whole_set.find_leakage(train, test, Settings(duplicates="auto"), progress=False)
+    assert found.rows.tolist() == [241, -1, -1, 7, -1]
+    assert found.is_exact.tolist() == [True, False, False, True, False]
