@@ -5,6 +5,7 @@ and `get_classifier`. The feature is the input of the final linear layer. A fold
 for that layer is a backbone without a head; its feature is the same.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import timm
@@ -22,26 +23,34 @@ WRAPPER = "timm_wrapper"  # a model of timm, saved by transformers
 class HubModel(nn.Module):
     """An image classifier of transformers with timm's methods."""
 
-    def __init__(self, model: nn.Module, final: nn.Linear, *, has_head: bool) -> None:
+    def __init__(self, model: nn.Module, finals: Sequence[nn.Linear], *, has_head: bool) -> None:
         super().__init__()
-        self.model, self.final, self.has_head = model, final, has_head
-        self.head_hidden_size = final.in_features
+        self.model, self.finals, self.has_head = model, tuple(finals), has_head
+        self.head_hidden_size = sum(layer.in_features for layer in self.finals)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """images (N, 3, H, W) -> (N, D), the input of the final layer."""
-        entered = []
-        handle = self.final.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+        """images (N, 3, H, W) -> (N, D), the input of the final layer; of several side by side."""
+        entered = {}
+        handles = [layer.register_forward_pre_hook(
+            lambda layer, inputs: entered.update({layer: inputs[0].flatten(1)}))
+            for layer in self.finals]
         try:
             self.model(pixel_values=images)
         finally:
-            handle.remove()
-        return entered[0].flatten(1)
+            for handle in handles:
+                handle.remove()
+        return torch.cat([entered[layer] for layer in self.finals], 1)
 
-    def forward_head(self, features: Tensor, pre_logits: bool = True) -> Tensor:
-        return features if pre_logits else self.get_classifier()(features)
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        if pre_logits:
+            return features
+        parts = features.split([layer.in_features for layer in self.finals], 1)
+        return torch.stack([layer(part) for layer, part in zip(self.finals, parts)]).mean(0)
 
-    def get_classifier(self) -> nn.Module:
-        return self.final if self.has_head else nn.Identity()
+    def get_classifier(self) -> nn.Module | tuple[nn.Module, ...]:
+        if not self.has_head:
+            return nn.Identity()
+        return self.finals if len(self.finals) > 1 else self.finals[0]
 
 
 def load(folder: Path) -> nn.Module:
@@ -105,9 +114,11 @@ def _from_transformers(folder: Path) -> HubModel:
     if not layers:
         raise InputError(f"{folder}: expected a classifier with a final linear layer, got "
                          f"{type(model).__name__}")
-    name, final = list(layers.items())[-1]
+    if not type(model).__name__.endswith("WithTeacher"):  # of that, the mean of two layers counts
+        layers = dict(list(layers.items())[-1:])
     missing = set(report["missing_keys"])
     lost = sorted(key for key in missing if key.startswith(body))
     if lost:
         raise InputError(f"{folder}: weights are missing: {', '.join(lost[:4])}")
-    return HubModel(model, final, has_head=f"{name}.weight" not in missing)
+    has_head = not any(f"{name}.weight" in missing for name in layers)
+    return HubModel(model, tuple(layers.values()), has_head=has_head)

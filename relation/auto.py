@@ -14,17 +14,19 @@ Trusted are the rows whose label neither loo nor local would replace. Probabilit
 not ranks: a witness that knows little says so, by probabilities that are all alike, and so does one
 that repeats every given label. HIGHER = MORE SUSPECT:
 
-    q    = (1 - s) (w model + loo + local + votes) / (w + 3)  +  s (refit + trusted) / 2
-    auto = 1 - q_y
+    q    = (2 w model + loo + local + votes + (refit + trusted) / 2) / (2 w + 4)
+    auto = 1 - q_y        where labels go wrong from one class to another: see `class_noise.py`
 
-w is how far the model may be believed, seen without knowing the truth. Of the labels that loo
-rejects, it rejects a share a: near 1 if it never memorised them, near 0 if it did. Of those that
-loo accepts it accepts a share b: less than 1 if it is trained too little. A coin would reach 1/2:
+refit and trusted are a second opinion of the same two witnesses and count as one: they see through
+many wrong labels, and take hard rows for wrong ones. w is how far the model may be believed, seen
+without knowing the truth. Of the labels that loo rejects, it rejects a share a: near 1 if it never
+memorised them, near 0 if it did. Of those that loo accepts it accepts a share b: less than 1 if it
+is trained too little. A coin would reach 1/2:
 
     w = max(0, min(2 a - 1, 2 b - 1))
 
-s = min(1, 2 (share of rows that are not trusted)): without wrong labels every row is evidence,
-hard ones above all; where half of the labels are wrong, what all rows say is a coin.
+The 2 of 2 w: hard rows keep w well below 1 for a model that memorised nothing, which knows more
+than any of the others, as it learned from the data and not from features.
 
 Beyond DENSE entries (N, C) a row is asked about SLOTS classes: its own and the likeliest.
 """
@@ -34,6 +36,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from relation.class_noise import find_class_noise, wrong_probs
 from relation.count import Count, count_wrong
 from relation.leave_one_out import LeaveOneOut, fit_leave_one_out
 from relation.neighbours import ask_neighbours, half_whitened, local_probs, vote_probs
@@ -46,7 +49,12 @@ OF_MODEL = 3  # of the slots at most are the model's likeliest classes, the othe
 
 
 class Regime(NamedTuple):
-    """Shares of the given labels that model, leave-one-out and neighbours reproduce; a, b and w."""
+    """Shares of the given labels that model, leave-one-out and neighbours reproduce; a, b and w.
+
+    contradicted: a of the labels that leave-one-out and neighbours both reject. Fewer of these are
+    hard and right, so that it is near the share of wrong labels that the model has not memorised.
+    1 where there are none.
+    """
 
     model: float
     leave_one_out: float
@@ -54,6 +62,7 @@ class Regime(NamedTuple):
     rejected_too: float
     accepted_too: float
     weight: float
+    contradicted: float
 
 
 class Auto(NamedTuple):
@@ -106,18 +115,22 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *, progress: bo
 
     guess = slots.gather(1, model.argmax(1, keepdim=True))[:, 0]
     regime = _regime(guess, likeliest, nearest, labels)
-    weight = min(1.0, 2 * float((~sure).double().mean()))
-    everyone = (regime.weight * model + loo + local + votes) / (regime.weight + 3)
-    mixed = (1 - weight) * everyone + weight * (refit + trusted_near) / 2
+    held = loo + local + votes
+    double = 2 * regime.weight
+    mixed = (double * model + held + (refit + trusted_near) / 2) / (double + 4)
+    noise = find_class_noise(mixed, slots, labels, classes)
     suggested, voted = (slots.gather(1, p.argmax(1, keepdim=True))[:, 0]
                         for p in (mixed, trusted_near))
     replaced = (slots.gather(1, refit.argmax(1, keepdim=True))[:, 0] == voted) & (voted != labels)
+    agreed = (likeliest == nearest) & (likeliest != labels)
     parts = {"loss (loo)": loo, "loss (refit)": refit, "neighbours": local, "votes": votes,
              "neighbours (trusted)": trusted_near}
-    return Auto((1 - mixed[:, 0].double()).clamp(0, 1).cpu(),
+    return Auto(wrong_probs(mixed, slots, labels, noise).cpu(),
                 {name: -p[:, 0].clamp(min=1e-38).log().cpu() for name, p in parts.items()},
                 suggested.cpu(), voted.cpu(),
-                count_wrong((loo + local + votes) / 3, shares[labels], int(replaced.sum())),
+                count_wrong(held / 3, shares[labels], replaced=int(replaced.sum()),
+                            agreed=int(agreed.sum()), rejected=int((~trusted).sum()),
+                            class_noise=noise.weight),
                 int((likeliest != labels).sum()), regime, held_out)
 
 
@@ -165,8 +178,11 @@ def _at(fit: LeaveOneOut, slots: Tensor, *, progress: bool) -> Tensor:
 
 def _regime(model: Tensor, loo: Tensor, near: Tensor, labels: Tensor) -> Regime:
     rejected = loo != labels
-    a = float((model != labels)[rejected].double().mean()) if rejected.any() else 0.0
+    both = rejected & (near != labels)
+    a, contradicted = (float((model != labels)[rows].double().mean()) if rows.any() else default
+                       for rows, default in ((rejected, 0.0), (both, 1.0)))
     b = float((model == labels)[~rejected].double().mean()) if not rejected.all() else 0.0
     of_model, of_loo, of_near = (float((guess == labels).double().mean())
                                  for guess in (model, loo, near))
-    return Regime(of_model, of_loo, of_near, a, b, max(0.0, min(2 * a - 1, 2 * b - 1)))
+    return Regime(of_model, of_loo, of_near, a, b, max(0.0, min(2 * a - 1, 2 * b - 1)),
+                  contradicted)

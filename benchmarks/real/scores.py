@@ -1,6 +1,7 @@
 """Average precision of every score in one cell: the project's rows, and cleanlab's variants."""
 
 import csv
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -46,12 +47,15 @@ def about(path: Path, cell: dict[str, np.ndarray]) -> dict:
 
 
 def project_row(cell: dict[str, np.ndarray]) -> dict:
-    """Average precision of every row of the project's table, the estimated number of wrong labels
-    and the seconds of `auto`."""
+    """Average precision of every row of the project's table, the estimated number of wrong labels,
+    its interval (empty where none is claimed) and the seconds of `auto`."""
     tensors = {name: torch.from_numpy(cell[name])
                for name in ("features", "probs", "labels", "is_noisy")}
     result = find_label_errors(Samples("cell", **tensors), SETTINGS, progress=False)
-    return {"estimated_wrong": result.verdict.facts["estimated_wrong"],
+    facts = result.verdict.facts
+    least, most = facts["wrong_between"] or (math.nan, math.nan)
+    return {"estimated_wrong": facts["estimated_wrong"], "wrong_from": least, "wrong_to": most,
+            "contradicted": round(facts["regime"]["contradicted"], 3),
             "seconds": round(result.seconds["auto"], 2),
             **{row["name"]: round(row["ap"], 4) for row in result.metrics}}
 

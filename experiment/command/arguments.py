@@ -143,9 +143,9 @@ def add_relation_options(parser: argparse.ArgumentParser, *, temperature: float 
                             "KNN (k / H neighbours) and auto use every H-th training row, the "
                             "other baselines all (default: %(default)s, all)")
     group.add_argument("--chunk", type=positive_integer, default=chunk, metavar="ROWS",
-                       help="rows compared at a time; changes memory and speed, not the result; "
-                            "at most 100 for experiments named resnet*, whose features are wider, "
-                            "as in the published runs (default: %(default)s)")
+                       help="rows compared at a time; changes memory and speed, and the result "
+                            "only by rounding; at most 100 for experiments named resnet*, whose "
+                            "features are wider, as in the published runs (default: %(default)s)")
     group.add_argument("--dtype", choices=("float32", "float16", "bfloat16"),
                        default=["float32"] if grid else "float32",
                        help="storage of features and probabilities; sums are wider "

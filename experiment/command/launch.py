@@ -1,8 +1,9 @@
 """How every script starts and ends: one line and an exit status, whatever happens.
 
     0      done
-    1      something outside refused (a download, another process), or too little memory
-    2      a mistake that the user can correct: an option, a file, a full disk
+    1      something outside refused (a download, another process), or out of memory
+    2      a mistake that the user can correct: an option, a file, a full disk, data of which one
+           row at a time needs more memory than there is
     130    Ctrl-C; 143: SIGTERM. Both end the run within five seconds (`signals` says how)
     141    the reader of the output is gone, as in `detect.py | head`
 """

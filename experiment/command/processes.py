@@ -5,7 +5,8 @@
 All of them read the same files. They share the relation scores (before and after refinement) and
 the searches for nearest rows: each computes its part of the blocks, and all get the sums. Every
 process computes baselines, leave-one-out and metrics; the first alone extracts features and writes
-files. This module starts and ends the group; `relation.parallel` divides the work.
+results; each saves its own partial sums. This module starts and ends the group;
+`relation.parallel` divides the work.
 """
 
 import contextlib

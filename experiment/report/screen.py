@@ -1,6 +1,6 @@
 """What a run prints: notes, the table of metrics, and the most suspect rows.
 
-Scores stand in the order of `Result.scores`, which experiment.run.label_errors lists; of outliers
+Scores stand in the order of `Result.scores`: experiment/run/label_errors.py lists them; of outliers
 they are the baselines of experiment.run.ood_baselines, relation and auto.
 """
 

@@ -1,6 +1,7 @@
 """suspects.csv, and suspects.parquet with pyarrow: the rows as other tools for data load them.
 
-One line for each row, the most suspect first; `columns` says what the columns mean. A CSV file is
+One line for each row, the most suspect first; `shared_columns` and docs/data.md
+say what the columns mean. A CSV file is
 opened in spreadsheets, which run what looks like a formula: such text gets an apostrophe in front
 there (and only there; numbers stay as they are).
 """

@@ -2,7 +2,7 @@
 
 graph_<kernel>_pow<t>.pt holds s0 of a full run, which costs the most. `Cache` is made for a run and
 used by `label_errors`: it loads s0 where data and settings are the same, saves it otherwise, and
-lets a killed run resume from partial_*.pt.
+lets a killed run resume from partial_*.pt. Outliers have no cached scores, `PartialSums` alone.
 
 The file has the published form, a dict of "score" (N,) and of empty lists "top", "top_val", "low",
 "low_val"; beside it graph_*.json says what it was computed from, and only what matches is used. A

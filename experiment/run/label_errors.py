@@ -2,10 +2,12 @@
 
 The scores, in the order of the printed table (scores.csv: see experiment.report.scores):
 
-    relation.LABEL_BASELINES          of all rows, before `hop` thins them out
+    relation.LABEL_BASELINES          loss, margin, entropy, least-confidence, cwe, tracin, jsd, of
+                                      all rows; then thinned by `hop` like the rest
     relation (initial), relation      before and after refinement
     ... (loo)                         with `probs` "loo": these on leave-one-out probabilities
-    relation.Auto.parts               the witnesses of `auto`
+    relation.Auto.parts               loss (loo), loss (refit), neighbours, votes, neighbours
+                                      (trusted): the witnesses of `auto`
     cleanlab (loo)                    where cleanlab is installed
     auto
 """

@@ -1,5 +1,8 @@
 """What `auto` says of the data: its scores, suggested labels, and the words on the screen.
 
+The suggested label is the likeliest class of the average of `auto` (relation/auto.py), of the best
+epoch where there are several; `label_errors` then corrects misspelt names of classes.
+
 The words: whether the network has memorised the wrong labels (`_regime_in_words` decides, from the
 shares that relation.Regime holds), and about how many labels are wrong.
 """
@@ -18,7 +21,11 @@ from experiment.inputs.samples import Samples
 # cleanlab works on a float64 copy of the probabilities and then some: up to a few GB.
 CLEANLAB_ENTRIES = 10**8
 NOTHING_LEFT = 0.995  # share of reproduced labels from which the report warns
-TRUSTED = 0.5  # weight of the model's own loss in auto from which its probabilities count
+TRUSTED = 0.5  # weight of the model's own loss in auto from which its probabilities stand for all
+TRAINED = 0.75  # share of accepted labels below which a network has not learned: half a weight
+# Share of contradicted labels from which a network has memorised none, below which it has: about
+# three to six in ten of the wrong labels are reproduced between them (relation/README.md)
+NOT_MEMORISED, MEMORISED = 0.75, 0.5
 
 
 @dataclass(frozen=True)
@@ -47,11 +54,12 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor,
     found = relation.auto_scores(features[rows], probs[rows], labels[rows], progress=progress)
     replaced = (found.suggested_labels != labels[rows].cpu()).nonzero()[:, 0]
     replaced = replaced[(-found.scores[replaced]).argsort(stable=True)]
-    more = at.bincount()[replaced] - 1
+    more, counted = at.bincount()[replaced] - 1, found.counted
     return found._replace(
         scores=found.scores[at], parts={name: part[at] for name, part in found.parts.items()},
         suggested_labels=found.suggested_labels[at], voted_labels=found.voted_labels[at],
-        counted=relation.Count(*(count + int(more[:count].sum()) for count in found.counted)),
+        counted=counted._replace(**{name: count + int(more[:count].sum()) for name, count in
+                                    counted._asdict().items() if name != "claimed"}),
         probs=None if found.probs is None else found.probs[at.to(found.probs.device)])
 
 
@@ -82,10 +90,9 @@ def describe(kept: Samples, found: relation.Auto, others: dict[str, relation.Aut
         statement.append("auto is averaged over epochs, weighted with what they have not "
                          "memorised: "
                          + ", ".join(f"{name} ({weight:.2f})" for name, weight in weights.items()))
-    wrong, low, high = first.counted
-    facts["estimated_wrong"], facts["wrong_between"] = wrong, [low, high]
-    statement.append(f"about {wrong:,} of {len(kept):,} labels ({_percent(wrong / len(kept))}) are "
-                     f"wrong; scores.csv suggests a label for each row")
+    wrong, low, high, claimed = first.counted
+    facts["estimated_wrong"], facts["wrong_between"] = wrong, [low, high] if claimed else None
+    statement.append(_how_many(first.counted, len(kept)))
     scores = dict(found.parts)
     issues = None if found.probs is None else _cleanlab(found.probs, kept.labels)
     if issues is not None:
@@ -116,11 +123,11 @@ def _regime_in_words(regime: relation.Regime, out_of_sample: str) -> list[str]:
               f"{_percent(regime.leave_one_out)}, nearest neighbours {_percent(regime.neighbours)}")
     if out_of_sample:
         verdict = "no row's own label had a say in any of the three"
-    elif regime.weight >= TRUSTED:
-        verdict = "it has not memorised the wrong ones: its own probabilities count here"
-    elif regime.accepted_too < regime.rejected_too:
+    elif regime.accepted_too < min(regime.rejected_too, TRAINED):
         verdict = "it is trained too little for its own probabilities to count"
-    elif regime.weight > 0:
+    elif regime.contradicted >= NOT_MEMORISED:
+        verdict = "it has not memorised the wrong ones: its own probabilities count here"
+    elif regime.contradicted >= MEMORISED:
         verdict = "it has memorised some: its own probabilities count little here"
     else:
         verdict = "it has memorised: its own probabilities cannot be trusted here"
@@ -136,6 +143,16 @@ def _regime_in_words(regime: relation.Regime, out_of_sample: str) -> list[str]:
         lines.append("leave-one-out finds little to reject: either few labels are wrong, or the "
                      "features have memorised too and an earlier epoch would tell more")
     return lines
+
+
+def _how_many(counted: relation.Count, n: int) -> str:
+    wrong, low, high, claimed = counted
+    if claimed:
+        return (f"about {wrong:,} of {n:,} labels ({_percent(wrong / n)}) are wrong, between "
+                f"{low:,} and {high:,}; scores.csv suggests a label for each row")
+    return (f"how many labels are wrong cannot be told from these features, which may repeat "
+            f"them; {wrong:,} of {n:,} ({_percent(wrong / n)}) are rejected, and scores.csv "
+            f"suggests a label for each row")
 
 
 def _percent(share: float) -> str:

@@ -1,6 +1,7 @@
 """The real sets in small: wrong labels, regimes, cleanlab's columns and the table, no package."""
 
 import csv
+import math
 import re
 
 import numpy as np
@@ -115,15 +116,20 @@ def test_the_page_shows_the_figures_that_were_measured():
 
 def test_table_counts_what_is_behind():
     row = {"part": "dev", "set": "s", "regime": "frozen", "noise": "u08", "n_wrong": 10,
-           "estimated_wrong": 12, "auto": 0.5, "loss": 0.4, "loss (loo)": 0.515, "relation": 0.3,
+           "estimated_wrong": 12, "wrong_from": 8, "wrong_to": 14, "auto": 0.5, "loss": 0.4,
+           "loss (loo)": 0.515, "relation": 0.3,
            "cleanlab in-sample self_confidence": 0.2, "cleanlab cv self_confidence": 0.3,
            "cleanlab cv tuned self_confidence": 0.55, "issues cv": 90}
-    worse = {**row, "auto": 0.58, "estimated_wrong": 40}
+    worse = {**row, "auto": 0.58, "estimated_wrong": 40, "wrong_from": 30, "wrong_to": 50}
+    silent = {**row, "estimated_wrong": 90, "wrong_from": math.nan, "wrong_to": math.nan}
+    assert "in 0 of 1 cells." in summary.table([silent])
+    assert "in 2 of 3 cells" in summary.table([row, worse, silent])
     said = summary.table([row, worse])
     assert "| dev | frozen | 2 | 0.540 | 0.400 | 0.515 | 0.300 | 0.200 | 0.300 | 0.550 |" in said
     assert "or above, in 50% of 2 cells (mean -0.010, worst -0.050)" in said
     assert "within .01 in 50%" not in said and "score in 50%, within .02 in 100%" in said
-    assert "8 % and more: median 2.60, within a factor 1.3 in 50%, 2 in 50%" in said
+    assert "claimed at 8 % and more in 2 of 2 cells, estimated over true: median 2.60, within a " \
+           "factor 1.3 in 50%, 2 in 50%, the truth is in the interval in 50%" in said
 
 
 @pytest.mark.parametrize("find, name, command", [

@@ -163,7 +163,7 @@ def test_weights_of_image_networks_that_call_something(tmp_path, config, zipped)
 
 
 @pytest.mark.parametrize("load", [
-    hub.load, transform._of_processor,
+    hub.load, partial(transform._of_processor, grey=False),
     lambda folder: language_models.load(folder, [folder]),
     lambda folder: speech_models.load_folder(folder)])
 def test_a_model_that_brings_its_own_code(tmp_path, load):

@@ -7,9 +7,10 @@ import timm
 import torch
 from PIL import Image
 from torch.nn.functional import linear
+from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher
 
 from experiment.command.errors import InputError
-from imagenet import checkpoints, heads, models, transform
+from imagenet import checkpoints, heads, hub, models, transform
 from tests.imagenet_files import random_model
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -168,3 +169,17 @@ def test_two_heads_are_one_on_both_features(tmp_path):
     assert heads.widths(model) == (384, 5) and features.shape == (1, 384)
     for head in (heads.head_of(model), models.read_head(network)):
         torch.testing.assert_close(linear(features, *head), logits)
+
+
+def test_two_heads_in_a_folder_of_transformers(tmp_path):
+    config = DeiTConfig(image_size=32, patch_size=16, hidden_size=24, num_hidden_layers=1,
+                        num_attention_heads=2, intermediate_size=32, num_labels=3)
+    original = DeiTForImageClassificationWithTeacher(config).eval()
+    original.save_pretrained(tmp_path / "deit")
+    model = hub.load(tmp_path / "deit")
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        features, logits = heads.features_and_logits(model, images)
+        torch.testing.assert_close(logits, original(images).logits)
+    assert heads.widths(model) == (48, 3) and features.shape == (2, 48)
+    torch.testing.assert_close(linear(features, *heads.head_of(model)), logits)

@@ -99,7 +99,7 @@ def test_folder_with_what_folders_hold(script, tmp_path, network, photographs):
     assert wrong | {"lonely/china.jpg"} == set(names[:13])
     assert len(rows) == N + 1 and names == [row["filepath"].removeprefix(f"{folder}/")
                                             for row in rows]
-    assert sum(row["is_label_issue"] == "True" for row in rows) == metrics["estimated_wrong"] >= 12
+    assert sum(row["is_label_issue"] == "True" for row in rows) == metrics["estimated_wrong"] >= 11
     for line in ("logistic regression on frozen features, 5-fold cross-validated (the network's "
                  "head has 10 classes, the data have 11)", "1 without any image: empty",
                  "1 skipped, not taken for images: 1 .txt (3/labels.txt)",

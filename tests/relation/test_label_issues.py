@@ -46,7 +46,7 @@ def test_one_import_line_changes(unsure, with_features):
     assert ours.dtype.kind == theirs.dtype.kind == "i"
     planted, both = set(np.flatnonzero(is_noisy)), set(ours) & set(theirs)
     for found in (set(ours), set(theirs)):  # each counts in its own way
-        assert len(planted - found) <= 1 and len(found - planted) <= 2
+        assert len(planted - found) <= 1 and len(found - planted) <= 3
     assert [row for row in ours if row in both] == [row for row in theirs if row in both]
 
 

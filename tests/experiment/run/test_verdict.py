@@ -7,12 +7,13 @@ from relation import Auto, Count, Regime
 
 
 def found(*, model=0.9, loo=0.9, near=0.9, a=0.5, b=1.0, weight=0.0, wrong=2, suspects=10, rows=20,
-          score=0.5):
+          score=0.5, contradicted=0.0, claimed=True):
     """What auto_scores might find on `rows` rows."""
     return Auto(torch.full((rows,), score), {"loss (loo)": torch.zeros(rows)},
                 torch.full((rows,), wrong), torch.full((rows,), wrong + 1),
-                Count(wrong, wrong - 1, wrong + 3), suspects,
-                Regime(model, loo, near, a, b, weight), torch.full((rows, 3), 1 / 3))
+                Count(wrong, wrong - 1, wrong + 3, claimed), suspects,
+                Regime(model, loo, near, a, b, weight, contradicted),
+                torch.full((rows, 3), 1 / 3))
 
 
 def describe(first, origin="", **others):
@@ -24,14 +25,15 @@ def describe(first, origin="", **others):
 
 
 @pytest.mark.parametrize("regime, words", [
-    (dict(a=0.95, weight=0.9), "it has not memorised the wrong ones"),
-    (dict(a=0.6, weight=0.2), "it has memorised some"),
+    (dict(a=0.6, contradicted=0.75), "it has not memorised the wrong ones"),
+    (dict(a=0.6, weight=0.2, contradicted=0.6), "it has memorised some"),
     (dict(model=0.996, loo=0.924, a=0.0), "99.6 % of the given labels, leave-one-out 92.4 %"),
     (dict(a=0.0), "it has memorised: its own probabilities cannot be trusted here"),
     (dict(a=0.9, b=0.2), "it is trained too little"),
     (dict(a=0.0, loo=0.97, near=0.9), "features have memorised too"),
     (dict(a=0.0, loo=0.999, near=0.999), "either few labels are wrong, or"),
-    (dict(wrong=2), "about 2 of 20 labels (10.0 %) are wrong"),
+    (dict(wrong=2), "about 2 of 20 labels (10.0 %) are wrong, between 1 and 5"),
+    (dict(wrong=2, claimed=False), "cannot be told from these features"),
 ])
 def test_statement(regime, words):
     assert words in "\n".join(describe(found(**regime))[1].statement)
@@ -42,6 +44,11 @@ def test_facts_and_columns():
     assert result.facts["estimated_wrong"] == 2 and result.facts["wrong_between"] == [1, 5]
     assert result.facts["regime"]["accepted_too"] == 1
     assert not scores["loss (loo)"].any()
+
+
+def test_no_interval_where_none_is_claimed():
+    facts = describe(found(claimed=False))[1].facts
+    assert facts["estimated_wrong"] == 2 and facts["wrong_between"] is None
 
 
 def test_leave_one_out_stands_in_for_a_model_that_cannot_be_trusted():

@@ -61,7 +61,8 @@ def test_everything_that_is_wrong_is_found_and_said_once(planted, tmp_path):
         assert part in text
     suggested, reasons = advice.suggested(), advice.reasons(planted.index.numpy())
     assert set(suggested[[*ODD, EXACT, NEAR, CONFLICT]]) == {"drop"}  # the wrong one of two goes
-    assert set(suggested[[*WRONG, *MISSPELT]]) == {"relabel"} and suggested[102] == ""
+    assert (suggested[WRONG] == "relabel").sum() >= 4  # as many as are estimated to be wrong
+    assert set(suggested[MISSPELT]) == {"relabel"} and suggested[102] == ""
     assert reasons[CONFLICT].startswith("wrong label; copy of row 102; copies with several")
     assert reasons[EXACT] == "copy of row 100" and reasons[MISSPELT[0]] == "misspelt class name"
     suspects.write(result, tmp_path)
