@@ -30,8 +30,9 @@ def get_args_parser() -> arguments.Parser:
                        help="the decisions.csv that report.html exports: index, id, given_label, "
                             "decision (keep, relabel, drop), new_label, and names of labels")
     group.add_argument("--automatic", type=Path, metavar="FILE",
-                       help="suspects.csv: the suggested label of every row that it counts as a "
-                            "label issue, with a score of at least --min_score; no row is dropped")
+                       help="suspects.csv: outliers and extra copies are dropped, and every other "
+                            "label issue gets its suggested label if its score is at least "
+                            "--min_score")
     group.add_argument("--min_score", type=share, metavar="S",
                        help=f"least score, 1 - label_score, of a suggestion that --automatic takes "
                             f"(default: {MIN_SCORE}); of auto it is 1 - the probability of the "
@@ -97,8 +98,10 @@ def main(args: Namespace) -> None:
     else:
         least = MIN_SCORE if args.min_score is None else args.min_score
         found, below = decisions.read_suggestions(args.automatic, least)
-        print(f"{len(found):,} labels suggested with a score of at least {least:g} are taken, "
-              f"{below:,} below it are not")
+        dropped = sum(one.action == decisions.DROP for one in found)
+        print(f"{len(found) - dropped:,} labels suggested with a score of at least {least:g} are "
+              f"taken, {below:,} below it are not; {dropped:,} outliers and extra "
+              f"copies are dropped")
     data = load(kind, getattr(args, kind), args)
     cleaned.write(data, found, None if args.dry_run else args.to)
 

@@ -59,7 +59,8 @@ def read_scores(report):
 def test_scores_are_the_published_ones(run_done, golden_ood):
     rows = read_scores(run_done[1])
     assert list(rows[0]) == ["index", "id", "predicted_label", "relation_score", "rank",
-                             *PUBLISHED, "is_ood", "group", "auto_score", "auto_rank"]
+                             *PUBLISHED, "is_ood", "group", "auto_score", "auto_rank",
+                             "copy_of"]
     names = {"msp": "MSP", "max_logit": "MaxLogit", "energy": "Energy",
              "kl_matching": "KL-Matching"}
     for published, name in names.items():
@@ -139,7 +140,7 @@ def test_fewer_baselines_other_formats_and_no_truth(script, golden_ood, tmp_path
     assert saved["rows"] == [] and saved["id_thresholds"] == {}
     assert list(read_scores(tmp_path / "report")[0]) == [
         "index", "id", "predicted_label", "relation_score", "rank", "MSP", "auto_score",
-        "auto_rank"]
+        "auto_rank", "copy_of"]
 
 
 def test_groups_without_id_rows_give_nulls(script, golden_ood, tmp_path):
@@ -166,7 +167,7 @@ def test_digits(script, tmp_path):
     assert [row["name"] for row in rows[:9]] == [*PUBLISHED, "relation", "auto"]
     assert {row["group"] for row in rows} == {"all", "digits 8, 9"}
     assert {row["name"]: row["auroc"] for row in rows}["Mahalanobis"] > 0.9
-    assert len(read_scores(report)[0]) == 5 + 7 + 2 + 2
+    assert len(read_scores(report)[0]) == 5 + 7 + 2 + 2 + 1
 
 
 @pytest.mark.parametrize("words, message", [
@@ -193,3 +194,24 @@ def test_help_answers_without_the_heavy_libraries():
             "assert not heavy, heavy")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_leakage_is_counted_and_listed(script, tmp_path, clusters):
+    """Three of twenty test rows stand in the training set, one of them a little louder."""
+    features, probs, labels, _ = clusters
+    test = torch.cat([features[[5, 9, 11]], -features[:17]])
+    test[1] *= 1.0001
+    test[2, 0] += 1e-4
+    np.savez(tmp_path / "train.npz", features=features, probs=probs, labels=labels)
+    np.savez(tmp_path / "test.npz", features=test, probs=probs[:20])
+    words = ("detect_ood.py", "--features", tmp_path / "train.npz", "--test_features",
+             tmp_path / "test.npz", "--output", tmp_path / "report", "--duplicates")
+    shown = script(*words, "0.9999").stdout
+    assert "note: leakage: 3 of 20 test rows are copies of training rows, 1 of them exact" in shown
+    assert [int(row["copy_of"]) for row in read_scores(tmp_path / "report")] == [
+        5, 9, 11, *[-1] * 17]
+    saved = json.loads((tmp_path / "report/metrics.json").read_text())
+    assert saved["leakage"] == {"rows": 3, "exact_rows": 1, "threshold": 0.9999}
+    assert "note: leakage" not in script(*words, "off").stdout
+    wrong = script(*words, "1.5", check=False)
+    assert wrong.returncode == 2 and "auto, off, or a cosine from 0 to below 1" in wrong.stderr

@@ -70,12 +70,12 @@ def read(path: Path) -> list[Decision]:
 
 
 def read_suggestions(path: Path, min_score: float) -> Suggested:
-    """Relabellings that suspects.csv suggests, of the rows that it counts as label issues.
+    """What suspects.csv suggests: drop outliers and extra copies, relabel other label issues.
 
     Without the scores of `auto` what the model predicts is the suggestion.
 
-    `min_score`: the least score, 1 - label_score, higher = more suspicious. Of `auto` it is
-    1 - the probability of the given label.
+    `min_score`: of a relabelling the least score, 1 - label_score, higher = more suspicious. Of
+    `auto` it is 1 - the probability of the given label.
     Raises InputError for a file that is no such table of label errors.
     """
     decisions, below = [], 0
@@ -85,6 +85,11 @@ def read_suggestions(path: Path, min_score: float) -> Suggested:
             _label(cells, "suggested") or _label(cells, "predicted")
         if not suggested:
             raise InputError(f"{place}: neither suggested_label nor predicted_label")
+        if cells.get("suggested_action") == DROP:  # of whatever label score
+            decisions.append(Decision(
+                _row(place, cells["index"]), DROP, "", cells["id"], given, place,
+                f"suggested in {place}: {cells.get('reasons', '')}", cells.get("text", "")))
+            continue
         if cells["is_label_issue"] != "True" or suggested == given:
             continue
         score = 1 - _score(place, cells["label_score"])

@@ -227,6 +227,8 @@ def add_ood_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--baselines", nargs="*", metavar="NAME",
                        help="scores to compare with (default: the published ones: MSP, MaxLogit, "
                             "Energy and so on; an unknown name lists them all)")
+    add_duplicates_option(group, "for up to 100,000 rows, test rows that are copies of training "
+                                 "rows")
 
 
 def one_of(args: argparse.Namespace, *options: str) -> str | None:

@@ -10,6 +10,7 @@ A table's own columns, in order, stand in its file: scores.py, suspects.py, judg
     auto_rank         by auto_score
     suspect_rank      by the score that suspects are listed by
     outlier_score     higher = more outlying; is_outlier at the false-alarm rate in metrics.json
+    copy_of           the training row that a test row is a copy of, -1 for none
     duplicate_group   number of the group of copies, -1 for none; is_conflict: of several labels
 """
 
@@ -40,8 +41,11 @@ def labelled(samples: Samples, word: str, labels: Tensor) -> dict[str, np.ndarra
 
 
 def whole_set(result: Result) -> dict[str, np.ndarray]:
-    """Outliers and copies of a labelled set, where they were looked for."""
+    """Outliers and copies of a labelled set, or copies of training rows; where looked for."""
     whole = result.whole_set
+    if result.leakage is not None:
+        rows, index = result.leakage.rows.numpy(), result.train.index.numpy()
+        return {"copy_of": np.where(rows < 0, -1, index[rows])}
     if whole is None:
         return {}
     columns = {"outlier_score": whole.outliers.scores.numpy(),

@@ -45,6 +45,7 @@ def table(result: Result) -> pandas.DataFrame:
     if result.finds_outliers:
         columns |= labelled(samples, "predicted", predicted)
         columns["outlier_score"] = scores.numpy()
+        columns |= whole_set(result)
     else:
         columns |= labelled(samples, "given", samples.labels)
         columns |= labelled(samples, "predicted", predicted) if result.verdict is None else \

@@ -5,6 +5,7 @@ ImageNet's files that is nothing: they are memory-mapped). It is meant to be rig
 of two. N rows, D features, C classes.
 """
 
+import importlib.util
 import math
 import resource
 from dataclasses import replace
@@ -16,9 +17,11 @@ from experiment.command import processes
 from experiment.command.device import find_device
 from experiment.inputs.samples import Samples
 from experiment.run.settings import Settings
+from relation.auto import KEPT
 
 ROW_BYTES = 350  # of each row: peaks, their lists, sums, ranks, twenty scores and their text
 TILE_COLUMNS, TILE_ARRAYS = 1024, 3  # target rows of a tile, and how many arrays of its size
+AUTO_ROW_BYTES = 2500  # of each row, for auto and outliers: half features, classes asked for
 AUTO_BLOCK, AUTO_ARRAYS = 4096, 4  # rows at a time of leave-one-out, in float64
 PASSING = 2**27  # transient library allocations, most of them while a picture is drawn
 SMALLEST_CHUNK = 16  # rows: less is slow and saves nothing
@@ -72,7 +75,10 @@ def forecast(samples: Samples, settings: Settings, *, auto: bool,
         width_of_fit = min(dim, n) + 1
         steps = max(steps, 8 * (AUTO_ARRAYS * AUTO_BLOCK * (width_of_fit + classes)
                                 + 4 * width_of_fit ** 2 + 2 * width_of_fit * classes))
-        copies += classes * 2  # leave-one-out's probabilities, and a copy as the scores want it
+        kept = classes * (n * classes <= KEPT)
+        # Leave-one-out's probabilities as stored and as scores want them, and cleanlab's float64.
+        copies += 2 * kept + AUTO_ROW_BYTES // width
+        copies += 8 // width * kept * (importlib.util.find_spec("cleanlab") is not None)
     return processes.count_here() * (PASSING + (n + m) * (ROW_BYTES + width * copies) + steps)
 
 
@@ -82,8 +88,6 @@ def available(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(device)[0]
     found = [_machine(), _container(), _process()]
     return min((bytes_ for bytes_ in found if bytes_ is not None), default=None)
-
-
 
 
 def _machine() -> int | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 import relation
 from experiment.command import out_of_memory, processes
 from experiment.inputs.samples import Samples
+from experiment.run import whole_set
 from experiment.run.cache import PartialSums
 from experiment.run.ood_baselines import Detector, Inputs
 from experiment.run.result import Result
@@ -70,14 +71,17 @@ def find_ood(train: Samples, test: Samples, settings: Settings, *,
     clock.lap("relation")
     notes += _add_auto(scores, inputs, target)
     clock.lap("auto")
+    leakage = whole_set.find_leakage(target, test, settings, progress=progress)
+    said, facts = whole_set.told_of(leakage)
+    clock.lap("leakage")
     metrics, why_not = evaluate_groups(scores, test)
     clock.lap("metrics")
     return Result(
         test, settings, scores, test.is_ood, metrics, fingerprints[1], clock.laps,
-        [*notes, *_unrelated(scores["relation"], settings.threshold), *why_not],
+        [*notes, *_unrelated(scores["relation"], settings.threshold), *said, *why_not],
         _provenance(train, test, fingerprints[0]) | {
-            "id_thresholds": id_thresholds(scores, test.is_ood)},
-        train=target)
+            "id_thresholds": id_thresholds(scores, test.is_ood)} | facts,
+        leakage=leakage, train=target)
 
 
 def related_to(target_features: Tensor, target_probs: Tensor, settings: Settings, *,

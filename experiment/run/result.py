@@ -12,6 +12,7 @@ from experiment.run.relation_maps import Maps
 from experiment.run.settings import Settings
 from experiment.run.verdict import Verdict
 from experiment.run.whole_set import WholeSet
+from relation import Leakage
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Result:
     verdict: Verdict | None = None  # label errors only
     relation_name: str = "relation"  # of `scores`, the one that is reported as relation_score
     whole_set: WholeSet | None = None  # label errors only
+    leakage: Leakage | None = None  # test rows that are copies of training rows, outliers only
     train: Samples | None = None  # what the rows were related to; None: to each other
     maps: Maps | None = None  # of the most suspect rows, where several epochs are known
 

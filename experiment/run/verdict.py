@@ -54,11 +54,12 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor,
     found = relation.auto_scores(features[rows], probs[rows], labels[rows], progress=progress)
     replaced = (found.suggested_labels != labels[rows].cpu()).nonzero()[:, 0]
     replaced = replaced[(-found.scores[replaced]).argsort(stable=True)]
-    more = at.bincount()[replaced] - 1
+    more, counted = at.bincount()[replaced] - 1, found.counted
     return found._replace(
         scores=found.scores[at], parts={name: part[at] for name, part in found.parts.items()},
         suggested_labels=found.suggested_labels[at], voted_labels=found.voted_labels[at],
-        counted=relation.Count(*(count + int(more[:count].sum()) for count in found.counted)),
+        counted=counted._replace(**{name: count + int(more[:count].sum()) for name, count in
+                                    counted._asdict().items() if name != "claimed"}),
         probs=None if found.probs is None else found.probs[at.to(found.probs.device)])
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 import relation
 from experiment.inputs.class_names import SameName, same_names
 from experiment.inputs.samples import Samples
-from experiment.run.settings import Settings
+from experiment.run.settings import AUTO_ROWS, Settings
 
 FALSE_ALARMS = 0.01  # share of ordinary rows that are called outliers
 PIECE = 2**20  # bytes of a file at a time
@@ -73,6 +73,36 @@ def find_copies(samples: Samples, settings: Settings, *, progress: bool
         return None
     return relation.find_duplicates(samples.features, threshold=settings.duplicates or "auto",
                                     contents=next(contents_of(samples)), progress=progress)
+
+
+def find_leakage(train: Samples, test: Samples, settings: Settings, *, progress: bool
+                 ) -> relation.Leakage | None:
+    """Which test rows stand in the training set; None where that is "off", or a set is large."""
+    if settings.duplicates == "off" or settings.duplicates is None \
+            and max(len(train), len(test)) > AUTO_ROWS:
+        return None
+    found = relation.find_leakage(train.features, test.features.to(train.features.dtype),
+                                  threshold=settings.duplicates or "auto", progress=progress)
+    of_train, of_test = contents_of(train, test)
+    if of_train is None:
+        return found
+    first = torch.full((1 + int(max(of_train.max(), of_test.max())),), len(train))
+    first.scatter_reduce_(0, of_train, torch.arange(len(train)), "amin")
+    same = first[of_test]
+    known = same < len(train)
+    return found._replace(rows=torch.where(known, same, found.rows),
+                          cosines=torch.where(known, 1.0, found.cosines),
+                          is_exact=found.is_exact | known)
+
+
+def told_of(leakage: relation.Leakage | None) -> tuple[list[str], dict[str, Any]]:
+    """The same as a line for the screen, and in numbers for metrics.json."""
+    if leakage is None:
+        return [], {}
+    count, exact = int((leakage.rows >= 0).sum()), int(leakage.is_exact.sum())
+    return ([f"leakage: {count:,} of {len(leakage.rows):,} test rows are copies of training rows, "
+             f"{exact:,} of them exact ({_near(leakage.threshold)})"],
+            {"leakage": {"rows": count, "exact_rows": exact, "threshold": leakage.threshold}})
 
 
 def contents_of(*sets: Samples) -> Iterator[Tensor | None]:
@@ -133,13 +163,17 @@ def _outliers(samples: Samples, copies: relation.Duplicates | None, *, device: t
 
 
 def _said(copies: relation.Duplicates, conflicts: int) -> str:
-    how = "near ones cannot be told from ordinary neighbours" if copies.threshold is None else \
-        f"near ones have a cosine above {copies.threshold:.4f}"
+    how = _near(copies.threshold)
     if len(copies.sizes) == 0:
         return f"none ({how})"
     rows, exact = int(copies.sizes.sum()), int(copies.is_exact.sum())
     return (f"{rows:,} rows in {len(copies.sizes):,} groups, {exact:,} of them exact copies "
             f"({how}); groups with several labels: {conflicts:,}")
+
+
+def _near(threshold: float | None) -> str:
+    return "near ones cannot be told from ordinary neighbours" if threshold is None else \
+        f"near ones have a cosine above {threshold:.4f}"
 
 
 def _spelled(samples: Samples) -> tuple[list[SameName], Tensor]:

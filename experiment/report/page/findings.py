@@ -83,6 +83,8 @@ def counts(result: Result) -> list[tuple[str, str]]:
             facts += [("groups of several labels", f"{conflicts:,}")] if conflicts else []
         if whole.same_names:
             facts.append(("misspelt classes", f"{len(whole.same_names):,}"))
+    if result.leakage is not None:
+        facts.append(("copies of training rows", f"{int((result.leakage.rows >= 0).sum()):,}"))
     left_out = len(result.samples.left_out)
     return facts + ([("left out", f"{left_out:,}")] if left_out else [])
 

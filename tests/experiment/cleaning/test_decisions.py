@@ -73,6 +73,18 @@ def test_suggestions_above_a_score(tmp_path, header):
     assert found.decisions[0].reason == f"suggested in {path}, line 2 with score 0.95"
 
 
+def test_outliers_and_extra_copies_are_dropped_and_never_relabelled(tmp_path):
+    path = write(tmp_path / "s.csv", f"{SUSPECTS},reasons,suggested_action",
+                 "4,1,d,dd,x,y,True,0.05,wrong label; outlier,drop",
+                 "5,2,e,ee,x,x,False,0.9,copy of row 4,drop", "6,3,f,ff,x,y,True,0.5,outlier,drop",
+                 "7,4,g,gg,x,y,True,0.05,wrong label,relabel", "8,5,h,hh,x,x,False,1,,")
+    found, below = decisions.read_suggestions(path, 0.9)
+    assert [(one.row, one.action, one.new_label) for one in found] == [
+        (4, "drop", ""), (5, "drop", ""), (6, "drop", ""), (7, "relabel", "y")]
+    assert below == 0
+    assert found[1].reason == f"suggested in {path}, line 3: copy of row 4"
+
+
 @pytest.mark.parametrize("lines, message", [
     (["index,suspect_rank,id,predicted_label,outlier_score", "0,1,a,b,1"],
      "no column given_label and is_label_issue and label_score"),
