@@ -175,8 +175,8 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
                             "and settings, not checked (default: %(default)s)")
     group.add_argument("--auto", type=truth, nargs="?", const=True, metavar="BOOL",
                        help="also compute the out-of-sample scores and auto_score, which combines "
-                            "them, see relation/README.md (default: for up to 100,000 rows; a "
-                            "million rows of 1,000 classes take hours on a CPU)")
+                            "them, see relation/README.md (default: for up to 100,000 rows; "
+                            "with 1,000 classes these take about half a minute on a CPU)")
     group.add_argument("--probs", choices=("model", "loo"), default="model",
                        help="probabilities behind relation_score, rank and predicted_label: the "
                             "model's, or leave-one-out ones that do not use the row's own label; "
