@@ -20,7 +20,7 @@ import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -159,6 +159,20 @@ ENTRIES_ALLOWED = 10**6  # however small the file is
 ENCODE = object()  # stands for _codecs.encode on the stack of a pickle
 
 
+class _Bounded(NamedTuple):
+    """A file that reads no more bytes than it has, and so never reserves memory for what a pickle
+    only claims."""
+
+    file: BinaryIO
+    size: int
+
+    def read(self, count: int) -> bytes:
+        return self.file.read(min(count, self.size))
+
+    def readline(self) -> bytes:
+        return self.file.readline()
+
+
 def check_calls(file: BinaryIO, size: int) -> None:
     """Refuse the two calls in a pickle that weights_only allows although they return any size.
 
@@ -169,7 +183,7 @@ def check_calls(file: BinaryIO, size: int) -> None:
     """
     memo: dict[int, object] = {}
     below, second, top, encoded = None, None, None, 0  # the last three pushed
-    for opcode, argument, _ in pickletools.genops(file):
+    for opcode, argument, _ in pickletools.genops(_Bounded(file, size)):
         if opcode.name in ("BINPUT", "LONG_BINPUT"):
             memo[argument] = top
             continue

@@ -359,6 +359,10 @@ def torch_letters_beyond_unicode(path):
     torch.save(ROWS | {"ids": Array((3,), Kind(4), b"\xff" * 12)}, path)
 
 
+def legacy_bytes_of_any_length(path):
+    path.write_bytes(b"\x80\x04\x8e" + struct.pack("<Q", 2**60) + b"few")
+
+
 def itself(path):
     value = []
     value.append(value)
@@ -434,7 +438,7 @@ BOMBS = {
                  same_text_encoded, torch_texts_of_nothing, numbers_of_a_range,
                  numbers_of_no_range, torch_text_without_content, torch_texts_of_no_width,
                  torch_texts_of_less_than_no_width, torch_texts_as_objects,
-                 torch_letters_beyond_unicode],
+                 torch_letters_beyond_unicode, legacy_bytes_of_any_length],
     "file.npz": [npz_shape, npz_text, npz_deflated, npz_directory, npz_texts_of_nothing,
                  npz_texts_of_no_width],
     "file.npy": [npy_shape, npy_nesting],
