@@ -13,7 +13,7 @@ import pandas
 
 from experiment.command.device import find_device
 from experiment.command.errors import InputError
-from experiment.files import packed, writing
+from experiment.files import packed, separated, writing
 from experiment.inputs import given_labels, media, tables
 from experiment.inputs.extraction import Extraction
 from experiment.inputs.own_data import Rows, class_names_of, find_column, labelled_samples
@@ -25,6 +25,7 @@ from language.data import Texts
 NAME_LENGTH = 80  # characters of a text shown on screen
 
 
+@separated.uncollected()
 def read(path: Path, text_columns: Sequence[str] | None, label_column: str | None
          ) -> tuple[list[tuple[str, ...]], Rows]:
     """Texts (N,) of all rows, each of one column or two, and the rows that can be used.
@@ -49,7 +50,7 @@ def read(path: Path, text_columns: Sequence[str] | None, label_column: str | Non
         None if missing else value for value, missing in zip(table[label], table[label].isna())])
     rows = Rows.of(str(path), [_short(text) for text in texts], labels, notes=notes)
     return texts, rows.drop({row: "an empty text" for row in rows.index
-                             if not any(part.strip() for part in texts[row])})
+                             if not "".join(texts[row]).strip()})
 
 
 def table_of(path: Path, text_columns: Sequence[str] | None, label_column: str | None

@@ -1,11 +1,15 @@
 """Records of a CSV or TSV file, each beside the very characters that it was written with."""
 
 import codecs
+import contextlib
 import csv
 import gc
 import io
 import sys
 from collections.abc import Iterator
+from functools import partial
+from itertools import count
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,12 +84,24 @@ def text_of(path: Path) -> str:
                          f"table{coded} ({error})") from error
 
 
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Hold off the garbage collector, which looks at all records again and again as they are read:
+    two thirds of the time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@uncollected()
 def parse(path: Path, text: str, dialect: dict[str, Any]) -> list[Record]:
     """The records of a text; `path` is for messages."""
     longest = csv.field_size_limit(sys.maxsize)  # the module's 128 KiB are less than some texts
     records: list[Record] = []
-    collects = gc.isenabled()
-    gc.disable()  # else it looks at all records again and again: two thirds of the time
     try:
         records.extend(_records(text, dialect))
         if records and "quoting" not in dialect and _is_open(records[-1], dialect):
@@ -98,8 +114,6 @@ def parse(path: Path, text: str, dialect: dict[str, Any]) -> list[Record]:
         raise InputError(f"{path}: not a readable {path.suffix} table ({error})") from error
     finally:
         csv.field_size_limit(longest)
-        if collects:
-            gc.enable()
 
 
 def _without_its_other(path: Path, line: int) -> InputError:
@@ -116,8 +130,9 @@ def _records(text: str, dialect: dict[str, Any]) -> Iterator[Record]:
             yield line.removeprefix("\ufeff") if number == 0 else line
 
     if "quoting" in dialect or '"' not in text:  # a line is a record: several times as fast
-        yield from (Record(number, line, fields) for number, (line, fields) in enumerate(
-            zip(io.StringIO(text, newline=""), csv.reader(lines(), **dialect)), 1) if fields)
+        plain = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), **dialect)
+        parts = zip(count(1), io.StringIO(text, newline=""), plain)
+        yield from filter(attrgetter("fields"), map(partial(tuple.__new__, Record), parts))
         return
     reader = csv.reader(lines(), **dialect)
     first = 1

@@ -32,10 +32,10 @@ def read(source: str, values: Sequence[Any]) -> list[str]:
     known: dict[str, str] = {}  # as labels come again, each is looked at once
     texts = []
     for row, value in enumerate(values):
-        text = text_of(_only(source, row, value))
+        text = value if isinstance(value, str) else text_of(_only(source, row, value))
         if text not in known:
             # JSON can hold half a surrogate pair, which UTF-8 cannot.
-            form = same_form(text).encode("utf-8", "replace").decode()
+            form = same_form(text.strip()).encode("utf-8", "replace").decode()
             known[text] = "" if form in NO_LABEL else form
         texts.append(known[text])
     names = {*texts} - {""}
