@@ -43,7 +43,7 @@ the command to resume. [SECURITY.md](../SECURITY.md) says what is trusted.
 
 `python -m pytest -m fault --fault-seed 7` kills, interrupts and starves every command at random
 points (five minutes). `python -m pytest -m fuzz --fault-seed 7` reads 3,000 mutations of each of
-twelve kinds of files (ten minutes): each is read or refused with exit status 2, in less than 20 s
+twelve kinds of files (25 minutes): each is read or refused with exit status 2, in less than 20 s
 and 1 GiB."""
 
 
