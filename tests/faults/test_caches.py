@@ -43,7 +43,8 @@ def test_other_data_or_another_engine_are_not(kept, monkeypatch):
 def test_every_thing_that_scores_depend_on_is_in_the_sidecar(kept):
     assert set(reading.load_json(kept.sidecar)) == {
         "engine", "data", "kernel", "temperature", "threshold", "hop", "dtype", "scores_sha256"}
-    later = {"noise_threshold", "n_iter", "graph", "probs", "auto"}  # s0 comes before refinement
+    # s0 comes before refinement
+    later = {"noise_threshold", "n_iter", "graph", "probs", "auto", "duplicates"}
     assert set(made_from("", SETTINGS)) | later | {"chunk", "device", "engine", "data"} \
         == set(vars(SETTINGS)) | {"engine", "data"}
 

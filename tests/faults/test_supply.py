@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.promise("supply")
 MODULES = {"sklearn": "scikit-learn", "PIL": "pillow", "markdown_it": "markdown-it-py"}
-OPTIONAL = {"cleanlab", "faiss"}  # used where it is installed, and only then
+OPTIONAL = {"cleanlab", "faiss", "pillow_heif"}  # used where it is installed, and only then
 
 
 def requirements(name):

@@ -49,8 +49,9 @@ def test_other_data_compute_anew(script, words, feature_file):
 
 def test_without_a_sidecar_only_on_request(script, words, tmp_path):
     """As published: nothing says what it was computed from."""
+    script(*words)
     graph = tmp_path / "train/graph_cos_p_pow4.pt"
-    graph.parent.mkdir()
+    graph.with_suffix(".json").unlink()
     torch.save({"score": torch.arange(120.0), "top": [], "top_val": [], "low": [], "low_val": []},
                graph)
     assert TAKEN in script(*words, "--graph", graph).stdout
