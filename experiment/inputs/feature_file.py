@@ -146,7 +146,8 @@ def _convert(path: Path, name: str, value: Any) -> Tensor | list[str]:
         return tensor if tensor.is_floating_point() or tensor.is_complex() else tensor.float()
     if tensor.ndim > 1 and not long:
         tensor = tensor.flatten()
-    if tensor.is_complex() or tensor.is_floating_point() and not (tensor == tensor.round()).all():
+    if tensor.is_complex() or name in FLAGS and not (tensor == tensor.bool()).all() \
+            or tensor.is_floating_point() and not (tensor == tensor.round()).all():
         kind = "integers" if name == "labels" else "True or False"
         raise InputError(f"{path}: {name}: expected {kind}, got {tensor.dtype}")
     if name == "labels" and tensor.ndim == 2:

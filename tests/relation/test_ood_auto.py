@@ -162,9 +162,10 @@ def test_blocks_and_the_order_of_rows_cannot_be_seen(n, m, block, seed):
         patch.setattr(ood_auto, "JUDGED", block + 3)
         found = auto_outlier_scores(test.take(rows), train.take(others)).scores
         found_left_out = left_out_outlier_scores(train.take(others)).scores
-    # Rows that rounding makes equal or not change P by half a row in each part.
-    np.testing.assert_allclose(found, expected[rows], atol=1e-3 + 2 / m)
-    np.testing.assert_allclose(found_left_out, left_out[others], atol=1e-3 + 2 / m)
+    # Rows that rounding makes equal or not change P by half a row in each part, and the tail by
+    # as much where such a row is its bound.
+    np.testing.assert_allclose(found, expected[rows], atol=1e-3 + 3 / m)
+    np.testing.assert_allclose(found_left_out, left_out[others], atol=1e-3 + 3 / m)
 
 
 def test_samples_of_many_rows_stand_for_all(monkeypatch):
