@@ -231,5 +231,4 @@ def _numbered(path: Path, values: dict[str, Any]) -> dict[str, Any]:
         raise InputError(f"{path}: labels are text, and which column is which cannot be told "
                          f"({verdict}); add class_names (C,), in the order of the columns")
     return {"labels": matched.labels, "class_names": list(matched.class_names),
-            "notes": (f"labels are text; columns by what the network answers: it {verdict}"
-                      .replace("it it ", "it "),)}
+            "notes": (f"labels are text; columns by what the network answers: {verdict}",)}
