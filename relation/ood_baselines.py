@@ -99,7 +99,7 @@ def mahalanobis(features: Tensor, target_features: Tensor, target_labels: Tensor
         mean, covariance = _moments(target_features, members, device)
         factor = _cholesky_with_ridge(covariance)
         for block in row_slices(len(features), BLOCK):
-            centred = features[block].to(device, torch.float64).sub_(mean)
+            centred = features[block].to(device, torch.float64) - mean  # float64 is not copied
             whitened = torch.linalg.solve_triangular(factor, centred.T, upper=False)  # (D, BLOCK)
             best[block] = torch.minimum(best[block], whitened.square_().sum(0))
     return best.float().to(features.device)

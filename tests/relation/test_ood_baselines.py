@@ -210,3 +210,10 @@ def test_planted_outliers_rank_first():
 def test_energy_refuses_a_temperature_that_is_not_positive(t):
     with pytest.raises(ValueError, match="softmax_temperature: expected above 0"):
         ood_baselines.energy(torch.zeros(2, 2), softmax_temperature=t)
+
+
+def test_mahalanobis_leaves_features_of_float64_as_they_are():
+    features = torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    before = features.clone()
+    ood_baselines.mahalanobis(features, features, torch.arange(20) % 2)
+    assert torch.equal(features, before)
