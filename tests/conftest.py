@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from digits.build import build
+
 ROOT = Path(__file__).parent.parent
 pytest_plugins = ["tests.promises"]
 
@@ -51,6 +53,14 @@ def feature_file(tmp_path, clusters):
     path = tmp_path / "train.npz"
     np.savez(path, features=features, probs=probs, labels=labels, is_noisy=is_noisy)
     return path
+
+
+@pytest.fixture(scope="session")
+def trained_digits(tmp_path_factory):
+    """A cache folder with epochs 10, 20 and 21 of digits_noise0.2; nobody writes into it."""
+    folder = tmp_path_factory.mktemp("trained digits")
+    build(folder / "digits_noise0.2", 21, progress=False)
+    return folder
 
 
 class Done(NamedTuple):

@@ -181,12 +181,12 @@ def test_suspects_on_screen(script, tmp_path, feature_file):
     assert "  predicted " in script(*words, "--auto", "False").stdout  # nothing is suggested
 
 
-def test_several_epochs(script, refused, tmp_path):
-    build(tmp_path / "digits_noise0.2", 20, progress=False)
-    words = "detect.py", "-n", "digits_noise0.2_20", "--cache_dir", tmp_path, "--verbose", "False"
+def test_several_epochs(script, refused, tmp_path, trained_digits):
+    words = ("detect.py", "-n", "digits_noise0.2_20", "--cache_dir", trained_digits, "--output",
+             tmp_path, "--graph", "off", "--verbose", "False")
     shown = script(*words, "--epochs", 10, 20).stdout
     assert "by relation (rank in scores.csv)" in shown  # an experiment, not one's own data
-    rows, metrics = read(tmp_path / "digits_noise0.2/report")
+    rows, metrics = read(tmp_path)
     weights = metrics["epoch_weights"]
     assert weights["epoch 10"] > weights["epoch 20"] > 0
     assert sum(weights.values()) == pytest.approx(1)

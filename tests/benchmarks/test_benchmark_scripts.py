@@ -9,6 +9,7 @@ from benchmarks import table
 from tests.conftest import ROOT
 
 
+@pytest.mark.slow  # a process of its own
 def test_memory(script):
     told = json.loads(script("benchmarks/memory.py", "--n", 200, "--dim", 8, "--classes", 20,
                              process=True).stdout)
@@ -31,8 +32,10 @@ def test_label_errors(script, tmp_path):
 
 
 @pytest.mark.parametrize("options", [
-    [], ["--sharpness", 0.5, "--pow", 1, "--repeats", 3], ["--kernel", "cos"],
-    ["--targets", 500, "--pow", 1], ["--refined", "--dense_rows", 0]])
+    ["--kernel", "cos"],
+    *(pytest.param(options, marks=pytest.mark.slow)  # each measures a large matrix product
+      for options in ([], ["--sharpness", 0.5, "--pow", 1, "--repeats", 3],
+                      ["--targets", 500, "--pow", 1], ["--refined", "--dense_rows", 0]))])
 def test_speed(script, tmp_path, options):
     told = json.loads(script("benchmarks/speed.py", "--n", 300, "--dim", 16, "--classes", 30,
                              "--data", tmp_path, "--dense_rows", 20, *options).stdout)
@@ -45,6 +48,7 @@ def test_speed(script, tmp_path, options):
         assert told["times_limit"] == told["engine_seconds"] / told["limit_seconds"]
 
 
+@pytest.mark.slow
 def test_nearest_neighbours(script):
     """In a process of its own: faiss brings threads of its own into it."""
     told = json.loads(script("benchmarks/knn.py", "--n", 600, "--targets", 2000, "--dim", 16,

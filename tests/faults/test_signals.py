@@ -136,6 +136,7 @@ def test_handlers_are_as_before(script):
     assert signal.set_wakeup_fd(-1) == -1
 
 
+@pytest.mark.slow  # two processes
 def test_a_reader_that_goes_away_is_no_error(feature_file, tmp_path):
     """python detect.py … | head -1"""
     words = [sys.executable, ROOT / "detect.py", "--features", feature_file, "--cache_dir",

@@ -1,3 +1,4 @@
+import shutil
 import warnings
 from dataclasses import replace
 
@@ -36,11 +37,9 @@ def size_of(path):
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory):
+def digits(trained_digits, tmp_path_factory):
     """A cache folder with the epochs 10, 20 and 21 of one training."""
-    folder = tmp_path_factory.mktemp("digits")
-    build(folder / "digits_noise0.2", 21, progress=False)
-    return folder
+    return shutil.copytree(trained_digits, tmp_path_factory.mktemp("digits") / "cache")
 
 
 def test_digits_with_the_epochs_saved_up_to_the_name(script, digits, tmp_path, monkeypatch):

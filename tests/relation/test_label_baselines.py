@@ -135,7 +135,7 @@ def test_the_same_for_any_number_of_threads(torch_threads):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc")
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_heap_does_not_grow(threads):
     """Small results that are kept between large temporaries that are freed would let it: by
     gigabytes for a million rows. The data are a file without content, so all that is there counts.

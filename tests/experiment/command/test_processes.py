@@ -77,6 +77,7 @@ def test_torchrun_writes_once_what_one_process_finds(script, train_file, tmp_pat
                 [entry["r"] for entry in alone[side]], abs=1e-3)
 
 
+@pytest.mark.slow  # two processes or more, each of which imports torch
 def test_two_processes_find_the_same_outliers(script, train_file, tmp_path, port):
     one, two = tmp_path / "one", tmp_path / "two"
     how = ["--features", str(train_file), "--test_features", str(train_file), "--chunk", "16"]
@@ -128,6 +129,7 @@ launch(detect.main, detect.get_args_parser())
 """
 
 
+@pytest.mark.slow  # two processes or more, each of which imports torch
 def test_both_killed_go_on_and_only_the_first_draws_bars(script, train_file, tmp_path):
     how = ["--features", str(train_file), "--kernel", "cos", "--chunk", "16", "--auto", "False"]
     script("detect.py", *how, "--cache_dir", str(tmp_path / "one"))
@@ -161,6 +163,7 @@ def test_a_dead_process_ends_the_run_with_a_line(train_file, tmp_path, port):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.slow  # two processes or more, each of which imports torch
 def test_a_mistake_that_one_process_meets_ends_the_other_with_a_line(train_file, tmp_path, port):
     """Found after the first exchange: before it each says the same."""
     wrong = ("import sys; from experiment.command import errors; import detect\n"
@@ -178,6 +181,7 @@ def test_a_mistake_that_one_process_meets_ends_the_other_with_a_line(train_file,
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.slow  # two processes or more, each of which imports torch
 def test_processes_that_read_different_data_are_refused(train_file, tmp_path, port):
     content = dict(np.load(train_file))
     other = tmp_path / "other.npz"

@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from digits.build import build
 from experiment.inputs import media
 from experiment.inputs.samples import Samples
 from experiment.report.page import maps
@@ -20,11 +19,9 @@ from experiment.run.result import Result
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A cache folder with the epochs 10 and 20 of one training."""
-    folder = tmp_path_factory.mktemp("trained")
-    build(folder / "digits_noise0.2", 20, progress=False)
-    return folder
+def trained(trained_digits, tmp_path_factory):
+    """A cache folder with the epochs 10, 20 and 21 of one training."""
+    return shutil.copytree(trained_digits, tmp_path_factory.mktemp("trained") / "cache")
 
 
 @pytest.fixture
