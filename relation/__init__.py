@@ -37,15 +37,15 @@ from relation.ood_auto import AutoOutliers, auto_outlier_scores, left_out_outlie
 from relation.ood_witnesses import Outputs
 from relation.outliers import Outliers, find_outliers
 from relation.scores import relation_scores
+from relation.sums import Prepared
 from relation.topk import relation_topk
 
 __all__ = [
     "KERNELS", "LABEL_BASELINES", "Auto", "AutoOutliers", "Count", "Duplicates", "LabelNoise",
-    "Leakage", "LeaveOneOut", "Metrics", "Neighbours", "Outliers", "Outputs", "Regime",
-    "RelationMap", "accept_threshold", "ask_neighbours", "auto_outlier_scores", "auto_scores",
-    "detect_label_noise", "detect_ood", "evaluate", "find_duplicates", "find_label_issues",
-    "find_leakage", "find_outliers", "first_of_group", "fit_leave_one_out",
-    "knn_scores", "label_baseline_scores", "leave_one_out_probs",
-    "left_out_outlier_scores", "relation_map", "relation_scores", "relation_topk", "relative",
-    "strongest", "unit_rows",
+    "Leakage", "LeaveOneOut", "Metrics", "Neighbours", "Outliers", "Outputs", "Prepared",
+    "Regime", "RelationMap", "accept_threshold", "ask_neighbours", "auto_outlier_scores",
+    "auto_scores", "detect_label_noise", "detect_ood", "evaluate", "find_duplicates",
+    "find_label_issues", "find_leakage", "find_outliers", "first_of_group", "fit_leave_one_out",
+    "knn_scores", "label_baseline_scores", "leave_one_out_probs", "left_out_outlier_scores",
+    "relation_map", "relation_scores", "relation_topk", "relative", "strongest", "unit_rows",
 ]

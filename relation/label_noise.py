@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from relation.scores import relation_scores
+from relation.sums import Prepared
 
 
 class LabelNoise(NamedTuple):
@@ -24,7 +25,7 @@ def detect_label_noise(features: Tensor, probs: Tensor | None, labels: Tensor, *
                        kernel: str = "cos_p", temperature: float = 4, threshold: float = 0.03,
                        noise_threshold: float = 0.05, n_iter: int = 2, chunk: int = 250,
                        initial: Tensor | None = None, engine: str = "auto",
-                       progress: bool = False) -> LabelNoise:
+                       progress: bool = False, prepared: Prepared | None = None) -> LabelNoise:
     """Score every row of a labelled set: HIGHER = MORE SUSPECT LABEL, at most 1 in size.
 
         s_0     = relation scores of the set against itself
@@ -35,15 +36,16 @@ def detect_label_noise(features: Tensor, probs: Tensor | None, labels: Tensor, *
     Subtracting twice flips the sign of every edge to a row whose label is thought wrong. n_iter
     counts the s that are computed: 1 stops at s_0, 2 (as published) at s_1. A step whose estimate
     repeats the one before it is skipped, since s would repeat too. `initial` is s_0 where it is
-    known already. Shapes and errors as in `relation_scores`; also ValueError for n_iter < 1 or
-    noise_threshold < 0.
+    known already, and `prepared` what computing it has left. Shapes and errors as in
+    `relation_scores`; also ValueError for n_iter < 1 or noise_threshold < 0.
     """
     if n_iter < 1:
         raise ValueError(f"n_iter: expected at least 1, got {n_iter}")
     if not noise_threshold >= 0:
         raise ValueError(f"noise_threshold: expected at least 0, got {noise_threshold}")
     settings: dict[str, Any] = dict(kernel=kernel, temperature=temperature, threshold=threshold,
-                                    chunk=chunk, engine=engine, progress=progress)
+                                    chunk=chunk, engine=engine, progress=progress,
+                                    prepared=prepared or Prepared())
     if initial is None:
         initial = relation_scores(features, probs, labels, **settings)
     reliability = initial

@@ -32,6 +32,10 @@ from relation.tiles import row_slices
 FLOORS = {1 / 16: 16, 1 / 4: 64}
 SAMPLE_ROWS = 2048  # that tell how many there are
 SCAN_ROWS = 1024  # rows of (C,) probabilities at a time: they stay in cache for three passes
+# Classes in which no p_i of a block has more than this share of threshold / L are left out of its
+# products: as a p_j sums to at most L, they would add at most this share of the threshold, which
+# `rounding_margin` holds room for. Of confident probabilities nine in ten classes are.
+NEGLIGIBLE = 2.0**-22
 SMALL_BLOCK = 48  # rows: a block ends early at a change of classes once it has as many
 
 
@@ -151,18 +155,33 @@ def class_lists(peaks: Peaks, order: Tensor | None, n: int, classes: int) -> Cla
     return ClassLists(key, key % m, peaks.value[listed][at], ends, m)
 
 
-def pairs_of_blocks(lists: ClassLists, peaks: Peaks, order: Tensor, blocks: list[slice], *,
-                    symmetric: bool, threshold: float) -> list[int]:
-    """For each block about how many pairs it compares: those with a peak above the threshold."""
+def among(lists: ClassLists, chosen: Tensor) -> ClassLists:
+    """The lists of the chosen positions (M,) bool alone, numbered anew in their order."""
+    number = chosen.cumsum(0) - 1
+    listed = chosen[lists.position]
+    classes, m = len(lists.ends), int(chosen.sum())
+    column, position = lists.key[listed] // lists.rows, number[lists.position[listed]]
+    return ClassLists(column * m + position, position, lists.value[listed],
+                      column.bincount(minlength=classes).cumsum(0), m)
+
+
+def high_peaks(peaks: Peaks, order: Tensor, blocks: list[slice], *, threshold: float
+               ) -> tuple[Tensor, Tensor]:
+    """The block and the class of each peak above the threshold."""
     high = peaks.value > threshold
     position = _positions(order, len(order))[peaks.row[high]]
     stops = torch.tensor([block.stop for block in blocks], device=order.device)
-    starts = torch.tensor([block.start for block in blocks], device=order.device)
-    block = torch.searchsorted(stops, position, right=True)
-    column = peaks.column[high]
+    return torch.searchsorted(stops, position, right=True), peaks.column[high]
+
+
+def pairs_of_blocks(lists: ClassLists, high: tuple[Tensor, Tensor], blocks: list[slice], *,
+                    symmetric: bool) -> list[int]:
+    """For each block about how many pairs it compares: those with a peak above the threshold."""
+    block, column = high
+    starts = torch.tensor([block.start for block in blocks], device=block.device)
     first = starts[block] if symmetric else torch.zeros_like(block)
     pairs = lists.ends[column] - torch.searchsorted(lists.key, column * lists.rows + first)
-    costs = torch.zeros(len(blocks), dtype=torch.int64, device=order.device)
+    costs = torch.zeros(len(blocks), dtype=torch.int64, device=block.device)
     return costs.index_add_(0, block, pairs).tolist()
 
 

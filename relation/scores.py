@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from relation.kernel import Rows, keep_edges, relation
 from relation.parallel import add_up, rank_and_count
-from relation.sums import Checkpoint, Method, pruned_sums
+from relation.sums import Checkpoint, Method, Prepared, pruned_sums
 from relation.tiles import TILE_ELEMENTS, pair_rows, row_slices, wide_zeros
 
 ENGINES = ("auto", "dense")
@@ -28,7 +28,8 @@ def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | Non
                     target_labels: Tensor | None = None, target_rows: Tensor | None = None,
                     kernel: str = "cos_p", temperature: float = 4, threshold: float = 0.03,
                     chunk: int = 250, engine: str = "auto", progress: bool = False,
-                    checkpoint: Checkpoint | None = None) -> Tensor:
+                    checkpoint: Checkpoint | None = None, prepared: Prepared | None = None
+                    ) -> Tensor:
     """Reliability (N,) float32 of each source row: HIGHER = MORE RELIABLE.
 
         s_i = sum over all j of sign(r(i, j)) * |r(i, j)|^temperature where |r(i, j)| > threshold
@@ -39,9 +40,10 @@ def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | Non
     are float32, their sums float64. Kim, Yun, Song 2023, equation 2.
 
     `engine` "auto" visits only the pairs that may hold an edge (`sums.py`), "dense" every pair: the
-    same scores, for checks. A killed run resumes from `checkpoint` (not with "dense"). Under
-    torch.distributed every process calls this with the same data, computes its share, and gets all
-    scores.
+    same scores, for checks. A killed run resumes from `checkpoint` (not with "dense"). Calls that
+    differ in `target_rows` alone share the search for such pairs by one `prepared`, which the first
+    of them fills. Under torch.distributed every process calls this with the same data, computes its
+    share, and gets all scores.
 
     Raises ValueError for an unknown kernel or engine, shapes that disagree, rows that the target
     does not have, a temperature that is not above 0 or above 1000, threshold < 0 or chunk < 1.
@@ -62,7 +64,8 @@ def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | Non
     if engine == "auto":
         sums = pruned_sums(source, target, target_rows,
                            Method(kernel, temperature, threshold, chunk),
-                           progress=progress, checkpoint=checkpoint)
+                           prepared=prepared or Prepared(), progress=progress,
+                           checkpoint=checkpoint)
         if sums is not None:
             return sums.float()
     scores = wide_zeros(len(features), features.device)

@@ -13,6 +13,7 @@ float32. Features and probabilities are only read, and may be memory-mapped.
 
 import hashlib
 from functools import partial
+from operator import is_not
 from typing import NamedTuple, Protocol
 
 import torch
@@ -47,21 +48,47 @@ class Method(NamedTuple):
     chunk: int
 
 
+class Prepared:
+    """What the sums over one set have in common: kept from the first call that is given it to the
+    next ones on the same tensors, which read neither all features nor all probabilities again.
+
+    Held are the peaks, the order and the norms: some 150 bytes for each row. The tensors must not
+    change in between.
+    """
+
+    def __init__(self) -> None:
+        self._tensors: tuple[Tensor | None, ...] = ()
+        self._method: Method | None = None
+        self._work: Work | None = None
+
+    def work(self, source: Rows, target: Rows, method: Method) -> Work | None:
+        """Every pair of source and target that may hold an edge; None as of `pruned_sums`."""
+        tensors = (*source, *target)
+        if method != self._method or any(map(is_not, tensors, self._tensors)):
+            self._work = _prepare(source, target, method)
+            self._tensors, self._method = tensors, method
+        return self._work
+
+
 def pruned_sums(source: Rows, target: Rows, target_rows: Tensor | None, method: Method, *,
-                progress: bool, checkpoint: Checkpoint | None = None) -> Tensor | None:
+                prepared: Prepared, progress: bool, checkpoint: Checkpoint | None = None
+                ) -> Tensor | None:
     """The sums (N,) float64 of `relation_scores`; None where that takes the plain loop.
 
     That is so for features of norms beyond SAFE_NORMS, and for probs below 0 or not finite. Raises
     ProcessLost where another process is gone, or orders the rows in another way.
     """
-    work = _prepare(source, target, target_rows, method)
+    work = prepared.work(source, target, method)
     if work is None:
         return None
-    device, division = source.features.device, _division(work)
+    if target_rows is not None:
+        work = _among(work, target_rows)
+    costs = _costs(work)
+    device, division = source.features.device, _division(work, costs)
     if not agree(division, device):
         raise ProcessLost("the processes of this run order the rows differently: expected the same "
                           "versions and kind of device for all")
-    blocks = [work.blocks[piece] for piece in my_share(work.costs)]
+    blocks = [work.blocks[piece] for piece in my_share(costs)]
     found = None if checkpoint is None else checkpoint.load(division)
     done, sums = found or (0, wide_zeros(len(source.features), device))
     sums = sums.to(device)
@@ -83,50 +110,70 @@ def pruned_sums(source: Rows, target: Rows, target_rows: Tensor | None, method: 
     return torch.empty_like(sums).index_copy_(0, work.source.order, sums)
 
 
-def _prepare(source: Rows, target: Rows, target_rows: Tensor | None, method: Method
-             ) -> Work | None:
+def _prepare(source: Rows, target: Rows, method: Method) -> Work | None:
     kernel, temperature, threshold, chunk = method
-    same_set = source is target
-    symmetric = same_set and target_rows is None
+    symmetric = source is target
     source_norm = inverse_norms(source.features)
-    target_norm = source_norm if same_set else inverse_norms(target.features)
+    target_norm = source_norm if symmetric else inverse_norms(target.features)
     if source_norm is None or target_norm is None:
         return None
     n, chunk = len(source.features), min(chunk, LARGEST_BLOCK)
-    order, blocks, lists = None, list(row_slices(n, chunk)), None
-    floor = needed = least_pp = 0.0
-    m = len(target.features) if target_rows is None else len(target_rows)
-    costs = [(rows.stop - rows.start) * (m - rows.start * symmetric) for rows in blocks]
+    order, blocks, lists, high = None, list(row_slices(n, chunk)), None, None
+    floor = needed = least_pp = least_p = 0.0
     if kernel == "cos":
         source, target = source._replace(probs=None), target._replace(probs=None)
     else:
         floor = pruning.choose_floor(source.probs, target.probs, threshold=threshold)
         peaks = pruning.find_peaks(source.probs, floor)
-        other = peaks if same_set or peaks is None else pruning.find_peaks(target.probs, floor)
+        other = peaks if symmetric or peaks is None else pruning.find_peaks(target.probs, floor)
         if peaks is None or other is None:
             return None
         dim, classes = source.features.shape[1], source.probs.shape[1]
         least_pp = threshold * (1 - pruning.rounding_margin(dim, classes))
+        least_p = threshold * pruning.NEGLIGIBLE / max(other.largest_sum, threshold)
         needed = least_pp - 2 * floor * max(peaks.largest_sum, other.largest_sum)
         if needed > 0:  # else rows without a shared peak, which are in no list, could hold an edge
             # Half a class's rows: smaller blocks are more alike, larger ones share what they gather
             largest = min(chunk, max(64, n // (2 * classes)))
             order, blocks = pruning.order_rows(peaks, n, classes, threshold=threshold,
                                                largest_block=largest)
-            target_rows = order if symmetric else target_rows
-            lists = pruning.class_lists(other, target_rows, len(target.features), classes)
-            costs = pruning.pairs_of_blocks(lists, peaks, order, blocks, symmetric=symmetric,
-                                            threshold=threshold)
+            lists = pruning.class_lists(other, order if symmetric else None,
+                                        len(target.features), classes)
+            high = pruning.high_peaks(peaks, order, blocks, threshold=threshold)
     labels = numbered(source.labels, target.labels)
     return Work(_side(source, order, source_norm, labels[0]),
-                _side(target, target_rows, target_norm, labels[1]),
-                symmetric, blocks, costs, lists, floor, needed, least_pp, temperature, threshold)
+                _side(target, order if symmetric else None, target_norm, labels[1]),
+                symmetric, blocks, high, lists, floor, needed, least_pp, least_p,
+                temperature, threshold)
 
 
-def _division(work: Work) -> str:
+def _among(work: Work, target_rows: Tensor) -> Work:
+    """The same with these rows of the target alone, whatever their order."""
+    target = work.target
+    chosen = torch.zeros(len(target.inverse_norm), dtype=torch.bool, device=target_rows.device)
+    chosen[target_rows] = True
+    if target.order is not None:
+        chosen = chosen[target.order]
+    kept = chosen.nonzero()[:, 0]
+    return work._replace(symmetric=False, target=Side(
+        target.rows, kept if target.order is None else target.order[kept],
+        target.inverse_norm[kept], None if target.label is None else target.label[kept]),
+        lists=None if work.lists is None else pruning.among(work.lists, chosen))
+
+
+def _costs(work: Work) -> list[int]:
+    """About how many pairs each block compares."""
+    if work.lists is not None:
+        return pruning.pairs_of_blocks(work.lists, work.high, work.blocks,
+                                       symmetric=work.symmetric)
+    m = len(work.target.inverse_norm)
+    return [(rows.stop - rows.start) * (m - rows.start * work.symmetric) for rows in work.blocks]
+
+
+def _division(work: Work, costs: list[int]) -> str:
     """A digest of what each block is: sums by position add up, and resume, only where it is the
     same."""
-    digest = hashlib.sha256(f"{work.blocks} {work.costs}".encode())
+    digest = hashlib.sha256(f"{work.blocks} {costs}".encode())
     if work.source.order is not None:
         digest.update(work.source.order.cpu().numpy().tobytes())
     return digest.hexdigest()

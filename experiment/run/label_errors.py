@@ -60,9 +60,8 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
                 for name in baselines if name not in scores), *_lonely(kept)]
     related = partial(_relation_scores, features, labels=kept.labels.to(features.device),
                       settings=settings, own_data=kept.own_data, progress=progress)
-    initial, about_initial = _initial(features, probs, kept.labels, settings,
-                             Cache.of(folder, settings, fingerprint), progress=progress)
-    scores |= related(probs, initial=initial)
+    by_relation, about_initial = related(probs, cache=Cache.of(folder, settings, fingerprint))
+    scores |= by_relation
     clock.lap("relation")
     notes += [*about_initial, *_relation_notes(scores, settings, own_data=kept.own_data)]
 
@@ -113,7 +112,7 @@ def _on_loo(features: Tensor, loo: Tensor, labels: Tensor, related: partial) -> 
     on_loo = {name: values for name, values in baselines.items() if values.isfinite().all()}
     # The other kernel does not look at probabilities.
     if related.keywords["settings"].kernel == "cos_p":
-        on_loo |= related(loo)
+        on_loo |= related(loo)[0]
     return {verdict.loo_name(name): values.cpu() for name, values in on_loo.items()}
 
 
@@ -128,8 +127,8 @@ def _facts(samples: Samples, *found: verdict.Verdict | WholeSet | None
     return facts
 
 
-def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: Settings,
-             cache: Cache, *, progress: bool) -> tuple[Tensor, list[str]]:
+def _initial(features: Tensor, probs: Tensor, labels: Tensor, cache: Cache, how: dict[str, Any]
+             ) -> tuple[Tensor, list[str]]:
     """s0 (N,), cached or computed and cached; and what to say of that."""
     cached = cache.load(len(labels))
     if processes.all_processes_have(cached):
@@ -137,8 +136,8 @@ def _initial(features: Tensor, probs: Tensor, labels: Tensor, settings: Settings
         return cached.to(features.device), [
             f"relation scores before refinement are taken from {cache.scores.path}"]
     initial = out_of_memory.halving(lambda chunk: relation.relation_scores(
-        features, probs, labels.to(features.device), **_how(settings, progress) | {"chunk": chunk},
-        checkpoint=cache.sums if chunk == settings.chunk else None), settings.chunk)
+        features, probs, labels, **how | {"chunk": chunk},
+        checkpoint=cache.sums if chunk == how["chunk"] else None), how["chunk"])
     problem = cache.save(initial) if processes.is_first() else None
     cache.remove_partial_sums()
     return initial, [problem] if problem else []
@@ -177,26 +176,20 @@ def _relation_notes(scores: dict[str, Tensor], settings: Settings, *, own_data: 
     return notes
 
 
-def _how(settings: Settings, progress: bool) -> dict[str, Any]:
-    """The settings as `relation`'s functions take them."""
-    return dict(kernel=settings.kernel, temperature=settings.temperature,
-                threshold=settings.threshold, chunk=settings.chunk, engine=settings.engine,
-                progress=progress)
-
-
 def _relation_scores(features: Tensor, probs: Tensor, *, labels: Tensor, settings: Settings,
-                     own_data: bool, progress: bool, initial: Tensor | None = None
-                     ) -> dict[str, Tensor]:
-    """relation before and after refinement, (N,) on the CPU under their printed names.
+                     own_data: bool, progress: bool, cache: Cache | None = None
+                     ) -> tuple[dict[str, Tensor], list[str]]:
+    """relation before and after refinement, (N,) on the CPU under their printed names, and notes.
 
     On the user's own data without refinement, where that took more than half of the rows to be
     wrong: most relations would then change their sign on the word of a minority. Published
     experiments keep the published rule.
     """
-    how = _how(settings, progress)
-    if initial is None:
-        initial = out_of_memory.halving(lambda chunk: relation.relation_scores(
-            features, probs, labels, **how | {"chunk": chunk}), settings.chunk)
+    how: dict[str, Any] = dict(
+        kernel=settings.kernel, temperature=settings.temperature, threshold=settings.threshold,
+        chunk=settings.chunk, engine=settings.engine, progress=progress,
+        prepared=relation.Prepared())
+    initial, notes = _initial(features, probs, labels, cache or Cache.of(None, settings, ""), how)
     found = out_of_memory.halving(lambda chunk: relation.detect_label_noise(
         features, probs, labels, noise_threshold=settings.noise_threshold, n_iter=settings.n_iter,
         initial=initial, **how | {"chunk": chunk}), settings.chunk)
@@ -205,7 +198,7 @@ def _relation_scores(features: Tensor, probs: Tensor, *, labels: Tensor, setting
     no_evidence = own_data and settings.n_iter > 1 and any(2 * taken.sum() > len(taken)
                                                            for taken in sets)
     return {"relation (initial)": before.cpu(),
-            "relation": (before if no_evidence else found.scores).cpu()}
+            "relation": (before if no_evidence else found.scores).cpu()}, notes
 
 
 def _by_leave_one_out(result: Result, loo: Tensor) -> Result:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from relation import KERNELS, detect_label_noise, evaluate
+from relation import KERNELS, Prepared, detect_label_noise, evaluate, pruning, relation_scores
 from tests.dense import dense_relation, dense_sums
 
 
@@ -39,6 +39,23 @@ def test_planted_errors_rank_first(clusters):
     assert is_noisy[found.scores.argsort(descending=True)[:8]].all()
     assert torch.equal(found.estimated_noise, is_noisy)
     assert found.scores.abs().max() == 1
+
+
+def test_all_steps_share_one_search_for_pairs(golden, monkeypatch):
+    searched = []
+    monkeypatch.setattr(pruning, "find_peaks", lambda *arguments, find=pruning.find_peaks: (
+        searched.append(1), find(*arguments))[1])
+    inputs = [torch.from_numpy(golden[name]) for name in ("feat", "prob", "targets")]
+    prepared = Prepared()
+    initial = relation_scores(*inputs, prepared=prepared)
+    found = detect_label_noise(*inputs, n_iter=3, initial=initial, prepared=prepared)
+    assert len(searched) == 1
+    detect_label_noise(*inputs, n_iter=3, chunk=7, prepared=prepared)  # cut in another way
+    assert len(searched) == 2
+    others = [values.flip(0) for values in inputs]
+    again = detect_label_noise(*others, n_iter=3, prepared=prepared)
+    assert len(searched) == 3
+    torch.testing.assert_close(again.scores.flip(0), found.scores, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("rows", [slice(0, 1), slice(0, 120, 4)], ids=["one row", "one class"])

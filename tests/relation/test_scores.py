@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relation import KERNELS, relation_scores, relation_topk
-from relation.blocks import inverse_norms
+from relation.blocks import inverse_norms, products
 from relation.pruning import find_peaks, order_rows, rounding_margin
 from tests.dense import assert_scores, dense_relation
 
@@ -184,6 +184,19 @@ def test_pruning_loses_no_edge(threshold, chunk, flat):
     pair = dict(zip(("target_features", "target_probs", "target_labels"), other))
     scores = relation_scores(*source, **pair, threshold=threshold, chunk=chunk)
     assert_scores(scores, dense_relation(*source, **pair), threshold=threshold)
+
+
+def test_classes_that_a_block_hardly_holds_are_left_out_of_its_products(monkeypatch):
+    widths = []
+    monkeypatch.setattr("relation.blocks.products", lambda *arguments, products=products: (
+        widths.append(arguments[1].shape[1]), products(*arguments))[1])
+    features, probs, labels = many_classes(700, 40, 1)
+    probs = torch.softmax(3 * probs.log(), 1)
+    for threshold in (0.001, 0.03):
+        scores = relation_scores(features, probs, labels, threshold=threshold, temperature=1)
+        assert_scores(scores, dense_relation(features, probs, labels), threshold=threshold,
+                      temperature=1, relative=1e-6)
+    assert min(widths) < 10
 
 
 def test_the_bound_counts_what_is_below_the_floor_in_both_rows():
