@@ -41,6 +41,7 @@ class Work(NamedTuple):
     source: Side
     target: Side
     symmetric: bool  # source is target: a block meets only what does not come before it
+    only_others: bool  # the sums are those of the target's rows
     blocks: list[slice]  # of source positions
     high: tuple[Tensor, Tensor] | None  # block and class of each source peak above the threshold
     lists: pruning.ClassLists | None  # None: every target row is a candidate
@@ -75,7 +76,7 @@ class Buffers(threading.local):
 @torch.no_grad()  # of each thread's own
 def block_sums(work: Work, block: slice, buffers: Buffers
                ) -> tuple[Tensor, list[tuple[Positions, Tensor]]]:
-    """What the block adds to its own rows (B,), and to later positions where symmetric."""
+    """What the block adds to its own rows (B,), and to those of the target where they count."""
     device = work.source.inverse_norm.device
     features, probs = None, None if work.source.rows.probs is None else \
         _gather(work.source, "probs", block, buffers, "source")
@@ -98,6 +99,7 @@ def block_sums(work: Work, block: slice, buffers: Buffers
         own += edges.sum(1)
         if work.symmetric:
             columns, edges = _after(block.stop, columns, edges)
+        if work.symmetric or work.only_others:
             others.append((columns, edges.sum(0)))
     return own, others
 

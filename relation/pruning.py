@@ -155,16 +155,6 @@ def class_lists(peaks: Peaks, order: Tensor | None, n: int, classes: int) -> Cla
     return ClassLists(key, key % m, peaks.value[listed][at], ends, m)
 
 
-def among(lists: ClassLists, chosen: Tensor) -> ClassLists:
-    """The lists of the chosen positions (M,) bool alone, numbered anew in their order."""
-    number = chosen.cumsum(0) - 1
-    listed = chosen[lists.position]
-    classes, m = len(lists.ends), int(chosen.sum())
-    column, position = lists.key[listed] // lists.rows, number[lists.position[listed]]
-    return ClassLists(column * m + position, position, lists.value[listed],
-                      column.bincount(minlength=classes).cumsum(0), m)
-
-
 def high_peaks(peaks: Peaks, order: Tensor, blocks: list[slice], *, threshold: float
                ) -> tuple[Tensor, Tensor]:
     """The block and the class of each peak above the threshold."""

@@ -36,14 +36,13 @@ def relation_scores(features: Tensor, probs: Tensor | None, labels: Tensor | Non
 
     features (N, D), probs (N, C), labels (N,) and target_* (M, ...) are taken as they come from the
     model; scaling to unit norm is inside. Without a target the set is related to itself, and j = i
-    counts; `target_rows` (K,) int64, each once, chooses rows of the target without a copy. Tiles
-    are float32, their sums float64. Kim, Yun, Song 2023, equation 2.
+    counts; `target_rows` (K,) int64, each once, chooses rows of the target. Tiles are float32,
+    their sums float64. Kim, Yun, Song 2023, equation 2.
 
     `engine` "auto" visits only the pairs that may hold an edge (`sums.py`), "dense" every pair: the
     same scores, for checks. A killed run resumes from `checkpoint` (not with "dense"). Calls that
-    differ in `target_rows` alone share the search for such pairs by one `prepared`, which the first
-    of them fills. Under torch.distributed every process calls this with the same data, computes its
-    share, and gets all scores.
+    differ in `target_rows` alone share the search for such pairs by one `prepared`. Under
+    torch.distributed all processes give the same data, compute their shares, and get all scores.
 
     Raises ValueError for an unknown kernel or engine, shapes that disagree, rows that the target
     does not have, a temperature that is not above 0 or above 1000, threshold < 0 or chunk < 1.

@@ -2,8 +2,10 @@
 
 A block of source rows meets its candidates (`pruning.py`) tile by tile (`blocks.py`). Where a set
 is related to itself r is symmetric: a block meets only what does not come before it, and adds to
-both sides. Where nothing can be pruned (the kernel `cos`, flat probabilities) every row is a
-candidate, and symmetry and tiles that stay in cache are what is gained over the plain loop.
+both sides. Of relations to a subset alone (refinement) the blocks are the subset's, so that only
+pairs with one of its rows are visited. Where nothing can be pruned (the kernel `cos`, flat
+probabilities) every row is a candidate, and symmetry and tiles that stay in cache are what is
+gained over the plain loop.
 
 Blocks are computed by as many threads as torch has, and added in their order: the result is the
 same, bit for bit, for any number of threads, and after an interruption. Held in memory: the peaks
@@ -78,11 +80,13 @@ def pruned_sums(source: Rows, target: Rows, target_rows: Tensor | None, method: 
     That is so for features of norms beyond SAFE_NORMS, and for probs below 0 or not finite. Raises
     ProcessLost where another process is gone, or orders the rows in another way.
     """
+    if target_rows is not None and source is not target:
+        target, target_rows = target.take(target_rows), None
     work = prepared.work(source, target, method)
     if work is None:
         return None
     if target_rows is not None:
-        work = _among(work, target_rows)
+        work = _of_rows(work, target_rows, method.chunk)
     costs = _costs(work)
     device, division = source.features.device, _division(work, costs)
     if not agree(division, device):
@@ -90,14 +94,16 @@ def pruned_sums(source: Rows, target: Rows, target_rows: Tensor | None, method: 
                           "versions and kind of device for all")
     blocks = [work.blocks[piece] for piece in my_share(costs)]
     found = None if checkpoint is None else checkpoint.load(division)
-    done, sums = found or (0, wide_zeros(len(source.features), device))
+    summed = work.target if work.only_others else work.source
+    done, sums = found or (0, wide_zeros(len(summed.inverse_norm), device))
     sums = sums.to(device)
     compute = partial(block_sums, work, buffers=Buffers())
     rows = [block.stop - block.start for block in blocks]
     with tqdm(total=sum(rows), initial=sum(rows[:done]), desc="relation", unit=" rows",
               unit_scale=True, delay=1, disable=not progress) as bar:
         for own, others in in_order(compute, blocks[done:], device):
-            sums[blocks[done]] += own
+            if not work.only_others:
+                sums[blocks[done]] += own
             for columns, added in others:
                 sums[columns] += added
             bar.update(rows[done])
@@ -105,9 +111,9 @@ def pruned_sums(source: Rows, target: Rows, target_rows: Tensor | None, method: 
             if checkpoint is not None:
                 checkpoint.offer(done, sums)
     add_up(sums)
-    if work.source.order is None:
+    if summed.order is None:
         return sums
-    return torch.empty_like(sums).index_copy_(0, work.source.order, sums)
+    return torch.empty_like(sums).index_copy_(0, summed.order, sums)
 
 
 def _prepare(source: Rows, target: Rows, method: Method) -> Work | None:
@@ -143,27 +149,29 @@ def _prepare(source: Rows, target: Rows, method: Method) -> Work | None:
     labels = numbered(source.labels, target.labels)
     return Work(_side(source, order, source_norm, labels[0]),
                 _side(target, order if symmetric else None, target_norm, labels[1]),
-                symmetric, blocks, high, lists, floor, needed, least_pp, least_p,
+                symmetric, False, blocks, high, lists, floor, needed, least_pp, least_p,
                 temperature, threshold)
 
 
-def _among(work: Work, target_rows: Tensor) -> Work:
-    """The same with these rows of the target alone, whatever their order."""
-    target = work.target
-    chosen = torch.zeros(len(target.inverse_norm), dtype=torch.bool, device=target_rows.device)
-    chosen[target_rows] = True
-    if target.order is not None:
-        chosen = chosen[target.order]
-    kept = chosen.nonzero()[:, 0]
-    return work._replace(symmetric=False, target=Side(
-        target.rows, kept if target.order is None else target.order[kept],
-        target.inverse_norm[kept], None if target.label is None else target.label[kept]),
-        lists=None if work.lists is None else pruning.among(work.lists, chosen))
+def _of_rows(work: Work, rows: Tensor, chunk: int) -> Work:
+    """What all rows of the set have with these alone: as r is symmetric, blocks of the few meet
+    all, and the sums are those of the others."""
+    source = work.source
+    chosen = torch.zeros(len(source.inverse_norm), dtype=torch.bool, device=rows.device)
+    chosen[rows] = True
+    at = (chosen if source.order is None else chosen[source.order]).nonzero()[:, 0]
+    largest = min(chunk, LARGEST_BLOCK)
+    if work.lists is not None:  # rows of a class lie side by side
+        largest = min(largest, max(pruning.SMALL_BLOCK, len(at) // len(work.lists.ends)))
+    few = Side(source.rows, at if source.order is None else source.order[at],
+               source.inverse_norm[at], None if source.label is None else source.label[at])
+    return work._replace(source=few, symmetric=False, only_others=True, high=None,
+                         blocks=list(row_slices(len(at), largest)))
 
 
 def _costs(work: Work) -> list[int]:
     """About how many pairs each block compares."""
-    if work.lists is not None:
+    if work.high is not None:
         return pruning.pairs_of_blocks(work.lists, work.high, work.blocks,
                                        symmetric=work.symmetric)
     m = len(work.target.inverse_norm)
