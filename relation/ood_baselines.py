@@ -2,21 +2,20 @@
 
 N source (test) rows, M target (training) rows, D feature width, C classes. Everything is taken as
 the model gives it (features not normalised) and may be half precision or memory-mapped; each
-function returns (N,) float32 and holds a block of rows at a time. `knn_scores` is in `ood.py`,
-beside the relation that it is made of. To add one: its printed name and what it needs go into
-BASELINES or EXTRAS of experiment/run/ood_baselines.py, and its formula here or there.
+function returns (N,) float32 and holds a block of rows at a time. Two are elsewhere: `mahalanobis`
+in its own file, `knn_scores` in `ood.py`, beside the relation that it is made of. To add one: its
+printed name and what it needs go into BASELINES or EXTRAS of experiment/run/ood_baselines.py, and
+its formula here or there.
 """
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from relation.tiles import row_slices, wide_zeros
 
 EPS = 1e-6  # inside every logarithm, as published
-RIDGE = 1e-3  # added to the diagonal of every covariance, as published
 REACT_QUANTILE = 0.9
 REACT_STEP = 100  # every 100th training row is enough for a quantile over D values each
 BLOCK = 8192  # rows at a time: temporaries of (BLOCK, C) or (BLOCK, D) instead of (N, ...)
@@ -75,54 +74,6 @@ def kl_matching(probs: Tensor, target_probs: Tensor) -> Tensor:
     typical = total[count > 0] / count[count > 0, None]
     log_typical = (typical + EPS).log().float().to(probs.device)  # (classes predicted, C)
     return _by_block(lambda p: (p * (p + EPS).log()).sum(1) - (p @ log_typical.T).amax(1), probs)
-
-
-def mahalanobis(features: Tensor, target_features: Tensor, target_labels: Tensor, *,
-                progress: bool = False) -> Tensor:
-    """min_c (f - m_c)^T (S_c + 1e-3 I)^-1 (f - m_c), of features (N, D).
-
-    m_c and S_c are the mean and the covariance (divided by the class's count) of the target rows
-    with label c; classes without rows are left out. After Lee et al. 2018, who share one covariance
-    between all classes, as most libraries do under this name.
-
-    One class at a time, so (D, D) is held and never (C, D, D); a class costs N D^2 multiplications.
-    In float64, since a class with fewer rows than D has eigenvalues of 1e-3 beside large ones;
-    features so large that float64 loses the 1e-3 get the smallest ridge that it keeps.
-    Computed where `features` are, or on the CPU where that device has no float64.
-    """
-    device = torch.device("cpu") if features.device.type == "mps" else features.device
-    order = target_labels.argsort(stable=True).to(target_features.device)
-    counts = target_labels.bincount()
-    best = torch.full((len(features),), float("inf"), dtype=torch.float64, device=device)
-    for members in tqdm(order.split(counts[counts > 0].tolist()), desc="Mahalanobis",
-                        unit=" classes", delay=1, disable=not progress):
-        mean, covariance = _moments(target_features, members, device)
-        factor = _cholesky_with_ridge(covariance)
-        for block in row_slices(len(features), BLOCK):
-            centred = features[block].to(device, torch.float64) - mean  # float64 is not copied
-            whitened = torch.linalg.solve_triangular(factor, centred.T, upper=False)  # (D, BLOCK)
-            best[block] = torch.minimum(best[block], whitened.square_().sum(0))
-    return best.float().to(features.device)
-
-
-def _moments(features: Tensor, members: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D) of the rows `members`, float64, in two passes over them."""
-    dim = features.shape[1]
-    mean = torch.zeros(dim, dtype=torch.float64, device=device)
-    covariance = torch.zeros(dim, dim, dtype=torch.float64, device=device)
-    for rows in row_slices(len(members), BLOCK):
-        mean += features[members[rows]].to(device, torch.float64).sum(0) / len(members)
-    for rows in row_slices(len(members), BLOCK):
-        centred = features[members[rows]].to(device, torch.float64).sub_(mean)
-        covariance.addmm_(centred.T, centred, alpha=1 / len(members))
-    return mean, covariance
-
-
-def _cholesky_with_ridge(covariance: Tensor) -> Tensor:
-    """Lower factor (D, D) of covariance + ridge * I; the argument is overwritten."""
-    rounding = len(covariance) * torch.finfo(covariance.dtype).eps * float(covariance.trace())
-    covariance.diagonal().add_(max(RIDGE, rounding))
-    return torch.linalg.cholesky(covariance)
 
 
 def _by_block(score: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import relation
 from experiment.command.errors import InputError
 from experiment.inputs.samples import BLOCK, Samples
 from relation import ood_baselines
+from relation.mahalanobis import mahalanobis
 
 PYTORCH_OOD = "pytorch-ood"
 GEN_CLASSES = 100  # largest probabilities that GEN looks at, its authors' choice for ImageNet
@@ -89,7 +90,7 @@ BASELINES = {
         x.test.features, x.train.features, *x.head)),
     "KL-Matching": Detector(None, lambda x: ood_baselines.kl_matching(
         x.test.probs, x.train.probs)),
-    "Mahalanobis": Detector("labels", lambda x: ood_baselines.mahalanobis(
+    "Mahalanobis": Detector("labels", lambda x: mahalanobis(
         x.test.features.to(x.features.device), x.train.features, x.train.labels,
         progress=x.progress)),
     "KNN": Detector(None, lambda x: relation.knn_scores(

@@ -12,6 +12,7 @@ from experiment.run import ood_baselines
 from experiment.run.ood import find_ood
 from experiment.run.settings import Settings
 from relation import ood_baselines as formulas
+from relation.mahalanobis import mahalanobis
 
 DIM, CLASSES = 6, 4
 ALL = ood_baselines.find()
@@ -63,7 +64,7 @@ def test_every_score_is_that_of_the_method():
         "Energy": formulas.energy(TEST.logits),
         "ReAct": formulas.react(TEST.features, TRAIN.features, TRAIN.weight, TRAIN.bias),
         "KL-Matching": formulas.kl_matching(TEST.probs, TRAIN.probs),
-        "Mahalanobis": formulas.mahalanobis(TEST.features, TRAIN.features, TRAIN.labels),
+        "Mahalanobis": mahalanobis(TEST.features, TRAIN.features, TRAIN.labels),
         "KNN": relation.knn_scores(TEST.features, TRAIN.features, k=12)}
     assert list(result.scores) == [*expected, "relation", "auto"]
     for name, scores in expected.items():
