@@ -92,9 +92,7 @@ def main(args: Namespace) -> None:
 
     if args.automatic is None:
         found = decisions.read(args.decisions)
-        counts = [f"{sum(one.action == action for one in found):,} {action}"
-                  for action in decisions.ACTIONS]
-        print(f"{len(found):,} decisions: {', '.join(counts)}")
+        print(decisions.in_words(found))
     else:
         least = MIN_SCORE if args.min_score is None else args.min_score
         found, below = decisions.read_suggestions(args.automatic, least)

@@ -43,11 +43,14 @@ def list_table(path: Path, named: PathColumns = (None, None)) -> Images:
     return Images(*files_of_table(path, named))
 
 
-def load_source(kind: str, path: Path, cache_dir: Path, name: str | None,
-                extraction: Extraction, named: PathColumns = (None, None)
-                ) -> tuple[Samples, Path]:
-    """Samples of an "image_dir" or an "image_csv", and the folder of their results."""
-    images = _images(kind, path, named)
+def list_source(kind: str, path: Path, named: PathColumns = (None, None)) -> Images:
+    """The images of an "image_dir" or an "image_csv"."""
+    return list_folder(path) if kind == "image_dir" else list_table(path, named)
+
+
+def load_source(images: Images, path: Path, cache_dir: Path, name: str | None,
+                extraction: Extraction) -> tuple[Samples, Path]:
+    """Samples of what `list_source` found at a path, and the folder of their results."""
     with processes.first_before_others():
         folder = results_folder(cache_dir, path)
         return load(images, folder, name, extraction), folder
@@ -58,14 +61,10 @@ def load_source_pair(kind: str, paths: tuple[Path, Path], cache_dir: Path, name:
                      ) -> tuple[Samples, Samples, Path]:
     """Training rows as in `load_source`, rows of any folder of test images, and the latter's
     folder of results."""
-    images, test = _images(kind, paths[0], named), list_any(paths[1])
+    images, test = list_source(kind, paths[0], named), list_any(paths[1])
     with processes.first_before_others():
         folders = results_folder(cache_dir, paths[0]), results_folder(cache_dir, paths[1])
         return (*load_ood(images, test, folders, name, extraction), folders[1])
-
-
-def _images(kind: str, path: Path, named: PathColumns) -> Images:
-    return list_folder(path) if kind == "image_dir" else list_table(path, named)
 
 
 def load(images: Images, folder: Path, name: str | None, extraction: Extraction, *,

@@ -19,6 +19,7 @@ if __name__ == "__main__":  # the project's root instead of this folder on the p
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiment.command import arguments
+from experiment.command.errors import InputError
 from experiment.command.launch import launch
 from experiment.inputs.extraction import Extraction
 from experiment.run.settings import Settings
@@ -33,6 +34,7 @@ def get_args_parser() -> arguments.Parser:
     options.add_extraction_options(parser)
     arguments.add_relation_options(parser, temperature=4, chunk=200)
     arguments.add_label_options(parser)
+    arguments.add_decisions_option(parser)
     arguments.add_result_options(parser, cache_dir=arguments.results_beside(__file__))
     return parser
 
@@ -47,6 +49,8 @@ def main(args: Namespace) -> None:
     find_device(args.device)  # fails before hours of loading
     extraction = Extraction.of(args)
     if args.csv is None:
+        if args.decisions is not None:
+            raise InputError("--decisions: goes with --csv only")
         from language import layout
         from language.data import Columns
         from language.samples import load_train
@@ -58,11 +62,13 @@ def main(args: Namespace) -> None:
             columns=Columns(args.text_columns, args.label_column))
         folder = own_report.parent
     else:
+        from experiment.cleaning import settled
         from language import own
 
         arguments.one_of(args, "csv", "data_dir")
         texts, rows = own.read(args.csv, args.text_columns, args.label_column)
         folder = results_folder(args.cache_dir, args.csv)
+        rows = settled.rows(rows, args.decisions)
         samples = own.load(texts, rows, folder, args.model_name, extraction)
     detection.report_label_errors(Source(samples, folder), Settings.of(args),
                                   detection.Output.of(args))

@@ -88,10 +88,13 @@ class Auto(NamedTuple):
         return self.counted.wrong
 
 
-def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *, progress: bool = False) -> Auto:
+def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *,
+                settled: Tensor | None = None, progress: bool = False) -> Auto:
     """Score every row of a labelled set, choosing by what the data say and by nothing else.
 
-    features (N, D), probs (N, C) of the model, labels (N,). No setting, no truth.
+    features (N, D), probs (N, C) of the model, labels (N,). No setting, no truth. settled (N,)
+    bool: rows whose labels somebody has checked. They are trusted and suggested as they are; w, the
+    pattern of the noise and the number of wrong labels are those of the other rows.
     """
     classes = probs.shape[1]
     fit = fit_leave_one_out(features, labels, classes, progress=progress)
@@ -106,7 +109,7 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *, progress: bo
     shares = torch.bincount(labels, minlength=classes) / len(labels)
     votes = vote_probs(near.votes, slots, shares)
 
-    trusted = (likeliest == labels) & (nearest == labels)
+    trusted, asked = _with_settled((likeliest == labels) & (nearest == labels), settled)
     sure = trusted if trusted.any() else ~trusted
     sure = from_first(sure)  # each process fits by itself: they may differ by rounding
     refit = _at(fit.refit(sure.double(), progress=progress), slots, progress=progress)
@@ -114,24 +117,36 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *, progress: bo
                                               progress=progress).local, sure)
 
     guess = slots.gather(1, model.argmax(1, keepdim=True))[:, 0]
-    regime = _regime(guess, likeliest, nearest, labels)
+    regime = _regime(guess[asked], likeliest[asked], nearest[asked], labels[asked])
     held = loo + local + votes
     double = 2 * regime.weight
     mixed = (double * model + held + (refit + trusted_near) / 2) / (double + 4)
-    noise = find_class_noise(mixed, slots, labels, classes)
+    noise = find_class_noise(mixed[asked], slots[asked], labels[asked], classes)
     suggested, voted = (slots.gather(1, p.argmax(1, keepdim=True))[:, 0]
                         for p in (mixed, trusted_near))
+    if settled is not None:
+        suggested = torch.where(settled.to(labels.device), labels, suggested)
     replaced = (slots.gather(1, refit.argmax(1, keepdim=True))[:, 0] == voted) & (voted != labels)
     agreed = (likeliest == nearest) & (likeliest != labels)
+    counted = count_wrong(held[asked] / 3, shares[labels][asked],
+                          replaced=int(replaced[asked].sum()), agreed=int(agreed[asked].sum()),
+                          rejected=int((~trusted).sum()), class_noise=noise.weight)
     parts = {"loss (loo)": loo, "loss (refit)": refit, "neighbours": local, "votes": votes,
              "neighbours (trusted)": trusted_near}
     return Auto(wrong_probs(mixed, slots, labels, noise).cpu(),
                 {name: -p[:, 0].clamp(min=1e-38).log().cpu() for name, p in parts.items()},
                 suggested.cpu(), voted.cpu(),
-                count_wrong(held / 3, shares[labels], replaced=int(replaced.sum()),
-                            agreed=int(agreed.sum()), rejected=int((~trusted).sum()),
-                            class_noise=noise.weight),
+                counted if settled is None or not settled.all() else Count(0, 0, 0, True),
                 int((likeliest != labels).sum()), regime, held_out)
+
+
+def _with_settled(trusted: Tensor, settled: Tensor | None) -> tuple[Tensor, Tensor | slice]:
+    """Trusted (N,) with the settled rows, and the rows whose labels may be wrong: the others, or
+    all where there are no others."""
+    if settled is None:
+        return trusted, slice(None)
+    settled = settled.to(trusted.device)
+    return trusted | settled, slice(None) if settled.all() else ~settled
 
 
 def _candidates(fit: LeaveOneOut, probs: Tensor, held_out: Tensor | None, *, progress: bool

@@ -51,6 +51,7 @@ def get_args_parser() -> arguments.Parser:
                        help="clips at a time in extraction (default: %(default)s)")
     arguments.add_relation_options(parser, temperature=8, chunk=200)
     arguments.add_label_options(parser)
+    arguments.add_decisions_option(parser)
     arguments.add_result_options(parser, cache_dir=arguments.results_beside(__file__))
     return parser
 
@@ -66,7 +67,7 @@ def main(args: Namespace) -> None:
     extraction = Extraction.of(args)
     named = None if args.model_name == "ast" else args.model_name
     if args.csv is None:
-        for option in ("path_column", "label_column"):
+        for option in ("path_column", "label_column", "decisions"):
             if getattr(args, option) is not None:
                 raise InputError(f"--{option}: goes with --csv only")
         from speech import samples
@@ -78,11 +79,13 @@ def main(args: Namespace) -> None:
         if model_folder is not None:
             folder = folder / model_folder.resolve().name
     else:
+        from experiment.cleaning import settled
         from experiment.inputs.own_data import files_of_table
         from speech import own
 
         arguments.one_of(args, "csv", "data_dir")
         files, rows = files_of_table(args.csv, (args.path_column, args.label_column))
+        rows = settled.rows(rows, args.decisions)
         folder = results_folder(args.cache_dir, args.csv)
         clips = own.load(files, rows, folder, named, extraction)
     detection.report_label_errors(Source(clips, folder), Settings.of(args),

@@ -109,6 +109,58 @@ def test_own_data_are_listed_by_auto(script, tmp_path, feature_file):
     assert all(int(row["suggested_label"]) == int(row["index"]) % 4 for row in rows)
 
 
+def test_reviewed_rows_are_settled(script, tmp_path, feature_file):
+    decided = tmp_path / "decisions.csv"
+    decided.write_text("index,id,given_label,decision,new_label\n0,0,1,relabel,0\n"
+                       "1,1,2,relabel,1\n2,2,3,drop,\n10,10,2,keep,\n")
+    words = "detect.py", "--features", feature_file, "--output", tmp_path / "out"
+    shown = script(*words, "--decisions", decided).stdout
+    assert "note: 4 decisions: 1 keep, 2 relabel, 1 drop; these rows are settled\n" in shown
+    assert "2 of 3 reviewed labels were wrong; about 5 of the other 116 (4.3 %) are" in shown
+    rows, metrics = read(tmp_path / "out")
+    assert metrics["estimated_wrong"] == 7 and metrics["wrong_between"][0] > 2
+    assert metrics["reviewed"] == {"keep": 1, "relabel": 2, "drop": 1}
+    assert metrics["left_out"] == [{"index": 2, "name": "2", "reason": "dropped, as was decided"}]
+    by_index = {row["index"]: row for row in rows}
+    assert len(rows) == 119 and {by_index[row]["decision"] for row in "01"} == {"relabel"}
+    assert by_index["10"]["decision"] == "keep" and by_index["3"]["decision"] == ""
+    assert [by_index[row]["given_label"] for row in "01"] == ["0", "1"]  # the new ones
+    with open(tmp_path / "out/suspects.csv", newline="", encoding="utf-8") as file:
+        listed = list(csv.DictReader(file))
+    assert {row["index"] for row in listed} == {*map(str, range(120))} - {"0", "1", "2", "10"}
+    assert {row["index"] for row in listed if row["is_label_issue"] == "True"} == set("34567")
+
+
+def test_all_rows_reviewed(script, tmp_path, feature_file, clusters):
+    decided = tmp_path / "decisions.csv"
+    decided.write_text("index,given_label,decision,new_label\n" + "".join(
+        f"{row},{label},keep,\n" for row, label in enumerate(clusters[2].tolist())))
+    shown = script("detect.py", "--features", feature_file, "--output", tmp_path / "out",
+                   "--decisions", decided).stdout
+    assert "0 of 120 reviewed labels were wrong; about 0 of the other 0 (0.0 %) are" in shown
+    assert "the 0 most suspect rows" in shown
+
+
+@pytest.mark.parametrize("lines, message", [
+    ("index,id\n0,0", "no column decision and new_label"),
+    ("index,given_label,decision,new_label\n3,2,keep,", "row 3, '3', has label '0', had '2'"),
+    ("index,given_label,decision,new_label\n3,0,relabel,4", "new_label '4' is no class"),
+    (None, "decisions.csv: no such file")])
+def test_decisions_that_do_not_fit(refused, tmp_path, feature_file, lines, message):
+    if lines is not None:
+        (tmp_path / "decisions.csv").write_text(lines)
+    assert message in refused("detect.py", "--features", feature_file, "--output",
+                              tmp_path / "out", "--decisions", tmp_path / "decisions.csv")
+    assert not (tmp_path / "out").exists()
+
+
+def test_decisions_are_about_own_data(refused, tmp_path):
+    for script, option in (("detect.py", "--features, --image_dir or --image_csv"),
+                           ("language/detect.py", "--csv"), ("speech/detect.py", "--csv")):
+        assert f"--decisions: goes with {option} only" in refused(
+            script, "--decisions", tmp_path / "d.csv", "--device", "cpu")
+
+
 @pytest.mark.parametrize("kernel", ["cos_p", "cos"])
 def test_probs_loo_puts_leave_one_out_in_front(script, tmp_path, feature_file, kernel):
     words = "detect.py", "--features", feature_file, "--kernel", kernel, "--output"

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from experiment.command.errors import InputError
 from experiment.files import separated
+from experiment.inputs.samples import DROP, KEEP, RELABEL
 
-KEEP, RELABEL, DROP = "keep", "relabel", "drop"
 ACTIONS = (KEEP, RELABEL, DROP)
 
 
@@ -67,6 +67,12 @@ def read(path: Path) -> list[Decision]:
                              f"{decisions[row].place}")
         decisions[row] = decision
     return list(decisions.values())
+
+
+def in_words(decisions: Sequence[Decision]) -> str:
+    """How many there are of each kind."""
+    counts = [f"{sum(one.action == action for one in decisions):,} {action}" for action in ACTIONS]
+    return f"{len(decisions):,} decisions: {', '.join(counts)}"
 
 
 def read_suggestions(path: Path, min_score: float) -> Suggested:

@@ -12,23 +12,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiment.cleaning.plan import Data, Plan
+from experiment.cleaning.plan import Data, Listed, Plan
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
 from experiment.inputs import feature_file, feature_table, tables
+from experiment.inputs.samples import Samples
 
 WHOLE = ("weight", "bias", "class_names")  # of the classes, not of the rows
 
 
 def of_file(path: Path) -> Data:
     """Rows are called by `ids`, or by their numbers. InputError as feature_file.read raises it."""
-    samples = feature_file.read(path, labelled=True)
-    n, labels = len(samples), samples.labels
-    names = list(map(str, range(n) if samples.ids is None else samples.ids))
-    classes = [samples.class_name(label) for label in range(samples.probs.shape[1])]
+    rows = listed(feature_file.read(path, labelled=True))
     write = partial(_write_table, path) if path.suffix in feature_table.TABLES else \
-        partial(_write, path, classes, n)
-    return Data(path, names, [classes[label] for label in labels.tolist()], write, classes=classes)
+        partial(_write, path, rows.classes, len(rows.names))
+    return Data(path, rows.names, rows.labels, classes=rows.classes, write=write)
+
+
+def listed(samples: Samples) -> Listed:
+    """The rows of a feature file that has labels."""
+    names = list(map(str, range(len(samples)) if samples.ids is None else samples.ids))
+    classes = [samples.class_name(label) for label in range(samples.probs.shape[1])]
+    return Listed(Path(samples.source), names, [classes[label] for label in
+                                                samples.labels.tolist()], classes=classes)
 
 
 def _write_table(path: Path, folder: Path, plan: Plan) -> tuple[list[str], list[str]]:

@@ -23,7 +23,7 @@ COPY, LINK = "copy", "link"
 def of_folder(source: Path, files: Sequence[Path], rows: Rows, tree: str | None) -> Data:
     """`files` (N,) of the folder, all of them in `rows`; `tree`: COPY, LINK, or None for none."""
     return Data(source, rows.names, rows.labels,
-                partial(_write, source, files, rows, tree))
+                write=partial(_write, source, files, rows, tree))
 
 
 def _write(source: Path, files: Sequence[Path], rows: Rows, tree: str | None, folder: Path,

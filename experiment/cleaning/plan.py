@@ -27,19 +27,25 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Data:
-    """What is to be cleaned, and how the cleaned copy is written."""
+class Listed:
+    """What was decided on: all rows of the data."""
 
     source: Path
     names: Sequence[str]  # (N,)
     labels: Sequence[str]  # (N,) as given, "" where there is none
-    # Writes the rows of a plan to a folder; returns the names of the files, and notes.
-    write: Callable[[Path, Plan], tuple[list[str], list[str]]]
     texts: Sequence[str] | None = None  # (N,)
     classes: Sequence[str] | None = None  # where no others are possible
 
 
-def make(data: Data, decisions: Sequence[Decision]) -> Plan:
+@dataclass(frozen=True, kw_only=True)
+class Data(Listed):
+    """What is to be cleaned, and how the cleaned copy is written."""
+
+    # Writes the rows of a plan to a folder; returns the names of the files, and notes.
+    write: Callable[[Path, Plan], tuple[list[str], list[str]]]
+
+
+def make(data: Listed, decisions: Sequence[Decision]) -> Plan:
     """Check every decision against its row, and gather what changes.
 
     Raises InputError, with names, for decisions on rows that are not the same any more, for a new
@@ -66,7 +72,7 @@ def make(data: Data, decisions: Sequence[Decision]) -> Plan:
     return Plan(kept, labels, reasons, tuple(_notes(data, kept, labels)))
 
 
-def _notes(data: Data, kept: Sequence[int], labels: dict[int, str]) -> list[str]:
+def _notes(data: Listed, kept: Sequence[int], labels: dict[int, str]) -> list[str]:
     before = Counter(filter(None, data.labels))
     after = Counter(filter(None, (labels.get(row, data.labels[row]) for row in kept)))
     notes = [f"new class {name!r}: {after[name]} of the rows" for name in after
@@ -74,7 +80,7 @@ def _notes(data: Data, kept: Sequence[int], labels: dict[int, str]) -> list[str]
     return notes + [f"no row is left of class {name!r}" for name in before if name not in after]
 
 
-def _difference(data: Data, decision: Decision) -> str:
+def _difference(data: Listed, decision: Decision) -> str:
     """How the row differs from the one decided on; "" where it does not."""
     row = decision.row
     if row >= len(data.names):
@@ -101,7 +107,7 @@ def _cut(name: str) -> str:
 class _Classes:
     """The class that a new label names: as the data spell it, where they have it."""
 
-    data: Data
+    data: Listed
     forms: dict[str, str] = field(default_factory=dict)
     folded: dict[str, list[str]] = field(default_factory=dict)
 

@@ -37,8 +37,8 @@ def _data(path: Path, table: tables.Table, rows: Rows, label_column: str, *,
                          f"{len(names)} rows or {len(labels)}, first at row "
                          f"{differ[0] if differ else min(len(names), len(labels))}; is a quotation "
                          f"mark missing, or a column there twice?")
-    return Data(path, [names[row] for row in range(len(labels))], labels,
-                partial(_write, path, table, label_column, paths), texts)
+    return Data(path, [names[row] for row in range(len(labels))], labels, texts,
+                write=partial(_write, path, table, label_column, paths))
 
 
 def _write(path: Path, table: tables.Table, label_column: str, paths: str | None, folder: Path,

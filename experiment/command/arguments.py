@@ -200,6 +200,15 @@ def add_refinement_options(group: argparse._ArgumentGroup) -> None:
                             "(default: %(default)s)")
 
 
+def add_decisions_option(parser: argparse.ArgumentParser) -> None:
+    """What was decided about rows of the user's own data."""
+    group = parser.add_argument_group("reviewed rows of your own data")
+    group.add_argument("--decisions", type=Path, metavar="FILE",
+                       help="the decisions.csv that report.html exports: the rows in it are not "
+                            "listed again, kept and relabelled ones are trusted, dropped ones "
+                            "left out, and the others judged anew")
+
+
 def add_epochs_option(parser: argparse.ArgumentParser) -> None:
     """Further checkpoints of the same training."""
     group = parser.add_argument_group("several epochs")

@@ -22,7 +22,7 @@ from experiment.command.errors import InputError
 from experiment.command.escaping import plain, printable
 from experiment.inputs import given_labels, own_head, probe, tables
 from experiment.inputs.own_head import OwnHead
-from experiment.inputs.samples import LeftOut, Samples, probs_of
+from experiment.inputs.samples import DROP, DROPPED, LeftOut, Reviewed, Samples, probs_of
 
 NAMED = 5  # rows or classes listed in a note; metrics.json has every left-out row
 
@@ -45,6 +45,7 @@ class Rows:
     labels: tuple[str, ...]  # (n,)
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
+    reviewed: tuple[Reviewed, ...] = ()  # the labels are the new ones
 
     @classmethod
     def of(cls, source: str, names: Sequence[str], labels: Sequence[str], **known: Any) -> "Rows":
@@ -90,6 +91,7 @@ def labelled_samples(rows: Rows, features: Tensor, own: OwnHead | None, *, progr
     bias are those of its fit to all rows. Raises InputError if most rows are the only ones of their
     class, and, with `labels_matter`, for a single class (enough to find outliers).
     """
+    rows, features, own, known = _without_dropped(rows, features, own, known)
     labels, names = rows.numbered()
     but = "".join(f"; {note}" for note in _missing(rows))
     if labels_matter and len(names) == 1:
@@ -117,7 +119,24 @@ def labelled_samples(rows: Rows, features: Tensor, own: OwnHead | None, *, progr
     return Samples(
         source=rows.source, features=features, probs=probs, logits=logits, labels=labels,
         class_names=names, ids=rows.names, index=torch.tensor(rows.index), own_data=True,
-        out_of_sample=out_of_sample, left_out=rows.left_out, notes=tuple(notes), **known)
+        out_of_sample=out_of_sample, left_out=rows.left_out, reviewed=rows.reviewed,
+        notes=tuple(notes), **known)
+
+
+def _without_dropped(rows: Rows, features: Tensor, own: OwnHead | None, known: dict[str, Any]
+                     ) -> tuple[Rows, Tensor, OwnHead | None, dict[str, Any]]:
+    """All of it without the rows that are to be dropped: no fit learns from them."""
+    gone = {row.index for row in rows.reviewed if row.decision == DROP} & {*rows.index}
+    if not gone:
+        return rows, features, own, known
+    kept = [at for at, row in enumerate(rows.index) if row not in gone]
+    if own is not None:
+        own = own._replace(logits=own.logits[kept],
+                           features=None if own.features is None else own.features[kept])
+    content = {name: [texts[at] for at in kept]
+               for name, texts in known.get("content", {}).items()}
+    return (rows.drop(dict.fromkeys(gone, DROPPED)), features[kept], own,
+            known | {"content": content})
 
 
 class PathTable(NamedTuple):

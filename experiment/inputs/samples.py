@@ -21,6 +21,9 @@ SUM_TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 1e-2,
                  torch.bfloat16: 2e-2}
 PER_ROW = ("features", "probs", "labels", "logits", "is_noisy", "is_ood", "group", "ids", "index")
 
+KEEP, RELABEL, DROP = "keep", "relabel", "drop"  # decisions about rows
+DROPPED = "dropped, as was decided"  # why such a row is left out
+
 
 class LeftOut(NamedTuple):
     """A row of the user's data that could not be used: `own_data.Rows` leaves it out."""
@@ -28,6 +31,18 @@ class LeftOut(NamedTuple):
     index: int  # row number in the data
     name: str
     reason: str
+
+
+class Reviewed(NamedTuple):
+    """What a person decided about a row, as decisions.csv has it. Kept and relabelled rows are
+    settled: their labels, which are the new ones, are taken for right. Dropped rows take no part.
+    """
+
+    index: int  # row number in the data
+    id: str
+    given_label: str  # in the data
+    decision: str
+    new_label: str
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,7 @@ class Samples:
     own_data: bool = False  # the user's, not an experiment's: suspects are listed by auto
     out_of_sample: str = ""  # how probs were made, if without the row's own label
     left_out: tuple[LeftOut, ...] = ()
+    reviewed: tuple[Reviewed, ...] = ()
     held_out: bool | None = None  # the network was trained on other rows; None: not known
     # Row number in the full data, as in `index` -> what to show; raises InputError for one row.
     media: Callable[[int], Media] | None = None
@@ -75,16 +91,34 @@ class Samples:
     def class_name(self, label: int) -> str:
         return str(int(label)) if self.class_names is None else self.class_names[int(label)]
 
+    @property
+    def decisions(self) -> list[str]:
+        """(N,) keep, relabel, or "" for a row that nobody has reviewed."""
+        known = {row.index: row.decision for row in self.reviewed}
+        return [known.get(row, "") for row in self.index.tolist()]
+
+    @property
+    def is_settled(self) -> Tensor:
+        """(N,) bool: which rows have been reviewed."""
+        return torch.isin(self.index, torch.tensor([row.index for row in self.reviewed],
+                                                   dtype=torch.int64))
+
     def every(self, hop: int) -> "Samples":
         """Rows 0, hop, 2 hop, …"""
-        if hop == 1:
-            return self
-        hop = min(hop, len(self))
-        per_row = {name: getattr(self, name) for name in PER_ROW}
-        columns = {name: {key: texts[::hop] for key, texts in getattr(self, name).items()}
+        return self if hop == 1 else self.take(slice(None, None, min(hop, len(self))))
+
+    def take(self, rows: slice | Tensor) -> "Samples":
+        """Some rows. Row numbers copy what they choose, a slice does not."""
+        def chosen(values: Any) -> Any:
+            if values is None:
+                return None
+            if isinstance(rows, slice) or isinstance(values, Tensor):
+                return values[rows]
+            return [values[row] for row in rows.tolist()]
+
+        columns = {name: {key: chosen(texts) for key, texts in getattr(self, name).items()}
                    for name in ("extra", "content")}
-        return self.derived(**columns, **{name: None if rows is None else rows[::hop]
-                                          for name, rows in per_row.items()})
+        return self.derived(**columns, **{name: chosen(getattr(self, name)) for name in PER_ROW})
 
     def derived(self, **changes: Any) -> "Samples":
         """A copy with other fields, made of these: nothing is checked again, in passes over GBs."""

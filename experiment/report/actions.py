@@ -1,7 +1,8 @@
 """What is suggested for each row, and why: one answer for every table and for the page.
 
 An outlier is dropped and not relabelled; of a group of copies one row stays, the one whose label is
-the least suspect; any other label issue is relabelled.
+the least suspect; any other label issue is relabelled. Nothing is suggested for a row that has been
+reviewed, and of copies it is the one that stays.
 """
 
 from typing import NamedTuple
@@ -9,9 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from experiment.inputs.samples import DROP, RELABEL
 from experiment.run.result import Result
-
-DROP, RELABEL = "drop", "relabel"  # as in decisions.csv
 
 
 class Actions(NamedTuple):
@@ -50,12 +50,13 @@ def of(result: Result) -> Actions | None:
     is_issue, no = label_issues(result), np.zeros(n, dtype=bool)
     if whole is None:
         return Actions(is_issue, no, np.full(n, -1), no, no)
-    is_misspelt = (whole.spelled != result.samples.labels).numpy()
-    is_outlier = whole.outliers.is_outlier.numpy()
+    is_open = ~result.samples.is_settled.numpy()
+    is_misspelt = (whole.spelled != result.samples.labels).numpy() & is_open
+    is_outlier = whole.outliers.is_outlier.numpy() & is_open
     copy_of = np.full(n, -1) if whole.copies is None else \
-        _copy_of(whole.copies.groups, is_outlier, result.listed_score)
-    return Actions(is_issue | is_misspelt, is_outlier, copy_of, whole.is_conflict.numpy(),
-                   is_misspelt)
+        _copy_of(whole.copies.groups, is_open, is_outlier, result.listed_score)
+    return Actions(is_issue | is_misspelt, is_outlier, copy_of,
+                   whole.is_conflict.numpy() & is_open, is_misspelt)
 
 
 def label_issues(result: Result) -> np.ndarray:
@@ -67,20 +68,23 @@ def label_issues(result: Result) -> np.ndarray:
     """
     if result.verdict is None:
         noisy = result.relation_score.numpy() > result.settings.noise_threshold
-        return noisy & (not result.samples.own_data or 2 * noisy.sum() <= len(noisy))
+        noisy &= not result.samples.own_data or 2 * noisy.sum() <= len(noisy)
+        return noisy & ~result.samples.is_settled.numpy()
     order = result.most_suspect(len(result.samples)).numpy()
     replaced = order[(result.verdict.suggested_labels != result.samples.labels).numpy()[order]]
-    is_issue = np.zeros(len(order), dtype=bool)
-    is_issue[replaced[:result.further["estimated_wrong"]]] = True
+    is_issue = np.zeros(len(result.samples), dtype=bool)
+    known = result.samples.decisions.count(RELABEL)
+    is_issue[replaced[:result.further["estimated_wrong"] - known]] = True
     return is_issue
 
 
-def _copy_of(groups: Tensor, is_outlier: np.ndarray, score: Tensor) -> np.ndarray:
+def _copy_of(groups: Tensor, is_open: np.ndarray, is_outlier: np.ndarray, score: Tensor
+             ) -> np.ndarray:
     groups = groups.numpy()
-    order = np.lexsort((np.arange(len(groups)), score.numpy(), is_outlier, groups))
+    order = np.lexsort((np.arange(len(groups)), score.numpy(), is_outlier, is_open, groups))
     order = order[groups[order] >= 0]
     _, first = np.unique(groups[order], return_index=True)
     stays = order[first][groups[order]]  # groups are numbered from 0 on, without a gap
     copy_of = np.full(len(groups), -1)
-    copy_of[order] = np.where(stays == order, -1, stays)
+    copy_of[order] = np.where((stays == order) | ~is_open[order], -1, stays)
     return copy_of

@@ -70,4 +70,5 @@ def columns_of(result: Result) -> dict[str, Column]:
         columns |= {"auto_score": auto, "auto_rank": ranks(auto)}
     if result.verdict is not None:
         columns["suggested_label"] = result.verdict.suggested_labels.numpy()
-    return columns | whole_set(result)
+    columns |= whole_set(result)
+    return columns | {"decision": samples.decisions} if samples.reviewed else columns

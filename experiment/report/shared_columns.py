@@ -12,6 +12,7 @@ A table's own columns, in order, stand in its file: scores.py, suspects.py, judg
     outlier_score     higher = more outlying; is_outlier at the false-alarm rate in metrics.json
     copy_of           the training row that a test row is a copy of, -1 for none
     duplicate_group   number of the group of copies, -1 for none; is_conflict: of several labels
+    decision          about a reviewed row: keep or relabel, whose labels are then the new ones
 """
 
 from collections.abc import Iterable

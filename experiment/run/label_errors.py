@@ -12,6 +12,7 @@ The scores, in the order of the printed table (scores.csv: see experiment.report
     auto
 """
 
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -91,7 +92,9 @@ def _by_auto(kept: Samples, features: Tensor, probs: Tensor, related: partial,
     where there is room for them or --probs loo asks for them."""
     settings, progress = related.keywords["settings"], related.keywords["progress"]
     labels = related.keywords["labels"]
-    found = verdict.auto_scores(features, probs, labels, whole.copies, progress=progress)
+    found = verdict.auto_scores(features, probs, labels, whole.copies,
+                                settled=kept.is_settled if kept.reviewed else None,
+                                progress=progress)
     scores, said = verdict.describe(kept, found, others)
     # The right spelling, for a row that would else keep a misspelt label.
     suggested = said.suggested_labels
@@ -118,12 +121,14 @@ def _on_loo(features: Tensor, loo: Tensor, labels: Tensor, related: partial) -> 
 
 def _facts(samples: Samples, *found: verdict.Verdict | WholeSet | None
            ) -> dict[str, Any]:
-    """What was `found`; of the user's data also where probabilities come from, and which rows were
-    left out."""
+    """What was `found`; of the user's data also where probabilities come from, which rows were
+    left out, and how many of them were reviewed."""
     facts = {name: fact for one in found if one is not None for name, fact in one.facts.items()}
     if samples.own_data:
         facts |= {"probabilities": samples.out_of_sample or "the model's own",
                   "left_out": [row._asdict() for row in samples.left_out]}
+    if samples.reviewed:
+        facts["reviewed"] = Counter(row.decision for row in samples.reviewed)
     return facts
 
 

@@ -75,5 +75,7 @@ class Result:
         return self.scores[self.listed_by]
 
     def most_suspect(self, count: int) -> Tensor:
-        """The first rows in the order of the listed score; equal ones in the order of the rows."""
-        return (-self.listed_score).argsort(stable=True)[:count]
+        """The first rows in the order of the listed score that nobody has reviewed; equal ones in
+        the order of the rows."""
+        order = (-self.listed_score).argsort(stable=True)
+        return order[~self.samples.is_settled[order]][:count]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import relation
-from experiment.inputs.samples import Samples
+from experiment.inputs.samples import RELABEL, Samples
 
 # cleanlab works on a float64 copy of the probabilities and then some: up to a few GB.
 CLEANLAB_ENTRIES = 10**8
@@ -40,18 +40,24 @@ class Verdict:
 
 
 def auto_scores(features: Tensor, probs: Tensor, labels: Tensor,
-                copies: relation.Duplicates | None, *, progress: bool) -> relation.Auto:
+                copies: relation.Duplicates | None, *, settled: Tensor | None = None,
+                progress: bool) -> relation.Auto:
     """`relation.auto_scores`, in which copies (of the N rows) of one label count once.
 
     A row that was copied with its wrong label would else vouch for itself. Copies with different
-    labels contradict each other. The copies of what counts as wrong are counted, too.
+    labels contradict each other. The copies of what counts as wrong are counted, too. What is
+    settled (N,) bool of one row is settled of its copies with the same label.
     """
     if copies is None or len(copies.sizes) == 0:
-        return relation.auto_scores(features, probs, labels, progress=progress)
+        return relation.auto_scores(features, probs, labels, settled=settled, progress=progress)
     first = relation.first_of_group(copies.groups, labels)
     single, at = first.unique(return_inverse=True)
     rows = single.to(features.device)
-    found = relation.auto_scores(features[rows], probs[rows], labels[rows], progress=progress)
+    if settled is not None:
+        settled = torch.zeros(len(single), dtype=torch.bool).index_put((at[settled],),
+                                                                       torch.tensor(True))
+    found = relation.auto_scores(features[rows], probs[rows], labels[rows], settled=settled,
+                                 progress=progress)
     replaced = (found.suggested_labels != labels[rows].cpu()).nonzero()[:, 0]
     replaced = replaced[(-found.scores[replaced]).argsort(stable=True)]
     more, counted = at.bincount()[replaced] - 1, found.counted
@@ -91,8 +97,11 @@ def describe(kept: Samples, found: relation.Auto, others: dict[str, relation.Aut
                          "memorised: "
                          + ", ".join(f"{name} ({weight:.2f})" for name, weight in weights.items()))
     wrong, low, high, claimed = first.counted
-    facts["estimated_wrong"], facts["wrong_between"] = wrong, [low, high] if claimed else None
-    statement.append(_how_many(first.counted, len(kept)))
+    known = kept.decisions.count(RELABEL)
+    facts["estimated_wrong"] = known + wrong
+    facts["wrong_between"] = [known + low, known + high] if claimed else None
+    statement.append(_how_many(first.counted, len(kept)) if not kept.reviewed else
+                     _how_many_more(first.counted, known, kept.is_settled))
     scores = dict(found.parts)
     issues = None if found.probs is None else _cleanlab(found.probs, kept.labels)
     if issues is not None:
@@ -153,6 +162,18 @@ def _how_many(counted: relation.Count, n: int) -> str:
     return (f"how many labels are wrong cannot be told from these features, which may repeat "
             f"them; {wrong:,} of {n:,} ({_percent(wrong / n)}) are rejected, and scores.csv "
             f"suggests a label for each row")
+
+
+def _how_many_more(counted: relation.Count, known: int, is_settled: Tensor) -> str:
+    """Where rows were reviewed: `known` of their labels were wrong, `counted` are the others."""
+    wrong, low, high, claimed = counted
+    n, reviewed = len(is_settled), int(is_settled.sum())
+    share = _percent(wrong / max(1, n - reviewed))
+    said = (f"about {wrong:,} of the other {n - reviewed:,} ({share}) are, between {low:,} and "
+            f"{high:,}: about {known + wrong:,} of {n:,} in all" if claimed else
+            f"how many of the other {n - reviewed:,} are cannot be told from these features, which "
+            f"may repeat them; {wrong:,} ({share}) are rejected")
+    return f"{known:,} of {reviewed:,} reviewed labels were wrong; {said}"
 
 
 def _percent(share: float) -> str:

@@ -166,8 +166,9 @@ def test_sources_by_the_kind_of_the_option(network, tmp_path):
     (tmp_path / "t.csv").write_text("path,label\n" + "".join(
         f"photos/{row % 2}/{row}.png,{row % 2}\n" for row in range(8)))
     how = tmp_path / "results", str(network), Extraction(workers=1, device="cpu", progress=False)
-    samples, folder = own.load_source("image_dir", tmp_path / "photos", *how)
-    table, of_table = own.load_source("image_csv", tmp_path / "t.csv", *how)
+    (samples, folder), (table, of_table) = (
+        own.load_source(own.list_source(kind, tmp_path / name), tmp_path / name, *how)
+        for kind, name in (("image_dir", "photos"), ("image_csv", "t.csv")))
     assert (folder, of_table) == (tmp_path / "results/photos", tmp_path / "results/t")
     assert len(list(folder.glob("features/feat_digits_resnet-*.pt"))) == 1
     assert len(samples) == len(table) == 8 and samples.features.shape == table.features.shape

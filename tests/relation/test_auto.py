@@ -90,3 +90,40 @@ def test_asking_few_classes_is_enough(monkeypatch, blobs):
 def test_the_first_distinct_classes_in_order():
     likely = torch.tensor([[2, 0, 2, 1], [1, 1, 1, 0]])
     assert auto._first_distinct(likely, 3).tolist() == [[2, 0, 1], [1, 0, -1]]
+
+
+def test_settled_rows_are_trusted_and_not_counted(blobs):
+    features, true, given, is_noisy = blobs
+    probs = sure_of(given)
+    before = auto_scores(features, probs, given)
+    none = auto_scores(features, probs, given, settled=torch.zeros(600, dtype=torch.bool))
+    torch.testing.assert_close(none.scores, before.scores)
+    assert none.counted == before.counted and none.regime == before.regime
+    # Two thirds of the wrong labels are found and corrected, and a right label is confirmed that
+    # its features contradict.
+    labels, settled = torch.where(torch.arange(600) < 40, true, given), torch.arange(600) < 40
+    settled[599], features[599] = True, features[597]
+    after = auto_scores(features, probs, labels, settled=settled)
+    assert torch.equal(after.suggested_labels[settled], labels[settled])
+    assert after.voted_labels[599] != labels[599]
+    assert after.n_wrong == pytest.approx(20, abs=3)
+    assert after.regime.model == 1  # of the others: it rejects every corrected label
+    others = after.scores[~settled], (labels != true)[~settled]
+    assert evaluate(*(values.numpy() for values in others)).ap > 0.95
+    assert auto_scores(features, probs, labels, settled=settled | True).counted == (0, 0, 0, True)
+
+
+def test_neighbours_trust_settled_rows():
+    """In the midst of rows of another class that all look the same nothing but a settled row tells
+    of the right one."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(80) % 2
+    features = torch.eye(2, 6)[labels] + 0.1 * torch.randn(80, 6, generator=generator)
+    odd = torch.zeros(6)
+    odd[0], odd[5] = 1, 1.5  # the first class's, with a mark
+    features[[1, 3]] = odd + 0.01 * torch.randn(2, 6, generator=generator)
+    probs, settled = torch.full((80, 2), 0.5), torch.arange(80) == 1
+    name = "neighbours (trusted)"
+    alone, told = (auto_scores(features, probs, labels, settled=rows).parts[name][3]
+                   for rows in (None, settled))
+    assert told < alone

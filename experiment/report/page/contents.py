@@ -46,9 +46,10 @@ def contents(result: Result, options: dict[str, Any], show: int | None) -> dict[
         "histogram": plots.histogram(result),
         "curves": plots.curves(result),
         "classes": [samples.class_name(label) for label in range(samples.probs.shape[1])],
-        "total": len(samples),
+        "total": len(order),
         "rows": _rows(result, order),
         "findings": findings.of(result, advice, listed),
+        "reviewed": [list(row) for row in samples.reviewed],  # exported again
         "suspects": suspects,
         "also": also,
         "threshold": result.settings.threshold,
@@ -81,7 +82,7 @@ def _rows(result: Result, order: Tensor) -> dict[str, list | None]:
     """One list per column, None where there is no such column; of the first rows of `order`."""
     samples, verdict = result.samples, result.verdict
     listed = order[:ROWS]
-    longest = max(SHORTEST_NAME, NAMES_SIZE // len(listed))
+    longest = max(SHORTEST_NAME, NAMES_SIZE // max(1, len(listed)))
     names = None if samples.ids is None else [samples.ids[row] for row in listed.tolist()]
     is_cut = [int(len(name) > longest) for name in names or []]
 
@@ -111,6 +112,8 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     if result.verdict is not None:
         wrong = result.verdict.facts["estimated_wrong"]
         facts.append(("labels estimated wrong", f"{wrong:,} ({100 * wrong / len(samples):.1f} %)"))
+    if samples.reviewed:
+        facts.append(("reviewed", f"{len(samples.reviewed):,}"))
     facts += findings.counts(result)
     for row in result.metrics:
         if row["name"] == name and row["group"] == "all" and row["auroc"] is not None:

@@ -93,7 +93,7 @@ def _bits(result: Result, advice: Actions) -> np.ndarray:
     """(N,) int64."""
     whole = result.whole_set
     has_copy = np.zeros(len(advice.is_issue), dtype=bool) if whole is None or whole.copies is None \
-        else (whole.copies.groups >= 0).numpy()
+        else (whole.copies.groups >= 0).numpy() & ~result.samples.is_settled.numpy()
     return sum(bit * which.astype(np.int64) for bit, which in (
         (ISSUE, advice.is_issue), (OUTLIER, advice.is_outlier), (COPY, advice.copy_of >= 0),
         (COPIED, has_copy), (CONFLICT, advice.is_conflict), (MISSPELT, advice.is_misspelt)))

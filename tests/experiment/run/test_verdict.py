@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+import relation
 from experiment.inputs.samples import Samples
 from experiment.run import verdict
 from relation import Auto, Count, Regime
@@ -44,6 +45,23 @@ def test_facts_and_columns():
     assert result.facts["estimated_wrong"] == 2 and result.facts["wrong_between"] == [1, 5]
     assert result.facts["regime"]["accepted_too"] == 1
     assert not scores["loss (loo)"].any()
+
+
+def test_copies_of_a_settled_row_are_settled(clusters):
+    features, probs, labels, _ = clusters  # labels 0 to 7 are wrong
+    copied = [*range(120), 3, 5]
+    features, probs, labels = features[copied], probs[copied], labels[copied]
+    copies = relation.find_duplicates(features)
+    settled = torch.isin(torch.arange(122), torch.tensor([0, 120]))
+    found = verdict.auto_scores(features, probs, labels, copies, settled=settled, progress=False)
+    kept = (found.suggested_labels == labels)[[0, 3, 120, 1, 5, 121]]
+    assert kept.tolist() == [True] * 3 + [False] * 3 and found.n_wrong == 7
+
+
+def test_nothing_is_claimed_of_the_rows_that_nobody_reviewed():
+    said = verdict._how_many_more(Count(2, 1, 5, False), 3, torch.arange(20) < 4)
+    assert said == ("3 of 4 reviewed labels were wrong; how many of the other 16 are cannot be "
+                    "told from these features, which may repeat them; 2 (12.5 %) are rejected")
 
 
 def test_no_interval_where_none_is_claimed():

@@ -74,6 +74,9 @@ function sheet() {
     return [index, id, position + 1,
       given, data.classes[given], decision, label, data.classes[label]];
   }).sort((a, b) => a[2] - b[2]);
+  for (const [index, id, given, decision, label] of data.reviewed) {  // before this report
+    lines.push([index, id, "", given, "", decision, label, ""]);
+  }
   return [heads, ...lines].map((line) => `${line.map(field).join(",")}\r\n`).join("");
 }
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from experiment.cleaning import decisions
+from experiment.inputs.samples import Reviewed
 from experiment.report.page import contents
 from tests.experiment.report.page.conftest import CLASSES, SETTINGS
 
@@ -160,6 +162,23 @@ def test_review_by_keys_and_its_export(opened, found, tmp_path):
     assert page.locator("#rows > li").count() == 1
     page.select_option("#decided", "open")
     assert page.inner_text("#count") == "117 of 120 rows"
+
+
+def test_what_was_reviewed_before_is_exported_again(opened, found, samples, tmp_path):
+    first, second, gone = samples().ids[:3]
+    page, data = opened(found(own_data=True, reviewed=(
+        Reviewed(0, first, CLASSES[1], "keep", ""),
+        Reviewed(1, second, CLASSES[0], "relabel", CLASSES[2]),
+        Reviewed(500, gone, "=1+1", "drop", ""))))
+    assert page.inner_text("#count") == "118 rows" and not {0, 1} & {*data["rows"]["index"]}
+    assert "reviewed" in page.inner_text("#facts")
+    page.locator("#rows > li").first.locator("[data-decision=drop]").click()
+    exported(page, tmp_path)
+    decided = decisions.read(tmp_path / "decisions.csv")
+    assert [one[:5] for one in decided[1:]] == [
+        (0, "keep", "", first, CLASSES[1]), (1, "relabel", CLASSES[2], second, CLASSES[0]),
+        (500, "drop", "", gone, "'=1+1")]
+    assert decided[0].action == "drop" and decided[0].row == data["rows"]["index"][0]
 
 
 def test_review_by_mouse_another_label_and_a_reload(opened, found, tmp_path):
