@@ -81,9 +81,9 @@ def test_strength_is_chosen_on_a_sample_of_many_rows(scattered, monkeypatch):
     asked = []
     choose = probe._choose
 
-    def counted(features, labels, classes):
+    def counted(features, *others):
         asked.append(len(features))
-        return choose(features, labels, classes)
+        return choose(features, *others)
     monkeypatch.setattr(probe, "_choose", counted)
     monkeypatch.setattr(probe, "SAMPLED", 40)
     found = probe.cross_validate(features, labels, 3)
@@ -95,3 +95,26 @@ def test_strength_is_chosen_on_a_sample_of_many_rows(scattered, monkeypatch):
 def test_nothing_to_fit_on():
     with pytest.raises(ValueError, match="expected a class of at least two rows, got none"):
         probe.cross_validate(torch.rand(3, 2), torch.arange(3), 3)
+
+
+@pytest.mark.parametrize("kind", ["exact", "near"])
+def test_a_copied_row_does_not_vouch_for_itself(clusters, kind):
+    """Three copies of a row with a wrong label are no better off than it was alone."""
+    features, _, labels, _ = clusters
+    copied = torch.cat([torch.arange(120), torch.zeros(2, dtype=torch.int64)])
+    features = 40 * torch.randn(120, 200, generator=torch.Generator().manual_seed(1)) + \
+        torch.nn.functional.pad(features, (0, 184)) * 40
+    many = features[copied]
+    if kind == "near":
+        many[120:] *= 1 + 1e-4 * torch.randn(2, 200, generator=torch.Generator().manual_seed(2))
+    alone, together = (probe.cross_validate(x, labels[rows], 4).probs[rows == 0, labels[0]]
+                       for x, rows in ((features, torch.arange(120)), (many, copied)))
+    assert together.max() < 0.2 and len(together) == 3 and alone < 0.2
+    assert together.max() - together.min() < 0.01  # all of them are predicted by one fit
+
+
+def test_rows_that_are_all_copies_are_rows_like_others():
+    features = torch.eye(2, 5).repeat_interleave(4, 0)
+    labels = torch.arange(2).repeat_interleave(4)
+    found = probe.cross_validate(features, labels, 2)
+    assert found.folds == 4 and (found.probs.argmax(1) == labels).all()
