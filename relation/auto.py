@@ -28,9 +28,12 @@ is trained too little. A coin would reach 1/2:
 The 2 of 2 w: hard rows keep w well below 1 for a model that memorised nothing, which knows more
 than any of the others, as it learned from the data and not from features.
 
-Beyond DENSE entries (N, C) a row is asked about SLOTS classes: its own and the likeliest.
+Beyond DENSE entries (N, C) a row is asked about SLOTS classes: its own and the likeliest. Beyond
+KEPT it is asked about fewer, in fewer directions, and leave-one-out's probabilities are those of
+`shortlist.py`, which says what is exact there and what is not.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -38,13 +41,14 @@ from torch import Tensor
 
 from relation.class_noise import find_class_noise, wrong_probs
 from relation.count import Count, count_wrong
-from relation.leave_one_out import LeaveOneOut, fit_leave_one_out
-from relation.neighbours import ask_neighbours, half_whitened, local_probs, vote_probs
+from relation.leave_one_out import LeaveOneOut, fit_leave_one_out, fit_roughly
+from relation.neighbours import AMONG, ask_neighbours, half_whitened, local_probs, vote_probs
 from relation.parallel import from_first
+from relation.shortlist import AMONG_MANY, first_distinct, make_shortlist
 
 DENSE = 2**22
 SLOTS = 8
-KEPT = 10**8  # entries (N, C) of leave-one-out's probabilities up to which they are kept: 400 MB
+KEPT = 10**8  # entries (N, C) up to which leave-one-out's are all computed and kept: 400 MB
 OF_MODEL = 3  # of the slots at most are the model's likeliest classes, the others leave-one-out's
 
 
@@ -96,14 +100,16 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *,
     bool: rows whose labels somebody has checked. They are trusted and suggested as they are; w, the
     pattern of the noise and the number of wrong labels are those of the other rows.
     """
-    classes = probs.shape[1]
-    fit = fit_leave_one_out(features, labels, classes, progress=progress)
-    labels = labels.to(fit.rows.device)
-    held_out = torch.empty_like(probs) if probs.numel() <= KEPT else None
-    slots, loo, model = _candidates(fit, probs, held_out, progress=progress)
+    classes, large = probs.shape[1], probs.numel() > KEPT
+    fit = (fit_roughly if large else fit_leave_one_out)(features, labels, classes,
+                                                        progress=progress)
+    labels, held_out = labels.to(fit.rows.device), None if large else torch.empty_like(probs)
+    short = make_shortlist(fit, probs, progress=progress) if large else None
+    slots, loo, model, close = short[:4] if short else (
+        *_candidates(fit, probs, held_out, progress=progress), half_whitened(fit))
+    among = AMONG_MANY if large else AMONG
     likeliest = slots.gather(1, loo.argmax(1, keepdim=True))[:, 0]
-    close = half_whitened(fit)
-    near = ask_neighbours(close, labels, slots, progress=progress)
+    near = ask_neighbours(close, labels, slots, among=among, progress=progress)
     local = local_probs(near.local)
     nearest = slots.gather(1, local.argmax(1, keepdim=True))[:, 0]
     shares = torch.bincount(labels, minlength=classes) / len(labels)
@@ -112,9 +118,10 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *,
     trusted, asked = _with_settled((likeliest == labels) & (nearest == labels), settled)
     sure = trusted if trusted.any() else ~trusted
     sure = from_first(sure)  # each process fits by itself: they may differ by rounding
-    refit = _at(fit.refit(sure.double(), progress=progress), slots, progress=progress)
-    trusted_near = local_probs(ask_neighbours(close, labels, slots, trusted=sure,
-                                              progress=progress).local, sure)
+    fit = fit.refit(sure.double(), progress=progress)
+    refit = (short.again if short else partial(_at, slots=slots))(fit, progress=progress)
+    trusted_near = local_probs(ask_neighbours(close, labels, slots, trusted=sure, vote=False,
+                                              among=among, progress=progress).local, sure)
 
     guess = slots.gather(1, model.argmax(1, keepdim=True))[:, 0]
     regime = _regime(guess[asked], likeliest[asked], nearest[asked], labels[asked])
@@ -149,40 +156,31 @@ def _with_settled(trusted: Tensor, settled: Tensor | None) -> tuple[Tensor, Tens
     return trusted | settled, slice(None) if settled.all() else ~settled
 
 
-def _candidates(fit: LeaveOneOut, probs: Tensor, held_out: Tensor | None, *, progress: bool
+def _candidates(fit: LeaveOneOut, probs: Tensor, held_out: Tensor, *, progress: bool
                 ) -> tuple[Tensor, Tensor, Tensor]:
     """slots (N, S), the classes each row is asked about, -1 where there are fewer, the given label
     first; and the probabilities (N, S) that leave-one-out and the model give to them. Fills
-    held_out (N, C) with all of leave-one-out's, if it is wanted."""
+    held_out (N, C) with all of leave-one-out's."""
     n, classes = probs.shape
     labels, device = fit.rows.labels, fit.rows.device
     width = classes if n * classes <= DENSE else min(classes, SLOTS)
     slots = torch.empty(n, width, dtype=torch.int64, device=device)
     loo, model = (torch.empty(n, width, device=device) for _ in range(2))
     for rows, log_probs in fit.blocks(progress=progress):
-        if held_out is not None:
-            held_out[rows] = log_probs.exp().to(held_out.device, held_out.dtype)
+        held_out[rows] = log_probs.exp().to(held_out.device, held_out.dtype)
         own, given = probs[rows].to(device).float(), labels[rows, None]
         from_model = min(OF_MODEL, classes)
         likely = torch.cat([given, log_probs.topk(min(classes, width), dim=1).indices], 1)
         if width < classes:
             likely = torch.cat([given, own.topk(from_model, dim=1).indices, likely[:, 1:]], 1)
-        slots[rows] = found = _first_distinct(likely, width)
+        slots[rows] = found = first_distinct(likely, width)[0]
         there = found >= 0
         loo[rows] = log_probs.gather(1, found.clamp(min=0)).exp().float().where(there, 0.0)
         model[rows] = own.gather(1, found.clamp(min=0)).where(there, 0.0)
     return slots, loo, model
 
 
-def _first_distinct(likely: Tensor, width: int) -> Tensor:
-    """The first `width` different entries of each row of (B, K), -1 where there are fewer."""
-    seen = (likely[:, :, None] == likely[:, None]).tril(-1).any(2)
-    # A stable sort by whether an entry came before keeps the order of the others.
-    order = seen.to(torch.int8).argsort(dim=1, stable=True)
-    return likely.masked_fill(seen, -1).gather(1, order)[:, :width]
-
-
-def _at(fit: LeaveOneOut, slots: Tensor, *, progress: bool) -> Tensor:
+def _at(fit: LeaveOneOut, *, slots: Tensor, progress: bool) -> Tensor:
     """Probabilities (N, S) of the fit at the slots."""
     found = torch.zeros(slots.shape, device=slots.device)
     for rows, log_probs in fit.blocks(progress=progress):

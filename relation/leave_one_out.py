@@ -31,6 +31,10 @@ from relation.tiles import row_slices
 
 BLOCK = 4096  # rows at a time: 16 MiB of float32 for a thousand features
 EXACT = 8192  # rows up to which products are float64; beyond, float32 halves the time
+COLUMNS = 256  # of A at a time
+GRAM_ROWS = 2**16  # of which A is made in a rough fit, or these for each feature if that is more:
+GRAM_ROWS_OF_FEATURE = 64  # a covariance of n rows loses D / n of what one of all rows tells apart
+HASHED = 64  # entries of a feature that say whether a row is among them
 SAMPLED = 4096  # rows on which penalty and temperature are chosen; more change neither by much
 # Times the sum of the weights; below 1e-7 the penalty would be less than what float32 rounds off.
 PENALTIES = tuple(10.0 ** exponent for exponent in range(-7, 1))
@@ -47,6 +51,20 @@ class _Rows(NamedTuple):
     weights: Tensor
     coordinates: Tensor | None
     device: torch.device
+    rough: bool = False
+
+    @property
+    def share(self) -> float:
+        """Of the rows, of which A is made: 1 unless `rough`."""
+        n, dim = self.features.shape
+        return min(1.0, max(GRAM_ROWS, GRAM_ROWS_OF_FEATURE * dim) / n) if self.rough else 1.0
+
+    def drawn(self, rows: slice | Tensor) -> Tensor:
+        """(B,) bool: the chosen rows that are in this share, by a hash of some of their features,
+        so that it does not matter where a row stands."""
+        step = max(1, self.features.shape[1] // HASHED)
+        bits = self.features[rows][:, ::step].to(self.device).float().contiguous()
+        return (hashed(bits.view(torch.int32)) >> 43) < (2 * self.share - 1) * 2**20
 
     @property
     def dtype(self) -> torch.dtype:
@@ -119,6 +137,16 @@ def fit_leave_one_out(features: Tensor, labels: Tensor, classes: int, *,
     return _solved(rows, gram, sums, (penalty, softmax_temperature))
 
 
+def fit_roughly(features: Tensor, labels: Tensor, classes: int, *, progress: bool = False
+                ) -> LeaveOneOut:
+    """As `fit_leave_one_out`, where there are many rows: A is made of GRAM_ROWS of them and scaled,
+    B of all; penalty and temperature are chosen on a quarter of SAMPLED."""
+    weights = _check(features, labels, classes, None, None, None)
+    device = torch.device("cpu") if features.device.type == "mps" else features.device
+    rows = _Rows(features, labels.to(device), weights.to(device), None, device, rough=True)
+    return _solved(rows, *_add_up(rows, classes, progress=progress), (None, None))
+
+
 def leave_one_out_probs(features: Tensor, labels: Tensor, classes: int, *,
                         dtype: torch.dtype = torch.float32, **settings) -> Tensor:
     """Leave-one-out probabilities (N, C) stored as `dtype`; the rest as `fit_leave_one_out`."""
@@ -164,9 +192,22 @@ def _add_up(rows: _Rows, classes: int, *, progress: bool) -> tuple[Tensor, Tenso
         chosen = block if len(counted) == len(rows.labels) else counted[block]
         x = rows.inputs(chosen)
         weighted = x * rows.weights[chosen, None].to(x.dtype)
-        gram += x.T @ weighted
-        sums.index_add_(0, rows.labels[chosen], weighted.double())
-    return gram, sums.T
+        # Each class in the type of x first: to convert each row takes four times as long.
+        found, which = rows.labels[chosen].unique(return_inverse=True)
+        part = x.new_zeros(len(found), width).index_add_(0, which, weighted)
+        sums.index_add_(0, found, part.double())
+        if rows.share < 1:
+            some = rows.drawn(chosen)
+            x, weighted = x[some], weighted[some] / rows.share
+        for columns in row_slices(width, COLUMNS):  # the upper triangle, as A is symmetric
+            gram[columns, columns.start:] += x[:, columns].T @ weighted[:, columns.start:]
+    return gram.triu() + gram.triu(1).T, sums.T
+
+
+def hashed(bits: Tensor) -> Tensor:
+    """A number (N,) int64 for each row of integers (N, K), the same wherever the row stands."""
+    factors = torch.arange(1, bits.shape[1] + 1, device=bits.device) * 2654435761
+    return (bits.long() * (factors | 1)).sum(1) * 6364136223846793005
 
 
 def _solved(rows: _Rows, gram: Tensor, sums: Tensor,
@@ -179,7 +220,9 @@ def _solved(rows: _Rows, gram: Tensor, sums: Tensor,
         settings = _choose(rows, values, vectors, turned, settings)
     shrunk = vectors / (values + settings[0]).sqrt()
     solution = shrunk @ (turned / (values + settings[0]).sqrt()[:, None])
-    return LeaveOneOut(rows, gram, sums, *settings, solution.to(rows.dtype), shrunk.to(rows.dtype))
+    # Each class in a row of memory, for `products_at`.
+    solution = solution.T.to(rows.dtype).contiguous().T
+    return LeaveOneOut(rows, gram, sums, *settings, solution, shrunk.to(rows.dtype))
 
 
 def _left_out(z: Tensor, own: Tensor, labels: Tensor) -> Tensor:
@@ -195,7 +238,7 @@ def _choose(rows: _Rows, values: Tensor, vectors: Tensor, turned: Tensor,
     In the basis of V one more penalty costs a scaling and a product, and not a fit.
     """
     penalty, softmax_temperature = settings
-    chosen = sample_rows(rows.weights.nonzero()[:, 0], SAMPLED)
+    chosen = sample_rows(rows.weights.nonzero()[:, 0], SAMPLED // (4 if rows.rough else 1))
     x = rows.inputs(chosen) @ vectors.to(rows.dtype)
     labels, weights = rows.labels[chosen], rows.weights[chosen].to(rows.dtype)
     values, turned = values.to(rows.dtype), turned.to(rows.dtype)

@@ -14,21 +14,32 @@ p = softmax(b log n_i), with the b that the given labels are most probable under
 For each class all rows that it is asked for meet the class's rows in one matrix product: N * S * M
 operations for M rows of a class. M is at most AMONG and f has at most DIRECTIONS entries; larger
 classes are sampled by a hash of the feature, so that the order of the rows changes nothing.
+Classes are shared among threads; held in memory are the NEAREST of each of PAIRS rows and classes.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from relation.leave_one_out import SAMPLED, LeaveOneOut, best_sharpness, row_blocks, sample_rows
+from relation.leave_one_out import (
+    SAMPLED,
+    LeaveOneOut,
+    best_sharpness,
+    hashed,
+    row_blocks,
+    sample_rows,
+)
+from relation.parallel import in_order
 
 CLOSEST = 10
 NEAREST = 50
 AMONG = 512  # rows of a class; more change the closest ten little
 DIRECTIONS = 512  # of largest variance
 SMALLEST = 1e-7  # of the largest variance: below it float32 holds nothing but rounding
-BLOCK = 8192  # rows at a time: 16 MiB of cosines with AMONG rows
+BLOCK = 2048  # rows at a time: 4 MiB of cosines with AMONG rows
+PAIRS = 2**20  # of a row and a class whose NEAREST are held at a time: 200 MiB
 NO_CLASS = -4.0  # local similarity of a slot without a class, below any cosine
 
 
@@ -39,61 +50,105 @@ class Neighbours(NamedTuple):
     votes: Tensor
 
 
+class Directions(NamedTuple):
+    """The turn to f: f before it has unit norm is x turn - shift. Variances v (K,) and directions
+    V (D + 1, K), ascending; mean (D + 1,); lost (L,): the variances of the directions left out."""
+
+    turn: Tensor
+    shift: Tensor
+    values: Tensor
+    vectors: Tensor
+    mean: Tensor
+    lost: Tensor
+
+
+def directions(fit: LeaveOneOut, most: int = DIRECTIONS) -> Directions:
+    """At most `most` directions of largest variance of the rows that `fit` was made of, all of
+    weight 1; float64 but for turn and shift."""
+    rows = fit.rows
+    if rows.coordinates is None:  # the sums against the constant beside x are n times the mean
+        n, mean = float(fit.gram[-1, -1]), fit.gram[:, -1] / fit.gram[-1, -1]
+    else:
+        n, mean = len(rows.labels), rows.coordinates.double().mean(0)
+    values, vectors = torch.linalg.eigh(fit.gram / n - mean[:, None] * mean)
+    kept = (values > SMALLEST * values[-1].clamp(min=1e-12)).nonzero()[-most:, 0]
+    first = int(kept[0]) if len(kept) else len(values)
+    lost, values, vectors = values[:first].clamp(min=0), values[kept], vectors[:, kept]
+    turn = vectors * values.pow(-0.25)
+    return Directions(turn.to(rows.dtype), (mean @ turn).to(rows.dtype), values, vectors, mean,
+                      lost)
+
+
 def half_whitened(fit: LeaveOneOut) -> Tensor:
     """f (N, min(D, DIRECTIONS)) float16 of the rows that `fit` was made of, all of weight 1."""
-    rows = fit.rows
-    n = len(rows.labels)
-    # The sums against the constant beside x are n times the mean.
-    mean = fit.gram[:, -1] / n if rows.coordinates is None else rows.coordinates.double().mean(0)
-    values, vectors = torch.linalg.eigh(fit.gram / n - mean[:, None] * mean)
-    kept = (values > SMALLEST * values[-1].clamp(min=1e-12)).nonzero()[-DIRECTIONS:, 0]
-    turn = vectors[:, kept] * values[kept].pow(-0.25)
-    shift, turn = (mean @ turn).to(rows.dtype), turn.to(rows.dtype)
-    found = torch.zeros(n, max(1, len(kept)), dtype=torch.float16, device=rows.device)
-    for block in row_blocks(n, "", progress=False):
-        turned = rows.inputs(block) @ turn - shift
-        found[block, :len(kept)] = torch.nn.functional.normalize(turned).half()
+    rows, to = fit.rows, directions(fit)
+    found = torch.zeros(len(rows.labels), max(1, len(to.values)), dtype=torch.float16,
+                        device=rows.device)
+    for block in row_blocks(len(found), "", progress=False):
+        turned = rows.inputs(block) @ to.turn - to.shift
+        found[block, :len(to.values)] = torch.nn.functional.normalize(turned).half()
     return found
 
 
 def ask_neighbours(features: Tensor, labels: Tensor, slots: Tensor, *,
-                   trusted: Tensor | None = None, progress: bool = False) -> Neighbours:
+                   trusted: Tensor | None = None, vote: bool = True, among: int = AMONG,
+                   progress: bool = False) -> Neighbours:
     """Neighbours of each row among the trusted (N,) bool rows, all if not given.
 
     features (N, K) of unit norm, labels (N,); slots (N, S): the classes that are asked for, -1
-    where there are fewer. A class without another row has local -1 and no vote.
+    where there are fewer; among: the most rows of a class. A class without another row has local
+    -1 and no vote. All votes are 0 if there is no `vote`, which saves time.
     """
     n, width = slots.shape
     local = torch.full((n, width), NO_CLASS, device=features.device)
-    best = torch.zeros(n, NEAREST, device=features.device)
-    holder = torch.zeros(n, NEAREST, dtype=torch.int16, device=features.device)
-    counted = torch.arange(n, device=labels.device) if trusted is None else trusted.nonzero()[:, 0]
-    members = _grouped(labels[counted])
-    asking = _grouped(slots.flatten())  # pairs of row and slot, by class
-    for label in row_blocks(max(asking) + 1, "neighbours", progress=progress, step=1):
-        pairs, own = asking.get(label.start), members.get(label.start)
-        if pairs is None:
-            continue
-        own = own if own is None else _sampled(counted[own], features)
-        for block in row_blocks(len(pairs), "", progress=False, step=BLOCK):
-            at, slot = pairs[block] // width, pairs[block] % width
-            if own is None:
-                local[at, slot] = -1.0
-                continue
-            cosine = features[at].float() @ features[own].float().T
-            cosine[at[:, None] == own] = -1.0
-            largest = cosine.topk(min(NEAREST, len(own)), dim=1).values
-            # The last of few may be the row itself, which says nothing.
-            k = min(CLOSEST, max(1, len(own) - 1))
-            local[at, slot] = largest[:, :k].mean(1)
-            merged = torch.cat([best[at], largest], 1)
-            by = torch.cat([holder[at], slot[:, None].to(torch.int16).expand(largest.shape)], 1)
-            best[at], order = merged.topk(NEAREST, dim=1)
-            holder[at] = by.gather(1, order)
     votes = torch.zeros(n, width, device=features.device)
-    for block in row_blocks(n, "", progress=False):
-        votes[block] = votes[block].scatter_add(1, holder[block].long(), best[block])
+    counted = torch.arange(n, device=labels.device) if trusted is None else trusted.nonzero()[:, 0]
+    members = {label: _sampled(counted[rows], features, among)
+               for label, rows in _grouped(labels[counted]).items()}
+    for block in row_blocks(n, "neighbours", progress=progress, step=max(1, PAIRS // width)):
+        nearest = torch.zeros(block.stop - block.start, width, NEAREST if vote else 0,
+                              device=features.device)
+        asking = _grouped(slots[block].flatten())  # pairs of row and slot, by class
+        ask = partial(_ask_class, features, members, asking, block.start, local[block], nearest)
+        for _ in in_order(ask, list(asking), features.device):
+            pass
+        for some in row_blocks(len(nearest) if vote else 0, "", progress=False, step=BLOCK):
+            best = nearest[some].flatten(1).topk(NEAREST, dim=1, sorted=False)
+            votes[block][some].scatter_add_(1, best.indices // NEAREST, best.values)
     return Neighbours(local, votes)
+
+
+def _ask_class(features: Tensor, members: dict[int, Tensor], asking: dict[int, Tensor], first: int,
+               local: Tensor, nearest: Tensor, label: int) -> None:
+    """Fill local (B, S) and nearest (B, S, NEAREST or 0) where the rows from `first` on ask for
+    the class."""
+    pairs, own, width = asking[label], members.get(label), local.shape[1]
+    if own is None:
+        local.view(-1)[pairs] = -1.0
+        return
+    others = features[own].float().T
+    closest = min(CLOSEST, max(1, len(own) - 1))  # the last of few may be the row itself
+    most = max(closest, min(nearest.shape[2], len(own)))
+    for block in row_blocks(len(pairs), "", progress=False, step=BLOCK):
+        some = pairs[block]
+        at = first + some // width
+        cosine = features[at].float() @ others
+        place = torch.searchsorted(own, at).clamp(max=len(own) - 1)
+        itself = (own[place] == at).nonzero()[:, 0]
+        cosine[itself, place[itself]] = -1.0
+        largest = _largest(cosine, most, closest)
+        local.view(-1)[some] = largest[:, -closest:].mean(1)
+        if nearest.shape[2]:
+            nearest.view(-1, NEAREST)[some, :most] = largest.clamp_(min=0)
+
+
+def _largest(values: Tensor, most: int, first: int) -> Tensor:
+    """The `most` largest (B, most) of each row of values (B, M), the `first` largest last."""
+    if values.device.type != "cpu":
+        return values.topk(most, dim=1).values.flip(1)
+    m = values.shape[1]
+    values.numpy().partition((m - most, m - first), axis=1)  # a fifth of the time of topk
+    return values[:, m - most:]
 
 
 def local_probs(local: Tensor, counted: Tensor | None = None) -> Tensor:
@@ -127,11 +182,9 @@ def _grouped(labels: Tensor) -> dict[int, Tensor]:
             if label >= 0}
 
 
-def _sampled(rows: Tensor, features: Tensor) -> Tensor:
-    """At most AMONG of the rows, by a hash of their features: the same rows in any order."""
-    if len(rows) <= AMONG:
+def _sampled(rows: Tensor, features: Tensor, among: int) -> Tensor:
+    """At most `among` of the rows, ascending, by a hash of their features: the same rows in any
+    order."""
+    if len(rows) <= among:
         return rows
-    bits = features[rows].view(torch.int16).long()
-    factors = torch.arange(1, bits.shape[1] + 1, device=bits.device) * 2654435761
-    hashed = (bits * (factors | 1)).sum(1) * 6364136223846793005
-    return rows[hashed.argsort()[:AMONG]]
+    return rows[hashed(features[rows].view(torch.int16)).argsort()[:among].sort().values]
