@@ -1,6 +1,6 @@
-"""Leave-one-out probabilities: what they cost, and what a slow cross-validation would give instead.
+"""Leave-one-out probabilities and `auto`: what they cost, and what a slow cross-validation gives.
 
-    python benchmarks/leave_one_out.py --n 200000                # beside the relation scores
+    python benchmarks/leave_one_out.py --n 200000                # beside the relation, refined
     python benchmarks/leave_one_out.py --against digits_noise0.08_60
 
 The first prints seconds on simulated ImageNet-like data (--dim, --classes). The second compares, on
@@ -29,24 +29,27 @@ from digits import samples as digits
 from experiment import published
 from experiment.command import arguments
 from experiment.command.launch import launch
-from relation import evaluate, leave_one_out_probs, relation_scores, unit_rows
+from relation import auto_scores, detect_label_noise, evaluate, leave_one_out_probs, unit_rows
 
 FOLDS = 10
 
 
 def at_size(n: int, *, dim: int, classes: int, relate: bool) -> dict[str, float]:
-    """Seconds of leave-one-out probabilities, and of the relation scores of the same rows."""
+    """Seconds of leave-one-out probabilities, which are kept, of `auto` and of the relation scores
+    with refinement; wall, and of the processor, which other jobs on the machine change less."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, simulate.__file__, "--out", folder, "--n", str(n),
                         "--dim", str(dim), "--classes", str(classes)], check=True)
         features, probs, labels, _ = simulate.read(Path(folder))
-        started = time.perf_counter()
-        leave_one_out_probs(features, labels, classes, progress=True)
-        seconds = {"leave_one_out": time.perf_counter() - started}
-        if relate:
-            started = time.perf_counter()
-            relation_scores(features, probs, labels, progress=True)
-            seconds["relation"] = time.perf_counter() - started
+        stages = {"leave_one_out": lambda: leave_one_out_probs(features, labels, classes),
+                  "auto": lambda: auto_scores(features, probs, labels),
+                  "relation": lambda: detect_label_noise(features, probs, labels)}
+        seconds = {}
+        for name in stages if relate else ["leave_one_out"]:
+            started, busy = time.perf_counter(), time.process_time()
+            stages[name]()
+            seconds[name] = time.perf_counter() - started
+            seconds[f"{name}_cpu"] = time.process_time() - busy
     return {"rows": n, "dim": dim, "classes": classes, "threads": torch.get_num_threads(),
             **{f"{name}_seconds": round(value, 1) for name, value in seconds.items()}}
 

@@ -27,11 +27,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from relation.kernel import unit_rows
+from relation.parallel import in_order
+from relation.sampling import hashed, sample_rows
 from relation.tiles import row_slices
 
 BLOCK = 4096  # rows at a time: 16 MiB of float32 for a thousand features
 EXACT = 8192  # rows up to which products are float64; beyond, float32 halves the time
 COLUMNS = 256  # of A at a time
+WIDE = 2048  # features beyond which blocks are computed one at a time: up to then 8 of 16 MiB wait
 GRAM_ROWS = 2**16  # of which A is made in a rough fit, or these for each feature if that is more:
 GRAM_ROWS_OF_FEATURE = 64  # a covariance of n rows loses D / n of what one of all rows tells apart
 HASHED = 64  # entries of a feature that say whether a row is among them
@@ -65,6 +68,23 @@ class _Rows(NamedTuple):
         step = max(1, self.features.shape[1] // HASHED)
         bits = self.features[rows][:, ::step].to(self.device).float().contiguous()
         return (hashed(bits.view(torch.int32)) >> 43) < (2 * self.share - 1) * 2**20
+
+    def added(self, chosen: slice | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the chosen rows add: labels (L,) and their rows (L, D + 1) of B^T; the upper
+        triangle of A."""
+        x = self.inputs(chosen)
+        weighted, width = x * self.weights[chosen, None].to(x.dtype), x.shape[1]
+        # Each class in the type of x first: to convert each row takes four times as long.
+        found, which = self.labels[chosen].unique(return_inverse=True)
+        part = x.new_zeros(len(found), width).index_add_(0, which, weighted)
+        if self.share < 1:
+            some = self.drawn(chosen)
+            x, weighted = x[some], weighted[some] / self.share
+        products = x.new_zeros(width, width)
+        for columns in row_slices(width, COLUMNS):  # of the rest A is a mirror
+            torch.mm(x[:, columns].T, weighted[:, columns.start:],
+                     out=products[columns, columns.start:])
+        return found, part, products
 
     @property
     def dtype(self) -> torch.dtype:
@@ -166,15 +186,6 @@ def row_blocks(n: int, what: str, *, progress: bool, step: int = BLOCK) -> Itera
             bar.update(rows.stop - rows.start)
 
 
-def sample_rows(rows: Tensor, at_most: int) -> Tensor:
-    """`at_most` of the given row numbers, in order. Random, as even steps may meet one class only;
-    with a fixed seed, so that the same data give the same rows."""
-    if len(rows) <= at_most:
-        return rows
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
-    return rows[order[:at_most].sort().values.to(rows.device)]
-
-
 def _coordinates(x: Tensor) -> Tensor:
     """(N, N) with the inner products of x (N, D): all that the predictions depend on."""
     values, vectors = torch.linalg.eigh(x @ x.T)
@@ -187,27 +198,16 @@ def _add_up(rows: _Rows, classes: int, *, progress: bool) -> tuple[Tensor, Tenso
     gram = torch.zeros(width, width, dtype=torch.float64, device=rows.device)
     sums = torch.zeros(classes, width, dtype=torch.float64, device=rows.device)
     counted = rows.weights.nonzero()[:, 0]
-    for block in row_blocks(len(counted), "ridge regression", progress=progress):
-        # All rows count, most of the time: a slice copies nothing, and reads a mapped file in order
-        chosen = block if len(counted) == len(rows.labels) else counted[block]
-        x = rows.inputs(chosen)
-        weighted = x * rows.weights[chosen, None].to(x.dtype)
-        # Each class in the type of x first: to convert each row takes four times as long.
-        found, which = rows.labels[chosen].unique(return_inverse=True)
-        part = x.new_zeros(len(found), width).index_add_(0, which, weighted)
+    # All rows count, most of the time: a slice copies nothing, and reads a mapped file in order
+    pieces = [block if len(counted) == len(rows.labels) else counted[block]
+              for block in row_slices(len(counted), BLOCK)]
+    blocks = row_blocks(len(counted), "ridge regression", progress=progress)
+    # Results wait for their turn in the order of rows, which takes memory where features are wide.
+    added = in_order(rows.added, pieces, rows.device) if width <= WIDE else map(rows.added, pieces)
+    for (found, part, products), _ in zip(added, blocks):
         sums.index_add_(0, found, part.double())
-        if rows.share < 1:
-            some = rows.drawn(chosen)
-            x, weighted = x[some], weighted[some] / rows.share
-        for columns in row_slices(width, COLUMNS):  # the upper triangle, as A is symmetric
-            gram[columns, columns.start:] += x[:, columns].T @ weighted[:, columns.start:]
+        gram += products
     return gram.triu() + gram.triu(1).T, sums.T
-
-
-def hashed(bits: Tensor) -> Tensor:
-    """A number (N,) int64 for each row of integers (N, K), the same wherever the row stands."""
-    factors = torch.arange(1, bits.shape[1] + 1, device=bits.device) * 2654435761
-    return (bits.long() * (factors | 1)).sum(1) * 6364136223846793005
 
 
 def _solved(rows: _Rows, gram: Tensor, sums: Tensor,

@@ -23,15 +23,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from relation.leave_one_out import (
-    SAMPLED,
-    LeaveOneOut,
-    best_sharpness,
-    hashed,
-    row_blocks,
-    sample_rows,
-)
+from relation.leave_one_out import SAMPLED, LeaveOneOut, best_sharpness, row_blocks
 from relation.parallel import in_order
+from relation.sampling import hashed, sample_rows
 
 CLOSEST = 10
 NEAREST = 50

@@ -23,8 +23,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from relation.leave_one_out import row_blocks, sample_rows
+from relation.leave_one_out import row_blocks
 from relation.ood_witnesses import NAMES, Outputs, Witnesses, fit_witnesses
+from relation.sampling import sample_rows
 
 CALIBRATED = 16_384  # training rows that P is taken from, random ones beyond: 1,600 of them above u
 USUAL = 0.9  # below it values are counted, above it the tail is fitted

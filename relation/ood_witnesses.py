@@ -27,7 +27,7 @@ from torch import Tensor
 
 from relation.gaussian import Gaussian, fit_gaussian
 from relation.kernel import unit_rows
-from relation.leave_one_out import sample_rows
+from relation.sampling import sample_rows
 from relation.tiles import row_slices
 
 NEAREST = 2  # one nearest row may be a twin or itself an outlier; more look beyond small classes

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from relation import fit_leave_one_out, leave_one_out, leave_one_out_probs, unit_rows
-from relation.leave_one_out import sample_rows
+from relation.sampling import sample_rows
 
 FIXED = dict(penalty=0.1, softmax_temperature=0.2, dtype=torch.float64)
 

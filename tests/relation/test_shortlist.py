@@ -32,8 +32,9 @@ def test_in_all_directions_it_is_leave_one_out(many):
     np.testing.assert_allclose(short.leverage, h, rtol=0.02)
     again = fit.refit((torch.arange(3000) >= 300).double())
     log_probs = torch.cat([block for _, block in again.blocks()])
+    # What is left for the eight other classes is kept from the first fit.
     np.testing.assert_allclose(short.again(again), log_probs.gather(1, short.slots).exp(),
-                               atol=0.02)
+                               atol=0.05)
 
 
 def test_in_few_directions_the_classes_asked_about_compare_as_in_all(monkeypatch, many):
