@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,21 @@ def refused(script):
         assert "Traceback" not in done.stderr
         return done.stderr
     return run
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A browser; tests that need one are skipped where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api",
+                                   reason="pip install -r requirements-dev.txt")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("no Chromium (apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        flags = ["--disable-dev-shm-usage"]  # containers have little of it
+        if os.name == "posix" and os.geteuid() == 0:
+            flags.append("--no-sandbox")  # Chromium refuses to sandbox itself as root
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()

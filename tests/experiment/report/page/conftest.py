@@ -1,9 +1,7 @@
 """Small results to make pages of: labels, names and media as hostile as they come."""
 
 import json
-import os
 import re
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -93,24 +91,6 @@ def embedded(path):
     found = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
     assert len(found) == 1
     return json.loads(found[0])
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """A browser; tests that need one are skipped where there is none."""
-    sync_api = pytest.importorskip("playwright.sync_api",
-                                   reason="pip install -r requirements-dev.txt")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        pytest.skip("no Chromium (apt-get install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        flags = ["--disable-dev-shm-usage"]  # containers have little of it
-        if os.name == "posix" and os.geteuid() == 0:
-            flags.append("--no-sandbox")  # Chromium refuses to sandbox itself as root
-        browser = playwright.chromium.launch(executable_path=path, args=flags)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
