@@ -100,6 +100,60 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *,
     bool: rows whose labels somebody has checked. They are trusted and suggested as they are; w, the
     pattern of the noise and the number of wrong labels are those of the other rows.
     """
+    said = _ask(features, probs, labels, settled, progress=progress)
+    slots, loo, local, votes, refit, voting = said[:6]
+    labels, classes = slots[:, 0], probs.shape[1]
+
+    def likeliest(p: Tensor) -> Tensor:
+        return slots.gather(1, p.argmax(1, keepdim=True))[:, 0]
+
+    by_loo, by_near, voted, asked = likeliest(loo), likeliest(local), likeliest(voting), said.asked
+    regime = _regime(*(guess[asked] for guess in (likeliest(said.model), by_loo, by_near, labels)))
+    held, double = loo + local + votes, 2 * regime.weight
+    mixed = (double * said.model + held + (refit + voting) / 2) / (double + 4)
+    noise = find_class_noise(mixed[asked], slots[asked], labels[asked], classes)
+    suggested = likeliest(mixed)
+    if settled is not None:
+        suggested = torch.where(settled.to(labels.device), labels, suggested)
+    counted = Count(0, 0, 0, True)
+    if settled is None or not settled.all():
+        replaced = (likeliest(refit) == voted) & (voted != labels)
+        agreed = (by_loo == by_near) & (by_loo != labels)
+        counted = count_wrong(held[asked] / 3, said.share[asked],
+                              replaced=int(replaced[asked].sum()), agreed=int(agreed[asked].sum()),
+                              rejected=int((~said.trusted).sum()), class_noise=noise.weight)
+    parts = {"loss (loo)": loo, "loss (refit)": refit, "neighbours": local, "votes": votes,
+             "neighbours (trusted)": voting}
+    return Auto(wrong_probs(mixed, slots, labels, noise).cpu(),
+                {name: -p[:, 0].clamp(min=1e-38).log().cpu() for name, p in parts.items()},
+                suggested.cpu(), voted.cpu(), counted, int((by_loo != labels).sum()), regime,
+                said.held_out)
+
+
+class _Said(NamedTuple):
+    """slots (N, S), -1 where there are fewer classes, the given label first, and the probabilities
+    (N, S) of each witness at them; `voting` are the trusted neighbours.
+
+    share (N,): of the rows that have a row's given label; trusted (N,); asked: the rows whose label
+    may be wrong; held_out (N, C): of leave-one-out, or None.
+    """
+
+    slots: Tensor
+    loo: Tensor
+    local: Tensor
+    votes: Tensor
+    refit: Tensor
+    voting: Tensor
+    model: Tensor
+    share: Tensor
+    trusted: Tensor
+    asked: Tensor | slice
+    held_out: Tensor | None
+
+
+def _ask(features: Tensor, probs: Tensor, labels: Tensor, settled: Tensor | None, *, progress: bool
+         ) -> _Said:
+    """What all witnesses say; of large sets only about the few classes of a shortlist."""
     classes, large = probs.shape[1], probs.numel() > KEPT
     fit = (fit_roughly if large else fit_leave_one_out)(features, labels, classes,
                                                         progress=progress)
@@ -108,43 +162,18 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *,
     slots, loo, model, close = short[:4] if short else (
         *_candidates(fit, probs, held_out, progress=progress), half_whitened(fit))
     among = AMONG_MANY if large else AMONG
-    likeliest = slots.gather(1, loo.argmax(1, keepdim=True))[:, 0]
     near = ask_neighbours(close, labels, slots, among=among, progress=progress)
     local = local_probs(near.local)
-    nearest = slots.gather(1, local.argmax(1, keepdim=True))[:, 0]
     shares = torch.bincount(labels, minlength=classes) / len(labels)
-    votes = vote_probs(near.votes, slots, shares)
-
-    trusted, asked = _with_settled((likeliest == labels) & (nearest == labels), settled)
+    trusted, asked = _with_settled((loo.argmax(1) == 0) & (local.argmax(1) == 0), settled)
     sure = trusted if trusted.any() else ~trusted
     sure = from_first(sure)  # each process fits by itself: they may differ by rounding
     fit = fit.refit(sure.double(), progress=progress)
     refit = (short.again if short else partial(_at, slots=slots))(fit, progress=progress)
-    trusted_near = local_probs(ask_neighbours(close, labels, slots, trusted=sure, vote=False,
-                                              among=among, progress=progress).local, sure)
-
-    guess = slots.gather(1, model.argmax(1, keepdim=True))[:, 0]
-    regime = _regime(guess[asked], likeliest[asked], nearest[asked], labels[asked])
-    held = loo + local + votes
-    double = 2 * regime.weight
-    mixed = (double * model + held + (refit + trusted_near) / 2) / (double + 4)
-    noise = find_class_noise(mixed[asked], slots[asked], labels[asked], classes)
-    suggested, voted = (slots.gather(1, p.argmax(1, keepdim=True))[:, 0]
-                        for p in (mixed, trusted_near))
-    if settled is not None:
-        suggested = torch.where(settled.to(labels.device), labels, suggested)
-    replaced = (slots.gather(1, refit.argmax(1, keepdim=True))[:, 0] == voted) & (voted != labels)
-    agreed = (likeliest == nearest) & (likeliest != labels)
-    counted = count_wrong(held[asked] / 3, shares[labels][asked],
-                          replaced=int(replaced[asked].sum()), agreed=int(agreed[asked].sum()),
-                          rejected=int((~trusted).sum()), class_noise=noise.weight)
-    parts = {"loss (loo)": loo, "loss (refit)": refit, "neighbours": local, "votes": votes,
-             "neighbours (trusted)": trusted_near}
-    return Auto(wrong_probs(mixed, slots, labels, noise).cpu(),
-                {name: -p[:, 0].clamp(min=1e-38).log().cpu() for name, p in parts.items()},
-                suggested.cpu(), voted.cpu(),
-                counted if settled is None or not settled.all() else Count(0, 0, 0, True),
-                int((likeliest != labels).sum()), regime, held_out)
+    voting = ask_neighbours(close, labels, slots, trusted=sure, vote=False, among=among,
+                            progress=progress)
+    return _Said(slots, loo, local, vote_probs(near.votes, slots, shares), refit,
+                 local_probs(voting.local, sure), model, shares[labels], trusted, asked, held_out)
 
 
 def _with_settled(trusted: Tensor, settled: Tensor | None) -> tuple[Tensor, Tensor | slice]:
