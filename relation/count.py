@@ -5,7 +5,7 @@ witnesses (`auto.py`), pi_y the share of rows with the given label. Rejected are
 label is not the likeliest of q. Three counts are made:
 
     low     N e of the most probable (b, e) in  sum_i log((1 - e) softmax(b log q_i)_y + e pi_y):
-            what no sharpness b of the witnesses can explain
+            what no sharpness b of the witnesses can explain (on COUNTED rows at most)
     half    N times the share of rejected rows in the half of the rows with the largest max_c q:
             wrong labels strike rows that are sure as often as others, and hardness does not
     high    the rows whose label the refit and the trusted neighbours replace, by the same one
