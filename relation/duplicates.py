@@ -11,11 +11,13 @@ and tenth, as up to four copies do not move them). So
     expected(r) = N mean_i min(1, 10 (r / T10_i)^d)        over a sample of rows i
     found(r)    = rows whose nearest other row is nearer than r, counted over all rows
 
-and the threshold is the largest r at which expected(r) <= found(r) / 100: of a hundred rows that
-are called copies one would be an ordinary neighbour. Where no r does that there is no second mode,
-and nothing but exact copies is claimed (threshold None). Nothing below cosine 0.95 is called a copy
-unasked. Exact copies are joined first and count once. A set in which many rows have ten near copies
-or more looks like one with dense places, and gets no threshold: give one.
+(T10 is measured in DENSE rows at most, around which 10 N / DENSE rows of all are then nearer) and
+the threshold is the largest r at which expected(r) <= found(r) / 100: of a hundred rows that are
+called copies one would be an ordinary neighbour. Where no r does that there is no second mode, and
+nothing but exact copies is claimed (threshold None). Nothing below cosine 0.95 is called a copy
+unasked, nor below 0.98 in more than FEW rows, of which ordinary ones come near: to compare these
+would grow with the square of N. Exact copies are joined first and count once. A set in which many
+rows have ten near copies or more looks like one with dense places, and gets no threshold: give one.
 
 Groups are the connected components of all pairs above the threshold; `near_pairs.py` finds these
 without comparing every pair. The pairs are decided in float64, so that no result depends on the
@@ -23,7 +25,7 @@ order of the rows or on how the work was cut. N rows, M test rows, D features, G
 18 bytes for each row, what `near_pairs.py` holds, and blocks; features may be memory-mapped.
 """
 
-import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -32,18 +34,18 @@ from torch import Tensor
 
 from relation.components import join, roots_of
 from relation.identical import digests_of, first_identical, where_among
-from relation.kernel import unit_rows
-from relation.near_pairs import NearPairs, Picked
+from relation.near_pairs import NearPairs, Pairs, Picked
+from relation.ordinary_neighbours import (
+    EXPECTED_SHARE,
+    NEIGHBOURS,
+    SAMPLE,
+    first_rows,
+    possible_radii,
+)
 from relation.tiles import row_slices
 
-LEAST_COSINE = 0.95  # of a copy that is claimed unasked
-SAMPLE = 1024  # rows that T5, T10 and d are estimated on
-NEIGHBOURS, HALF_WAY = 10, 5  # T10 and T5
-EXPECTED_SHARE = 0.01  # of ordinary neighbours among the claimed rows
-STEPS_PER_OCTAVE = 8  # distances are tried at factors of 2^(1/8)
-OCTAVES = 12  # down to a distance of 8e-5, below what float32 resolves
+HELD = 2**22  # pairs below the largest radius that are kept, 80 MiB; more are found a second time
 PAIRS = 2**14  # decided at a time: 2 x 128 MiB of float64 for a thousand features
-MOST_DIMENSIONS = 100.0  # where T5 = T10
 
 
 class Duplicates(NamedTuple):
@@ -105,10 +107,11 @@ def find_duplicates(features: Tensor, *, threshold: float | str | None = "auto",
     if threshold is not None and len(single) > 1:
         rows = features if len(single) == len(features) else Picked(features, single)
         if threshold == "auto":
-            bound, pairs = _choose(rows, None, digests[single.cpu()], progress=progress)
+            own = digests[single.cpu()]
+            bound, pairs = _choose(rows, None, own, own, progress=progress)
         else:
             bound = float(threshold)
-            pairs = NearPairs(rows, bound=bound, progress=progress)
+            pairs = NearPairs(rows, bound=bound, progress=progress).above(bound)
         if bound is not None:
             joined = _components(pairs, rows, bound)
             place = torch.empty_like(first)
@@ -138,17 +141,19 @@ def find_leakage(features: Tensor, test_features: Tensor, *, threshold: float | 
         raise ValueError(f"expected features of one kind, got {features.dtype} and "
                          f"test_features of {test_features.dtype}")
     test_digests = digests_of(test_features)
-    rows = where_among(digests_of(features), test_digests).to(features.device)
+    digests = digests_of(features)
+    rows = where_among(digests, test_digests).to(features.device)
     is_exact = rows >= 0
     cosines, bound = is_exact.double(), None
     others = (~is_exact).nonzero()[:, 0]
     if threshold is not None and len(others):
         tested = Picked(test_features, others)
         if threshold == "auto":
-            bound, pairs = _choose(features, tested, test_digests[others.cpu()], progress=progress)
+            bound, pairs = _choose(features, tested, digests, test_digests[others.cpu()],
+                                   progress=progress)
         else:
             bound = float(threshold)
-            pairs = NearPairs(features, tested, bound=bound, progress=progress)
+            pairs = NearPairs(features, tested, bound=bound, progress=progress).above(bound)
         if bound is not None:
             rows[others], cosines[others] = _best(pairs, features, tested, bound)
     elif threshold != "auto" and threshold is not None:
@@ -174,65 +179,57 @@ def first_of_group(groups: Tensor, labels: Tensor | None = None) -> Tensor:
     return torch.full((n,), n, device=groups.device).scatter_reduce_(0, key, rows, "amin")[key]
 
 
-def _choose(features: Tensor | Picked, tested: Picked | None, digests: np.ndarray, *, progress: bool
-            ) -> tuple[float | None, NearPairs | None]:
-    """The threshold of the module's text, None if there is none, and the pairs to look it up in.
+def _choose(features: Tensor | Picked, tested: Picked | None, digests: np.ndarray,
+            tested_digests: np.ndarray, *, progress: bool
+            ) -> tuple[float | None, Iterable[Pairs]]:
+    """The threshold of the module's text, None if there is none, and the pairs above it.
 
-    digests: of `tested`, or of `features` if there is none; the sample goes by them, so that it is
-    the same rows in whatever order these come.
+    digests: of `features` and of `tested`, which are the same without `tested`; samples go by
+    them, so that they are the same rows in whatever order these come.
     """
     others = features if tested is None else tested
-    keep = NEIGHBOURS + (tested is None)
-    if len(features) <= keep:
-        return None, None
-    sample = torch.from_numpy(np.argsort(digests)[:SAMPLE].copy()).to(others.device)
-    values = _largest_cosines(others[sample], features, keep).double()
-    distance = (2 - 2 * values).clamp(min=0).sqrt()[:, keep - NEIGHBOURS:]  # without the row itself
-    tenth = distance[:, NEIGHBOURS - 1]
-    spread = float((tenth / distance[:, HALF_WAY - 1].clamp(min=1e-12)).log().mean())
-    expected_log = sum(1 / at for at in range(HALF_WAY, NEIGHBOURS))
-    dimensions = min(MOST_DIMENSIONS, expected_log / max(spread, 1e-12))
-    steps = torch.arange(STEPS_PER_OCTAVE * OCTAVES, device=others.device, dtype=torch.float64)
-    radii = math.sqrt(2 - 2 * LEAST_COSINE) * 2 ** (-steps / STEPS_PER_OCTAVE)
-    share = torch.stack([(NEIGHBOURS * (r / tenth.clamp(min=1e-12)) ** dimensions)
-                         .clamp(max=1).mean() for r in radii])
-    possible = share <= EXPECTED_SHARE  # found(r) is N at most
-    if not possible.any():
-        return None, None
-    radii, share = radii[possible], share[possible]
-    pairs = NearPairs(features, tested, bound=1 - float(radii[0]) ** 2 / 2, progress=progress)
-    nearest = _nearest(pairs, others, 1 - float(radii[0]) ** 2 / 2)
+    if len(features) <= NEIGHBOURS + (tested is None):
+        return None, ()
+    sample = others[first_rows(tested_digests, SAMPLE)]
+    radii, share = possible_radii(features, sample, digests, with_itself=tested is None)
+    if len(radii) == 0:
+        return None, ()
+    bound = 1 - float(radii[0]) ** 2 / 2
+    pairs = NearPairs(features, tested, bound=bound, progress=progress)
+    nearest, held = _nearest(pairs, others, bound)
     found = torch.stack([(nearest < r).sum() for r in radii])
     claimed = (found > 0) & (share * len(others) <= EXPECTED_SHARE * found)
     if not claimed.any():
-        return None, None
-    return 1 - float(radii[claimed][0]) ** 2 / 2, pairs
+        return None, ()
+    bound = 1 - float(radii[claimed][0]) ** 2 / 2
+    return bound, pairs.above(bound) if held is None else [held]
 
 
-def _largest_cosines(some: Tensor, features: Tensor | Picked, k: int) -> Tensor:
-    """(S, k) of the rows of `some` (S, D) among all features, the largest first."""
-    unit = unit_rows(some)
-    best = unit.new_zeros(len(some), 0)
-    for block in row_slices(len(features), PAIRS):
-        cosines = unit @ unit_rows(features[block]).T
-        best = torch.cat([best, cosines], 1).topk(min(k, best.shape[1] + cosines.shape[1])).values
-    return best
-
-
-def _nearest(pairs: NearPairs, others: Tensor | Picked, bound: float) -> Tensor:
-    """Distance (M,) float64 to the nearest row, among those above the bound; else infinite."""
+def _nearest(pairs: NearPairs, others: Tensor | Picked, bound: float
+             ) -> tuple[Tensor, Pairs | None]:
+    """Distance (M,) float64 to the nearest row, among those above the bound; else infinite. And
+    these pairs, if they are few."""
     best = torch.full((len(others),), -torch.inf, device=others.device)
+    rows, values = torch.empty(2, HELD, dtype=torch.int64), torch.empty(HELD)
+    count = 0
     for i, j, cosines in pairs.above(bound):
         best.scatter_reduce_(0, j, cosines, "amax")
         if pairs.target is None:
             best.scatter_reduce_(0, i, cosines, "amax")
-    return (2 - 2 * best.double()).clamp(min=0).sqrt()
+        start, count = count, count + len(i)
+        if count <= HELD:
+            rows[0, start:count], rows[1, start:count], values[start:count] = i, j, cosines
+    distance = (2 - 2 * best.double()).clamp(min=0).sqrt()
+    if count > HELD:
+        return distance, None
+    i, j = rows[:, :count].to(others.device)
+    return distance, (i, j, values[:count].to(others.device))
 
 
-def _components(pairs: NearPairs, features: Tensor | Picked, threshold: float) -> Tensor:
+def _components(pairs: Iterable[Pairs], features: Tensor | Picked, threshold: float) -> Tensor:
     """(N,) the first row of the connected component of each row: union-find, by whole arrays."""
     parent = torch.arange(len(features), device=features.device)
-    for i, j, _ in pairs.above(threshold):
+    for i, j, _ in pairs:
         for at in row_slices(len(i), PAIRS):
             left, right = i[at], j[at]
             apart = roots_of(parent, left) != roots_of(parent, right)  # the rest adds nothing
@@ -242,13 +239,13 @@ def _components(pairs: NearPairs, features: Tensor | Picked, threshold: float) -
     return roots_of(parent, torch.arange(len(parent), device=parent.device))
 
 
-def _best(pairs: NearPairs, features: Tensor, tested: Picked, threshold: float
+def _best(pairs: Iterable[Pairs], features: Tensor, tested: Picked, threshold: float
           ) -> tuple[Tensor, Tensor]:
     """The training row of largest cosine above the threshold (M,), -1 if none, and the cosine."""
     cosines = torch.zeros(len(tested), dtype=torch.float64, device=features.device)
     rows = torch.full((len(tested),), -1, device=features.device)
     best = torch.full_like(cosines, -torch.inf)
-    for i, j, _ in pairs.above(threshold):
+    for i, j, _ in pairs:
         for at in row_slices(len(i), PAIRS):
             left, right = i[at], j[at]
             value = _cosines(features[left], tested[right])

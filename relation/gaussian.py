@@ -23,46 +23,66 @@ from torch import Tensor
 from relation.tiles import row_slices
 
 BLOCK = 4096
+FAR = 1e15  # spreads: farther rows are moved there, as float32 cannot hold the square
 FLAT = 1e-9  # smallest share of v that a direction keeps: float64 inverts it, however small r is
 
 
 class Gaussian(NamedTuple):
-    """f S^-1 f is the squared norm of f @ whiten; means (C', D) are whitened."""
+    """f S^-1 f is the squared norm of (f / spread) @ whiten; means (C', D) are whitened.
+
+    Fitted in float64; whiten, means and gram are float32, as products of these cost most.
+    """
 
     centre: Tensor  # (D,) taken off first, as large means would cost digits
     whiten: Tensor  # (D, D)
     means: Tensor
+    gram: Tensor  # (C', C') of the means
     counts: Tensor  # (C',)
     position: Tensor  # label -> row of means
     shrinkage: float
     spread: float  # root of the mean variance, 1 where there is none
 
-    def distances(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Least squared distance (B,) of features (B, D) float64 to a class mean.
+    @property
+    def from_origin(self) -> Tensor:
+        """(D,) float32: the centre in units of the spread, which makes `centred` what it was."""
+        return (self.centre / self.spread).float()
+
+    def centred(self, features: Tensor) -> Tensor:
+        """Features (B, D) float64 from the centre, in units of their spread, in float32."""
+        x = (features - self.centre) / self.spread
+        return (x * (FAR / x.norm(dim=1, keepdim=True).clamp(min=FAR))).float()
+
+    def distances(self, white: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Least squared distance (B,) float64 of `centred(f) @ whiten` (B, D) to a class mean.
 
         With `labels` (B,) the rows are training rows, and each is left out of the fit. A row that
-        has no other row to be compared with has distance 0.
+        has no other row to be compared with has distance 0. Products choose the mean, and the
+        distance to it is then that of the difference: products of large numbers would lose it.
         """
-        w = (features - self.centre) @ self.whiten
-        squared = w.square().sum(1, keepdim=True) - 2 * w @ self.means.T \
-            + self.means.square().sum(1)
+        products = white @ self.means.T
+        squared = self.gram.diagonal() - 2 * products + white.square().sum(1, keepdim=True)
         if labels is None:
-            return squared.amin(1).clamp(min=0)
+            return _squared(white - self.means[squared.argmin(1)])
         own = self.position[labels]
-        d = w - self.means[own]
-        size = d.square().sum(1)
-        inner = (w * d).sum(1, keepdim=True) - d @ self.means.T  # e^T S^-1 d for each class
-        grow = self.counts[own] / (self.counts[own] - 1).clamp(min=1)
-        at = own[:, None]
-        squared.scatter_(1, at, (size * grow.square())[:, None])
-        inner.scatter_(1, at, (size * grow)[:, None])
+        at, d = own[:, None], white - self.means[own]
+        size, grow = _squared(d), self.counts[own] / (self.counts[own] - 1).clamp(min=1)
         lost = (1 - self.shrinkage) * grow / self.counts.sum()
         # Rounding can reach 1 where one row alone spans a direction.
-        squared += (lost / (1 - lost * size).clamp(min=FLAT))[:, None] * inner.square()
+        factor = lost / (1 - lost * size).clamp(min=FLAT)
+        # e^T S^-1 d for each class
+        inner = products.sub_(self.gram[own]).neg_().add_((white * d).sum(1, keepdim=True))
+        squared.scatter_(1, at, (size * grow.square()).float()[:, None])
+        inner.scatter_(1, at, (size * grow).float()[:, None])
+        squared += factor.float()[:, None] * inner.square_()
         alone = self.counts[own] == 1
         squared[alone, own[alone]] = torch.inf
-        least = squared.amin(1).clamp(min=0)
-        return torch.where(least.isinf(), 0.0, least)
+        best = squared.argmin(1)
+        e = white - self.means[best]
+        is_own = best == own
+        least = torch.where(is_own, size * grow.square(), _squared(e))
+        inner_best = torch.where(is_own, size * grow, (e * d).sum(1, dtype=torch.float64))
+        least += factor * inner_best.square()
+        return torch.where(is_own & alone, 0.0, least)
 
 
 def fit_gaussian(features: Tensor, labels: Tensor) -> Gaussian:
@@ -88,8 +108,14 @@ def fit_gaussian(features: Tensor, labels: Tensor) -> Gaussian:
     # Rows that are all the same have no spread: any unit serves.
     values = values.clamp(min=FLAT * level) if level > 0 else torch.ones_like(values)
     whiten = vectors / values.sqrt()
-    return Gaussian(centre, whiten, means @ whiten, counts, position, shrinkage,
-                    level ** 0.5 if level > 0 else 1.0)
+    means, spread = means @ whiten, level ** 0.5 if level > 0 else 1.0
+    return Gaussian(centre, (spread * whiten).float(), means.float(), (means @ means.T).float(),
+                    counts, position, shrinkage, spread)
+
+
+def _squared(x: Tensor) -> Tensor:
+    """(B,) float64 of rows (B, D)."""
+    return x.square().sum(1, dtype=torch.float64)
 
 
 def oas_shrinkage(covariance: Tensor, freedom: int) -> float:

@@ -13,13 +13,14 @@ Projections. With Q orthonormal (D, P), P much smaller than D, and s = |x - Q Q^
 
     x . y <= (Q^T x) . (Q^T y) + s_x s_y          (Cauchy-Schwarz on what the projection leaves out)
 
-which is one product of P + 1 numbers per pair. Full cosines are computed for the pairs that pass.
+which is one product of P + 1 numbers per pair; as many directions again judge the pairs that pass,
+and full cosines are computed for those that pass again. Q spans what rows differ by within cells.
 How many do depends on the data: few where rows form classes and b is near 1, as in trained
 networks; all of them, at the cost of the full product, where everything resembles everything.
 All bounds carry the worst case of float32 rounding.
 
-N source rows, M target rows, D features, K cells. In memory: P + 1 floats and K bits a row (0.5 GB
-for a million rows), one tile, and the pairs of that tile.
+N source rows, M target rows, D features, K cells. In memory: 2 P + 2 floats and K bits a row
+(1.2 GB for a million rows), one tile, and the pairs of that tile.
 """
 
 import math
@@ -36,11 +37,12 @@ from relation.pruning import rounding_margin
 from relation.tiles import row_slices
 
 MOST_CELLS = 1024
-DIRECTIONS = 64  # P
+DIRECTIONS = 128  # P
 SAMPLE = 16384  # rows that pivots and directions are chosen on; the pairs do not depend on them
 STEPS = 3  # of k-means, and of the power iteration
 BLOCK = 4096  # rows at a time while rows are sorted into cells
 TILE = 1024  # rows and columns: 4 MiB of bounds
+PAIRS = 2**16  # judged again at a time: 64 MiB
 SPARSE = 64  # a product over a rectangle costs as much per pair as 1/64 of a pair gathered alone
 
 Pairs = tuple[Tensor, Tensor, Tensor]  # source rows, target rows, cosines in float32, each (E,)
@@ -49,9 +51,10 @@ Pairs = tuple[Tensor, Tensor, Tensor]  # source rows, target rows, cosines in fl
 class Picked:
     """Rows `at` (K,) of features (N, D): read as they are asked for, never copied as a whole."""
 
-    def __init__(self, features: Tensor, at: Tensor) -> None:
-        self.features, self.at, self.device = features, at, features.device
-        self.shape = torch.Size((len(at), features.shape[1]))
+    def __init__(self, features: "Tensor | Picked", at: Tensor) -> None:
+        self.features, self.at = features, at
+        self.device: torch.device = features.device
+        self.shape: torch.Size = torch.Size((len(at), features.shape[1]))
 
     def __len__(self) -> int:
         return len(self.at)
@@ -65,6 +68,7 @@ class _Side(NamedTuple):
 
     features: Tensor | Picked  # (N, D) as they are stored
     projected: Tensor  # (N, P + 1), the last entry is s
+    further: Tensor  # (N, P + 1) likewise of the next directions, s of what these leave, too
     home: Tensor  # (N,) the cell of each row
     near: np.ndarray  # (ceil(K / 8), N) uint8, a bit for each cell and row
 
@@ -80,10 +84,10 @@ class NearPairs:
         self.radius = math.sqrt(max(0.0, 2 - 2 * bound) + self.margin)
         self.progress = progress
         sample = unit_rows(features[_spread(len(features), SAMPLE).to(features.device)])
-        self.pivots = _pivots(sample, min(MOST_CELLS, max(1, math.isqrt(len(features)))))
+        self.pivots = _pivots(sample, min(MOST_CELLS, 2 * math.isqrt(len(features))))
         self.apart = torch.cdist(self.pivots, self.pivots,
                                  compute_mode="donot_use_mm_for_euclid_dist")
-        self.directions = _directions(sample)
+        self.directions = _directions(sample - self.pivots[(sample @ self.pivots.T).argmax(1)])
         self.source = self._side(features)
         self.target = None if target_features is None else self._side(target_features)
         self.order = self.source.home.argsort(stable=True)
@@ -106,18 +110,17 @@ class NearPairs:
                 columns = columns[target.home[columns] >= cell]
             for few in row_slices(len(rows), TILE):
                 for some in row_slices(len(columns), TILE):
-                    i, j, cosines = self._tile(rows[few], columns[some], target,
-                                               bound - self.margin)
-                    if within:  # rows of one cell meet twice, and themselves
-                        once = (self.source.home[i] != self.source.home[j]) | (i < j)
-                        i, j, cosines = i[once], j[once], cosines[once]
-                    if len(i):
-                        yield i, j, cosines
+                    found = self._tile(rows[few], columns[some], target, bound - self.margin)
+                    if len(found[0]):
+                        yield found
 
     def _tile(self, rows: Tensor, columns: Tensor, target: _Side, least: float) -> Pairs:
         """The pairs of rows (B,) and columns (K,) with cosine above `least`."""
         bounds = self.source.projected[rows] @ target.projected[columns].T
         i, j = (bounds > least).nonzero(as_tuple=True)
+        passed = torch.cat([self._judged(bounds, rows, columns, i[at], j[at], least)
+                            for at in row_slices(len(i), PAIRS)]) if len(i) else i
+        i, j = i[passed], j[passed]
         if len(i) == 0:
             return rows[i], columns[j], bounds[i, j]
         live_rows, i = i.unique(return_inverse=True)
@@ -131,22 +134,38 @@ class NearPairs:
         above = cosines > least
         return rows[live_rows][i[above]], columns[live_columns][j[above]], cosines[above]
 
+    def _judged(self, bounds: Tensor, rows: Tensor, columns: Tensor, i: Tensor, j: Tensor,
+                least: float) -> Tensor:
+        """Which of the pairs i, j (E,) of a tile pass the bound of all directions (E,) bool, each
+        pair once: rows of one cell meet twice, and themselves."""
+        target = self.source if self.target is None else self.target
+        left, right = rows[i], columns[j]
+        bound = bounds[i, j] - self.source.projected[left, -1] * target.projected[right, -1]
+        passed = bound + (self.source.further[left] * target.further[right]).sum(1) > least
+        if self.target is None:
+            passed &= (left < right) | (self.source.home[left] != self.source.home[right])
+        return passed
+
     def _side(self, features: Tensor | Picked) -> _Side:
         n, cells = len(features), len(self.pivots)
-        projected = torch.empty(n, self.directions.shape[1] + 1, device=self.device)
+        both = self.directions[:, :DIRECTIONS], self.directions[:, DIRECTIONS:]
+        projected, further = (torch.empty(n, each.shape[1] + 1, device=self.device)
+                              for each in both)
         home = torch.empty(n, dtype=torch.int64, device=self.device)
         near = np.empty((-(-cells // 8), n), dtype=np.uint8)
         for block in row_slices(n, BLOCK):
             unit = unit_rows(features[block].to(self.device))
-            short = unit @ self.directions
-            projected[block, :-1] = short
-            left = (unit.square().sum(1) - short.square().sum(1)).clamp_(min=0)
-            projected[block, -1] = (left + self.margin).sqrt()
+            left = unit.square().sum(1)
+            for held, some in zip((projected, further), both):
+                short = unit @ some
+                held[block, :-1] = short
+                left -= short.square().sum(1)
+                held[block, -1] = (left.clamp(min=0) + self.margin).sqrt()
             toward = unit @ self.pivots.T
             best, home[block] = toward.max(1)
             reach = self.radius * self.apart[home[block]] + self.margin
             near[:, block] = np.packbits((best[:, None] - toward <= reach).cpu().numpy(), axis=1).T
-        return _Side(features, projected, home, near)
+        return _Side(features, projected, further, home, near)
 
 
 def _spread(n: int, most: int) -> Tensor:
@@ -165,10 +184,11 @@ def _pivots(sample: Tensor, cells: int) -> Tensor:
 
 
 def _directions(sample: Tensor) -> Tensor:
-    """(D, P) orthonormal: about the directions in which the sample (S, D) is largest."""
+    """(D, 2 P) orthonormal: about the directions in which the sample (S, D) is largest, first ones
+    first."""
     width = sample.shape[1]
     generator = torch.Generator().manual_seed(0)
-    q = torch.randn(width, min(DIRECTIONS, width), generator=generator).to(sample.device)
+    q = torch.randn(width, min(2 * DIRECTIONS, width), generator=generator).to(sample.device)
     for _ in range(STEPS):
         q = torch.linalg.qr(sample.T @ (sample @ q)).Q
     return q

@@ -17,14 +17,13 @@ rows that are judged: of one row alone it is the same. A training row's `auto` i
 without itself.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from relation.leave_one_out import row_blocks
-from relation.ood_witnesses import NAMES, Outputs, Witnesses, fit_witnesses
+from relation.ood_witnesses import NAMES, REFERENCES, Outputs, fit_witnesses
 from relation.sampling import sample_rows
 
 CALIBRATED = 16_384  # training rows that P is taken from, random ones beyond: 1,600 of them above u
@@ -75,22 +74,34 @@ def auto_outlier_scores(source: Outputs, target: Outputs, *,
     check_outputs(target, "target_", source)
     witnesses = fit_witnesses(target, device=device or target.features.device,
                               with_energy=source.energy is not None and target.energy is not None)
-    return _joined(witnesses, len(source.features), lambda rows: witnesses.of(source.take(rows)),
-                   progress=progress)
+    usual = sample_rows(torch.arange(len(target.features)), CALIBRATED)
+    tails = [fit_tail(values) for values in witnesses.without(usual)]
+    n = len(source.features)
+    parts = torch.empty(len(NAMES), n, dtype=torch.float64)
+    for rows in row_blocks(n, "outliers", progress=progress, step=JUDGED):
+        values = witnesses.of(source.take(rows))
+        parts[:, rows] = torch.stack([tail.surprise(x) for tail, x in zip(tails, values)]).cpu()
+    return AutoOutliers(parts.mean(0).float(), dict(zip(NAMES, parts.float())))
 
 
-def left_out_outlier_scores(target: Outputs, *, device: torch.device | None = None,
-                            progress: bool = False) -> AutoOutliers:
+def left_out_outlier_scores(target: Outputs, *, references: int = REFERENCES,
+                            device: torch.device | None = None, progress: bool = False
+                            ) -> AutoOutliers:
     """How outlying each training row is to the others: `auto` (M,) of a fit without it.
 
-    Memory, device and errors as in `auto_outlier_scores`.
+    Memory, device and errors as in `auto_outlier_scores`; `references` are at most that many.
     """
     check_outputs(target, "target_")
     witnesses = fit_witnesses(target, device=device or target.features.device,
-                              with_energy=target.energy is not None)
-    return _joined(witnesses, len(target.features),
-                   lambda rows: witnesses.without(torch.arange(rows.start, rows.stop)),
-                   progress=progress)
+                              with_energy=target.energy is not None, references=references)
+    n = len(target.features)
+    parts = torch.empty(len(NAMES), n, dtype=torch.float64)
+    for rows in row_blocks(n, "outliers", progress=progress, step=JUDGED):
+        parts[:, rows] = witnesses.without(torch.arange(rows.start, rows.stop)).cpu()
+    usual = sample_rows(torch.arange(n), CALIBRATED)
+    for part in parts:
+        part.copy_(fit_tail(part[usual]).surprise(part))
+    return AutoOutliers(parts.mean(0).float(), dict(zip(NAMES, parts.float())))
 
 
 def check_outputs(outputs: Outputs, prefix: str, beside: Outputs | None = None) -> None:
@@ -121,13 +132,3 @@ def fit_tail(values: Tensor) -> Tail:
     excess = float((beyond - bound).mean()) if len(beyond) else 0.0
     return Tail(values, float(bound), excess)
 
-
-def _joined(witnesses: Witnesses, n: int, scores_of: Callable[[slice], Tensor], *, progress: bool
-            ) -> AutoOutliers:
-    usual = sample_rows(torch.arange(len(witnesses.target.features)), CALIBRATED)
-    tails = [fit_tail(values) for values in witnesses.without(usual)]
-    parts = torch.empty(len(tails), n, dtype=torch.float64)
-    for rows in row_blocks(n, "outliers", progress=progress, step=JUDGED):
-        values = scores_of(rows)
-        parts[:, rows] = torch.stack([tail.surprise(x) for tail, x in zip(tails, values)]).cpu()
-    return AutoOutliers(parts.mean(0).float(), dict(zip(NAMES, parts.float())))

@@ -26,7 +26,6 @@ import torch
 from torch import Tensor
 
 from relation.gaussian import Gaussian, fit_gaussian
-from relation.kernel import unit_rows
 from relation.sampling import sample_rows
 from relation.tiles import row_slices
 
@@ -54,13 +53,33 @@ class Outputs(NamedTuple):
         return Outputs(*(None if field is None else field[rows] for field in self))
 
 
+class References(NamedTuple):
+    """R of the training rows, in float32, and what of them goes beside each product."""
+
+    rows: Tensor  # (R,) row numbers in order, on the CPU
+    plain: Tensor  # (R, D) centred, in units of the spread
+    white: Tensor  # (R, D)
+    probs: Tensor  # (R, C)
+    plain_size: Tensor  # (R,) squared norms
+    white_size: Tensor
+    to_origin: Tensor  # (R,) the product with the way from the origin to the centre, and its square
+    inverse: Tensor  # (R,) of the norm of what is not centred, 0 for a row of zeros
+
+    @classmethod
+    def of(cls, chosen: Outputs, rows: Tensor, within: Gaussian) -> "References":
+        device = within.centre.device
+        plain = within.centred(chosen.features.to(device, torch.float64))
+        white, origin = plain @ within.whiten, within.from_origin
+        return cls(rows, plain, white, chosen.probs.to(device).float(), plain.square().sum(1),
+                   white.square().sum(1), plain @ origin + origin @ origin,
+                   _inverse(plain + origin))
+
+
 class Witnesses(NamedTuple):
     """The scores, fitted to training rows."""
 
     target: Outputs
-    reference_rows: Tensor  # (R,) row numbers in order, on the CPU
-    references: tuple[Tensor, ...]  # (R, D) in the three coordinates of `_coordinates`
-    reference_probs: Tensor  # (R, C)
+    references: References
     within: Gaussian
     labels: Tensor  # (M,) given ones, or else predicted; on the CPU
     with_energy: bool  # known of the training rows and of those to judge
@@ -83,48 +102,51 @@ class Witnesses(NamedTuple):
 
     def _block(self, block: Outputs, itself: Tensor | None) -> Tensor:
         """Scores (W, B); `itself` (B,) are the rows' own numbers if they are training rows."""
-        wide = block.features.to(self.device, torch.float64)
+        plain = self.within.centred(block.features.to(self.device, torch.float64))
+        white = plain @ self.within.whiten
         labels = None if itself is None else self.labels[itself].to(self.device)
         return torch.stack([
             _energy(block, self.with_energy).to(self.device),
-            *self._to_references(wide, block.probs, itself),
-            self.within.distances(wide, labels)])
+            *self._to_references(plain, white, block.probs, itself),
+            self.within.distances(white, labels)])
 
-    def _to_references(self, wide: Tensor, probs: Tensor, itself: Tensor | None) -> list[Tensor]:
+    def _to_references(self, plain: Tensor, white: Tensor, probs: Tensor, itself: Tensor | None
+                       ) -> list[Tensor]:
         """The three distances and the relation, each (B,)."""
-        count = len(self.reference_rows)
-        own, at = self._own(itself, count)
-        coordinates = _coordinates(wide, self.within)
-        scores = []
-        for x, references in zip(coordinates, self.references):
-            # One way for every number of rows, so that blocks cannot be seen in a result.
-            distance = torch.cdist(x, references, compute_mode="use_mm_for_euclid_dist")
-            distance[own, at] = ITSELF
-            nearest = distance.topk(min(NEAREST, count), largest=False).values
-            # The only reference, or one of two: no other row is as near as asked.
-            last = torch.where(nearest < ITSELF, nearest, 0).amax(1)
-            scores.append(last.double())
-        related = (coordinates[0] @ self.references[0].T).clamp_(min=0)
-        related *= probs.to(self.device).float() @ self.reference_probs.T
-        related[own, at] = 0
-        others = torch.full((len(wide),), float(count), dtype=torch.float64, device=self.device)
-        others[own] -= 1
-        return [*scores, -related.sum(1, dtype=torch.float64) / others.clamp(min=1)]
+        references, own = self.references, self._own(itself)
+        products = plain @ references.plain.T
+        nearest = [_second(references.plain_size - 2 * products, own, plain.square().sum(1)),
+                   _second((white @ references.white.T).mul_(-2).add_(references.white_size), own,
+                           white.square().sum(1))]
+        # f_i . f_j from the product of what was centred
+        origin = self.within.from_origin
+        inverse = _inverse(plain + origin)
+        cosines = products.add_((plain @ origin)[:, None]).add_(references.to_origin) \
+            .mul_(inverse[:, None]).mul_(references.inverse)
+        unit = _second(references.inverse.sign() - 2 * cosines, own, inverse.sign())
+        related = cosines.clamp_(min=0).mul_(probs.to(self.device).float() @ references.probs.T)
+        related[own] = 0
+        others = torch.full((len(plain),), float(len(references.rows)), dtype=torch.float64,
+                            device=self.device)
+        others[own[0]] -= 1
+        return [unit, *nearest, -related.sum(1, dtype=torch.float64) / others.clamp(min=1)]
 
-    def _own(self, itself: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
+    def _own(self, itself: Tensor | None) -> tuple[Tensor, Tensor]:
         """Which of the rows are references, and which reference each of these is."""
         if itself is None:
             return (torch.empty(0, dtype=torch.int64, device=self.device),) * 2
-        at = torch.searchsorted(self.reference_rows, itself).clamp(max=count - 1)
-        own = (self.reference_rows[at] == itself).nonzero()[:, 0]
+        rows = self.references.rows
+        at = torch.searchsorted(rows, itself).clamp(max=len(rows) - 1)
+        own = (rows[at] == itself).nonzero()[:, 0]
         return own.to(self.device), at[own].to(self.device)
 
 
-def fit_witnesses(target: Outputs, *, with_energy: bool, device: torch.device) -> Witnesses:
+def fit_witnesses(target: Outputs, *, with_energy: bool, device: torch.device,
+                  references: int = REFERENCES) -> Witnesses:
     """Fit all of them to training rows: two passes over the features, in blocks.
 
     Labels that are not known are the predicted ones. `with_energy`: whether the judged rows have it
-    too. `device` is where to compute.
+    too. `device` is where to compute, `references` how many references there are at most.
     """
     if device.type == "mps":  # Apple's GPUs have no float64
         device = torch.device("cpu")
@@ -134,18 +156,29 @@ def fit_witnesses(target: Outputs, *, with_energy: bool, device: torch.device) -
         for block in row_slices(len(target.probs), BLOCK):
             labels[block] = target.probs[block].argmax(1)
     within = fit_gaussian(target.features, labels.to(device))
-    rows = sample_rows(torch.arange(len(target.features)), REFERENCES)
-    chosen = target.take(rows)
-    return Witnesses(target, rows,
-                     _coordinates(chosen.features.to(device, torch.float64), within),
-                     chosen.probs.to(device).float(), within, labels.cpu(),
+    rows = sample_rows(torch.arange(len(target.features)), references)
+    return Witnesses(target, References.of(target.take(rows), rows, within), within, labels.cpu(),
                      with_energy, device)
 
 
-def _coordinates(wide: Tensor, within: Gaussian) -> tuple[Tensor, Tensor, Tensor]:
-    """Features (B, D) float64 of unit norm, centred in units of their spread, and whitened."""
-    centred = wide - within.centre
-    return (unit_rows(wide), (centred / within.spread).float(), (centred @ within.whiten).float())
+def _second(others: Tensor, own: tuple[Tensor, Tensor], size: Tensor) -> Tensor:
+    """Distance (B,) float64 to the NEAREST-th nearest reference that is not the row itself.
+
+    others (B, R): |r|^2 - 2 x . r, overwritten; size (B,): |x|^2. Of fewer references the last.
+    """
+    others[own] = ITSELF
+    nearest = torch.full_like(size, ITSELF)
+    for _ in range(NEAREST):  # a pass for each costs less than topk
+        value, at = others.min(1)
+        nearest = torch.where(value < ITSELF, value, nearest)
+        others.scatter_(1, at[:, None], ITSELF)
+    return torch.where(nearest < ITSELF, nearest + size, 0).clamp_(min=0).double().sqrt()
+
+
+def _inverse(x: Tensor) -> Tensor:
+    """(B,) of the norms of rows (B, D); 0 for a row of zeros."""
+    norm = x.norm(dim=1)
+    return torch.where(norm > 0, 1 / norm, 0)
 
 
 def _energy(block: Outputs, with_energy: bool) -> Tensor:

@@ -153,13 +153,9 @@ def _outliers(samples: Samples, copies: relation.Duplicates | None, *, device: t
               progress: bool) -> relation.Outliers:
     """Of each group of copies the first one counts, and the others get what it gets."""
     outputs = relation.Outputs(samples.features, samples.probs, samples.labels)
-    if copies is None or len(copies.sizes) == 0:
-        return relation.find_outliers(outputs, rate=FALSE_ALARMS, device=device, progress=progress)
-    first = relation.first_of_group(copies.groups)
-    single, at = first.unique(return_inverse=True)
-    found = relation.find_outliers(outputs.take(single), rate=FALSE_ALARMS, device=device,
-                                   progress=progress)
-    return relation.Outliers(found.scores[at], found.is_outlier[at], found.threshold)
+    first = None if copies is None else relation.first_of_group(copies.groups)
+    return relation.find_outliers(outputs, rate=FALSE_ALARMS, first_copy=first, device=device,
+                                  progress=progress)
 
 
 def _said(copies: relation.Duplicates, conflicts: int) -> str:

@@ -5,7 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from relation import duplicates, find_duplicates, find_leakage, first_of_group, near_pairs
+from relation import (
+    duplicates,
+    find_duplicates,
+    find_leakage,
+    first_of_group,
+    near_pairs,
+    ordinary_neighbours,
+)
 from relation.near_pairs import NearPairs
 
 
@@ -133,6 +140,14 @@ def test_no_threshold_where_distances_have_one_mode(width, classes):
         assert len(find_duplicates(features).sizes) <= (width < 4)
 
 
+def test_many_rows_are_measured_among_some_of_them(monkeypatch):
+    monkeypatch.setattr(ordinary_neighbours, "DENSE", 1100)
+    monkeypatch.setattr(ordinary_neighbours, "FEW", 1000)
+    monkeypatch.setattr(duplicates, "HELD", 3)  # found a second time
+    found = find_duplicates(planted())
+    assert 0.98 <= found.threshold < 1 and found.sizes.tolist() == [2] * 10
+
+
 def test_no_threshold_for_real_digits_until_some_are_copied():
     digits = torch.from_numpy(load_digits().data).float()
     assert len(find_duplicates(digits).sizes) == 0
@@ -227,6 +242,7 @@ def test_no_copy_of_the_features_is_made(monkeypatch):
     monkeypatch.setattr(near_pairs, "SAMPLE", 512)
     monkeypatch.setattr(near_pairs, "BLOCK", 512)
     monkeypatch.setattr(duplicates, "PAIRS", 512)
+    monkeypatch.setattr(ordinary_neighbours, "BLOCK", 512)
     assert find_duplicates(features).threshold is not None
     assert find_leakage(features[:5000], features[5000:]).threshold is None
     assert sum(read) > 6000 and max(read) <= 1024

@@ -67,3 +67,21 @@ def test_rows_that_are_all_the_same():
 def test_wrong_rate(rate):
     with pytest.raises(ValueError, match="rate: expected a share above 0"):
         find_outliers(digits()[0], rate=rate)
+
+
+def test_rows_beyond_those_of_the_fit_are_judged_too(monkeypatch):
+    rows, is_odd = digits(18)
+    monkeypatch.setattr(outliers, "FITTED", 900)
+    monkeypatch.setattr(outliers, "COMPARED", 400 * 1797)
+    monkeypatch.setattr(outliers, "FEWEST_REFERENCES", 300)
+    found = find_outliers(rows)
+    assert found.is_outlier[is_odd].all() and found.is_outlier[~is_odd].double().mean() < 0.04
+
+
+def test_copies_count_once_and_get_what_the_first_one_gets():
+    rows, _ = digits()
+    rows = rows.take(slice(0, 300))
+    copied = torch.cat([torch.arange(300), torch.tensor([5, 5, 9])])
+    found, single = find_outliers(rows.take(copied), first_copy=copied), find_outliers(rows)
+    assert torch.equal(found.scores, single.scores[copied])
+    assert found.threshold == single.threshold
