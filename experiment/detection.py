@@ -91,11 +91,12 @@ def report(result: Result, folder: Path, output: Output) -> None:
         clock = Clock(result.seconds)
         scores.write(result, folder, progress=output.verbose)
         clock.lap("scores.csv")
-        pictures.draw_scores(result, folder / "scores.png")
+        pictures.draw_scores(result, folder / "scores.png", progress=output.verbose)
         clock.lap("scores.png")
         exported = suspects.write(result, folder, progress=output.verbose)
         clock.lap("suspects")
-        html.write(result, folder / "report.html", options=output.options, show=output.show)
+        html.write(result, folder / "report.html", options=output.options, show=output.show,
+                   progress=output.verbose)
         clock.lap("report.html")
         scores.write_metrics(result, folder, options=output.options)
     files = ["scores.csv", *exported, "metrics.json", "scores.png", "report.html"]

@@ -27,6 +27,7 @@ from imagenet import data, features, heads, models, real_labels
 # Rows of each OOD set in the published features.
 PUBLISHED_GROUPS = (("places", 10_000), ("sun", 10_000), ("inat", 10_000), ("dtd", 5_640))
 VAL_ROWS_PER_CLASS = 50
+HEAD_ROWS = 1024  # rows at a time of the final layer: logits and their softmax stay in cache
 
 
 def load_train(folder: Path, epoch: int | None, extraction: Extraction) -> Samples:
@@ -84,7 +85,7 @@ def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[S
     ood_path, ood = experiment.features("ood")
     groups = _groups(len(ood), ood_path, extraction)
     rows = experiment.joined(val, ood)
-    logits = experiment.apply_head(rows, lambda logits: logits)
+    _, logits = experiment.apply_head(rows, lambda logits: logits)
     probs = scratch.empty(folder, *logits.shape)
     for found, block in zip(probs.split(BLOCK), logits.split(BLOCK)):
         found.copy_(probs_of(block))
@@ -101,7 +102,8 @@ def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[S
         ids=None if None in ids else [*ids[0], *ids[1]], media=None if None in ids else show,
         notes=tuple(f"names of the images unknown: {problem}"
                     for problem in (val_problem, ood_problem) if problem),
-        weight=experiment.head.weight, bias=experiment.head.bias, held_out=True)
+        weight=experiment.head.weight, bias=experiment.head.bias, held_out=True,
+        progress=extraction.progress)
     return _train(experiment, known, demand_labels=False), test
 
 
@@ -137,7 +139,8 @@ class _Experiment:
                 raise InputError(f"{path}: {problem}, and no images to compute it from: "
                                  f"{error}") from error
             features.extract(self.network, images, path, self.extraction)
-        rows, width = reading.load(path), self.head.weight.shape[1]
+        rows = reading.load(path, progress=self.extraction.progress)
+        width = self.head.weight.shape[1]
         if not isinstance(rows, Tensor) or rows.ndim != 2 or not rows.is_floating_point():
             raise InputError(f"{path}: expected one tensor of floats (N, {width})")
         if rows.shape[1] != width:
@@ -154,32 +157,32 @@ class _Experiment:
             features.tidy(path)
         return problem
 
-    def samples(self, path: Path, rows: Tensor, **known: Any) -> Samples:
-        return Samples(source=str(path), features=rows, probs=self.apply_head(rows, probs_of),
-                       weight=self.head.weight, bias=self.head.bias, **known)
+    def samples(self, path: Path, rows: Tensor, which: Tensor | None = None, **known: Any
+                ) -> Samples:
+        rows, probs = self.apply_head(rows, probs_of, which)
+        return Samples(source=str(path), features=rows, probs=probs,
+                       weight=self.head.weight, bias=self.head.bias,
+                       progress=self.extraction.progress, **known)
 
-    def apply_head(self, rows: Tensor, then: Callable[[Tensor], Tensor]) -> Tensor:
-        """`then` of the logits (N, C), block by block, float32 on the CPU."""
-        device = find_device(self.extraction.device)
+    def apply_head(self, rows: Tensor, then: Callable[[Tensor], Tensor],
+                   which: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The rows (N, D), or those of the numbers `which` (N,) in float32, and `then` of their
+        logits (N, C), block by block, float32 on the CPU."""
+        device, picked = find_device(self.extraction.device), rows
         weight, bias = (tensor.to(device) for tensor in self.head)
-        result = scratch.empty(self.folder, len(rows), len(weight))
-        for start in tqdm(range(0, len(rows), BLOCK), desc="final layer", unit=" blocks", delay=1,
-                          disable=not self.extraction.progress):
-            block = rows[start:start + BLOCK].to(device, torch.float32)
-            result[start:start + BLOCK] = then(linear(block, weight, bias)).cpu()
-        return result
-
-    def picked(self, rows: Tensor, which: Tensor) -> Tensor:
-        """Rows (N, D) chosen by their numbers, in float32."""
-        result = scratch.empty(self.folder, len(which), rows.shape[1])
-        for start in tqdm(range(0, len(which), BLOCK), desc="picking rows", unit=" blocks",
+        if which is not None:
+            picked = scratch.empty(self.folder, len(which), rows.shape[1])
+        result = scratch.empty(self.folder, len(picked), len(weight))
+        for start in tqdm(range(0, len(picked), HEAD_ROWS), desc="final layer", unit=" blocks",
                           delay=1, disable=not self.extraction.progress):
-            part = result[start:start + BLOCK]
-            if rows.dtype == torch.float32:
-                torch.index_select(rows, 0, which[start:start + BLOCK], out=part)
-            else:
-                part.copy_(rows[which[start:start + BLOCK]])
-        return result
+            block = slice(start, start + HEAD_ROWS)
+            if which is not None and rows.dtype == torch.float32:
+                torch.index_select(rows, 0, which[block], out=picked[block])
+            elif which is not None:
+                picked[block] = rows[which[block]]
+            logits = linear(picked[block].to(device, torch.float32), weight, bias)
+            result[block] = then(logits).cpu()
+        return picked, result
 
     def joined(self, *parts: Tensor) -> Tensor:
         """All rows (N, D) of the parts, in float32."""
@@ -240,12 +243,13 @@ def _train(experiment: _Experiment, known: targets.Targets | Tensor | None, *,
 def _train_on_targets(experiment: _Experiment, found: targets.Targets) -> Samples:
     """The rows chosen by target.pt, with its labels; ids are row numbers without the images."""
     path, rows = experiment.features("train")
+    which = None
     if len(rows) != len(found.labels):
         if len(rows) <= int(found.rows.max()):
             raise InputError(f"{path}: {len(rows)} rows; expected the {len(found.labels)} of "
                              f"{experiment.folder / 'target.pt'}, or the full training set that "
                              f"its idx_clean picks from")
-        rows = experiment.picked(rows, found.rows)
+        which = found.rows
     picked = found.rows.tolist()
     ids, show = [str(row) for row in picked], None
     images, problem = experiment.listing("train")
@@ -257,7 +261,7 @@ def _train_on_targets(experiment: _Experiment, found: targets.Targets) -> Sample
             return images.media(picked[row])
 
     return experiment.samples(
-        path, rows, labels=found.labels, is_noisy=found.is_noisy, ids=ids, media=show,
+        path, rows, which, labels=found.labels, is_noisy=found.is_noisy, ids=ids, media=show,
         held_out=False,
         notes=(f"names of the training images unknown: {problem}",) if problem else ())
 

@@ -32,6 +32,8 @@ def evaluate(scores: np.ndarray, is_positive: np.ndarray) -> Metrics:
     if is_positive.all() or not is_positive.any():
         raise ValueError(f"expected positives and negatives, got {is_positive.sum()} positives "
                          f"in {len(is_positive)} rows")
+    order = scores.argsort(kind="stable")  # sorting again what is sorted takes next to nothing
+    scores, is_positive = scores[order], is_positive[order]
     return Metrics(
         auroc=float(roc_auc_score(is_positive, scores)),
         ap=float(average_precision_score(is_positive, scores)),

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 from safetensors import SafetensorError
+from tqdm import tqdm
 
 MAGIC = b"PK\x03\x04"  # by which torch recognises a zip archive
 STEP = 2**20  # bytes read at a time
@@ -72,7 +73,7 @@ def is_zip(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def check_torch(path: Path) -> Counter[int]:
+def check_torch(path: Path, *, progress: bool = False) -> Counter[int]:
     """Check an archive of torch.save; returns how many tensor storages there are of each size.
 
     Its pickles are checked too, as `check_calls` says.
@@ -84,7 +85,7 @@ def check_torch(path: Path) -> Counter[int]:
                 raise ValueError(f"its entry {entry.filename!r} is compressed")
             # Some writers leave out the checksum; 0 then means none.
             if entry.CRC or not entry.file_size:
-                _read_through(archive, entry)
+                _read_through(archive, entry, progress=progress)
             if entry.filename.lower().endswith("data.pkl"):  # torch finds it in either case
                 with archive.open(entry) as file:
                     check_calls(file, entry.file_size)
@@ -145,11 +146,13 @@ def _zip_entries(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
     return entries
 
 
-def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, *, progress: bool) -> None:
     """zipfile compares the CRC when it comes to the end."""
-    with archive.open(entry) as file:
-        while file.read(STEP):
-            pass
+    with archive.open(entry) as file, \
+            tqdm(total=entry.file_size, desc="checksum", unit="B", unit_scale=True, delay=1,
+                 disable=not progress) as bar:
+        while read := file.read(STEP):
+            bar.update(len(read))
 
 
 # torch has more types, of single bits and quantised, which it cannot convert to any of these.

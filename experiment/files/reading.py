@@ -100,7 +100,7 @@ def _requested(error: Exception) -> int:
     return int(found[1]) if found else 0
 
 
-def load(path: Path) -> Any:
+def load(path: Path, *, progress: bool = False) -> Any:
     """Load a file of torch.save, tensors memory-mapped if the format allows it.
 
     The file is first read through to compare its checksums: a second for a gigabyte. Raises
@@ -112,7 +112,8 @@ def load(path: Path) -> Any:
     with refusing(path, "not a readable tensor file as torch.save writes it",
                   most=path.stat().st_size):
         zipped = checks.is_zip(path)
-        sizes = checks.check_torch(path) if zipped else checks.check_legacy_torch(path)
+        sizes = checks.check_torch(path, progress=progress) if zipped else \
+            checks.check_legacy_torch(path)
 
         def place(storage: torch.UntypedStorage, location: str) -> torch.UntypedStorage:
             if zipped and not sizes[storage.nbytes()]:

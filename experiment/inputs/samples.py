@@ -4,22 +4,27 @@ N rows, D feature width, C classes.
 """
 
 import copy
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import InitVar, dataclass, field, fields
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from experiment.command.errors import InputError
 from experiment.inputs.media import Media
 
 BLOCK = 8192  # rows at a time, so that memory-mapped tensors need not fit
-CHECKED = 256  # rows checked at a time: they stay in cache for a few passes
+CHECKED = 1024  # rows checked at a time: they stay in cache for a few passes
 # Tolerance of the sum of a probability vector: half precision rounds each of C entries.
 SUM_TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 1e-2,
                  torch.bfloat16: 2e-2}
-PER_ROW = ("features", "probs", "labels", "logits", "is_noisy", "is_ood", "group", "ids", "index")
+PER_ROW = ("features", "probs", "labels", "logits", "is_noisy", "is_ood", "group", "ids", "index",
+           "is_zero")
+HASHED = ("features", "probs")  # and the labels, which are small: the fingerprint's order
 
 KEEP, RELABEL, DROP = "keep", "relabel", "drop"  # decisions about rows
 DROPPED = "dropped, as was decided"  # why such a row is left out
@@ -76,9 +81,15 @@ class Samples:
     # Row number in the full data, as in `index` -> what to show; raises InputError for one row.
     media: Callable[[int], Media] | None = None
     index: Tensor | None = None  # (N,) row numbers in the full data; None: from 0 on
+    progress: InitVar[bool] = False  # a bar while gigabytes are checked
+    is_zero: Tensor = field(init=False)  # (N,) bool: features of zeros
+    _digest: Any = field(init=False, repr=False)  # hashlib's, of HASHED
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, progress: bool) -> None:
         _check(self)
+        is_zero, digest = _read(self, progress=progress)
+        object.__setattr__(self, "is_zero", is_zero)
+        object.__setattr__(self, "_digest", digest)
         for entry in fields(self):  # a saved nn.Parameter would track gradients
             if isinstance(value := getattr(self, entry.name), Tensor) and value.requires_grad:
                 object.__setattr__(self, entry.name, value.detach())
@@ -87,6 +98,16 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over features, probabilities and labels as they were checked, with their kinds
+        and shapes."""
+        digest = self._digest.copy()
+        if self.labels is not None:
+            digest.update(_kind("labels", self.labels))
+            digest.update(_bytes(self.labels))
+        return digest.hexdigest()
 
     def class_name(self, label: int) -> str:
         return str(int(label)) if self.class_names is None else self.class_names[int(label)]
@@ -161,11 +182,6 @@ def _check(samples: Samples) -> None:
     for name, (texts, expected) in texts_of.items():
         if texts is not None and len(texts) != expected:
             refuse(f"{name}: expected {expected} entries, got {len(texts)}")
-    _check_values(samples, refuse)
-
-
-def _check_values(samples: Samples, refuse) -> None:
-    classes = samples.probs.shape[1]
     if samples.labels is not None:
         if samples.labels.dtype != torch.int64:
             refuse(f"labels: expected int64, got {samples.labels.dtype}")
@@ -174,17 +190,55 @@ def _check_values(samples: Samples, refuse) -> None:
             row = int(wrong.nonzero()[0])
             refuse(f"labels: expected 0 to {classes - 1}, got {int(samples.labels[row])} "
                    f"in row {row}")
-    for name in ("features", "logits", "probs", "weight", "bias"):
-        tensor = getattr(samples, name)
-        if tensor is None:
-            continue
-        for start, block in zip(range(0, len(tensor), CHECKED), tensor.split(CHECKED)):
-            _check_block(name, start, block, refuse)
 
 
-def _check_block(name: str, start: int, block: Tensor, refuse) -> None:
+def _read(samples: Samples, *, progress: bool) -> tuple[Tensor, Any]:
+    """Check all values; which features are zero (N,), and the digest of HASHED.
+
+    Gigabytes are read once: a thread of its own adds a block to the digest, which takes the most
+    time, while the block is checked.
+    """
+    tensors = {name: tensor for name in ("features", "logits", "probs", "weight", "bias")
+               if (tensor := getattr(samples, name)) is not None}
+    is_zero, digest = torch.empty(len(samples), dtype=torch.bool), hashlib.sha256()
+    with ThreadPoolExecutor(1) as beside, \
+            tqdm(total=sum(tensor.nbytes for tensor in tensors.values()), desc="checking",
+                 unit="B", unit_scale=True, delay=1, disable=not progress) as bar:
+        for name, tensor in tensors.items():
+            if name in HASHED:
+                digest.update(_kind(name, tensor))
+            for start, block in zip(range(0, len(tensor), CHECKED), tensor.split(CHECKED)):
+                hashed = beside.submit(digest.update, _bytes(block)) if name in HASHED else None
+                _check_block(samples.source, name, start, block)
+                if name == "features":  # zero as float32 holds them
+                    is_zero[start:start + CHECKED] = _zero_rows(block.float())
+                if hashed is not None:
+                    hashed.result()
+                bar.update(block.nbytes)
+    return is_zero, digest
+
+
+def _kind(name: str, tensor: Tensor) -> bytes:
+    return f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
+
+
+def _bytes(block: Tensor) -> Any:
+    return block.detach().cpu().contiguous().view(torch.uint8).numpy()
+
+
+def _zero_rows(block: Tensor) -> Tensor:
+    first = block[:, 0] == 0  # of most rows that tells all
+    if not first.any():
+        return first
+    return (block == 0).all(1)
+
+
+def _check_block(source: str, name: str, start: int, block: Tensor) -> None:
     """Rows from `start` on. Smallest and largest entry tell of NaN and infinity, too, at the rate
     at which memory is read; isfinite takes twenty times as long."""
+    def refuse(problem: str) -> None:
+        raise InputError(f"{source}: {problem}")
+
     smallest, largest = block.float().aminmax()
     if not (smallest.isfinite() and largest.isfinite()):
         row = int((~block.float().isfinite()).nonzero()[0][0])

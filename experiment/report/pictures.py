@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from sklearn.metrics import precision_recall_curve
+from tqdm import tqdm
 
 from experiment.files import writing
 from experiment.report.scores import PUBLISHED
@@ -17,7 +18,7 @@ STEPS, FEW = 2000, 1000  # points of a curve: the picture is 1,440 pixels wide
 GOOD, BAD, MUTED = "#4477aa", "#ee6677", "#bbbbbb"
 
 
-def draw_scores(result: Result, path: Path) -> None:
+def draw_scores(result: Result, path: Path, *, progress: bool = False) -> None:
     """Histogram of the relation score; beside it precision-recall where the truth is known."""
     score = result.relation_score.double().numpy()  # float32 has no 60 bins in a narrow range
     truth = None if result.is_positive is None else result.is_positive.numpy()
@@ -29,7 +30,7 @@ def draw_scores(result: Result, path: Path) -> None:
         shown = (*PUBLISHED, result.relation_name, "auto")
         _precision_recall(axes[0, 1], {
             name: values for name, values in result.scores.items()
-            if result.finds_outliers or name in shown}, truth)
+            if result.finds_outliers or name in shown}, truth, progress=progress)
     with writing.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=144)
     plt.close(figure)
@@ -51,8 +52,9 @@ def _histogram(axis, score: np.ndarray, truth: np.ndarray | None, negative: str,
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _precision_recall(axis, scores, truth: np.ndarray) -> None:
-    for name, values in scores.items():
+def _precision_recall(axis, scores, truth: np.ndarray, *, progress: bool) -> None:
+    for name, values in tqdm(scores.items(), desc="scores.png", unit=" scores", delay=1,
+                             disable=not progress):
         precision, recall, _ = precision_recall_curve(truth, values.numpy())
         ours = {"relation": BAD, "relation (loo)": BAD, "auto": "black"}.get(name)
         shown = _visible(recall)

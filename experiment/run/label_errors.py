@@ -29,7 +29,7 @@ from experiment.run import verdict, whole_set
 from experiment.run.cache import Cache
 from experiment.run.result import Result
 from experiment.run.settings import Settings
-from experiment.run.steps import Clock, evaluate_all, fingerprint_of, on_device
+from experiment.run.steps import Clock, evaluate_all, on_device
 from experiment.run.whole_set import WholeSet
 
 NAME_LENGTH = 80  # characters of a row's name in a note
@@ -46,9 +46,8 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
     """
     clock = Clock()
     clock.lap("loading")
-    fingerprint = fingerprint_of(samples, progress=progress)
+    fingerprint = samples.fingerprint
     processes.check_same(fingerprint)
-    clock.lap("fingerprint")
     baselines = relation.label_baseline_scores(samples.features, samples.probs, samples.labels,
                                                progress=progress)
     kept = samples.every(settings.hop)
@@ -56,7 +55,7 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
               if values.isfinite().all()}
     clock.lap("baselines")
 
-    features, probs, notes = on_device(kept, settings)
+    features, probs, notes = on_device(kept, settings, folder, progress=progress)
     notes += [*(f"{name} is left out: it overflows on these features"
                 for name in baselines if name not in scores), *_lonely(kept)]
     related = partial(_relation_scores, features, labels=kept.labels.to(features.device),

@@ -1,8 +1,9 @@
 """Memory: what a run will need and what is there, said before.
 
-The forecast adds up the arrays that are held at one time beside the data as they were read (of
-ImageNet's files that is nothing: they are memory-mapped). It is meant to be right within a factor
-of two. N rows, D features, C classes.
+The forecast adds up what is held of every row to the end, the copies of the data in another
+precision or on a GPU, and what the largest of the stages holds beside them; all on top of the data
+as they were read (of ImageNet's files that is nothing: they are memory-mapped). It is meant to be
+right within a factor of two. N rows, D features, C classes.
 """
 
 import importlib.util
@@ -15,6 +16,7 @@ import torch
 
 from experiment.command import processes
 from experiment.command.device import find_device
+from experiment.files import scratch
 from experiment.inputs.samples import Samples
 from experiment.run.settings import Settings
 from relation.auto import KEPT
@@ -23,6 +25,9 @@ ROW_BYTES = 350  # of each row: peaks, their lists, sums, ranks, twenty scores a
 TILE_COLUMNS, TILE_ARRAYS = 1024, 3  # target rows of a tile, and how many arrays of its size
 AUTO_ROW_BYTES = 2500  # of each row, for auto and outliers: half features, classes asked for
 AUTO_BLOCK, AUTO_ARRAYS = 4096, 4  # rows at a time of leave-one-out, in float64
+# Training rows that `auto` compares outliers with, and test rows that it judges at a time
+OOD_ROWS, OOD_ARRAYS = 8192, 3
+OOD_SQUARES = 4  # of float64, as wide as the features
 PASSING = 2**27  # transient library allocations, most of them while a picture is drawn
 SMALLEST_CHUNK = 16  # rows: less is slow and saves nothing
 CGROUP, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -48,7 +53,8 @@ def fit(samples: Samples, settings: Settings, *, auto: bool, progress: bool,
     if there is not None:
         line += f", {_gib(there)} there"
         if needed(chunk) > there:
-            line += "; that may not be enough: --hop, --dtype float16 and --auto False need less"
+            line += "; that may not be enough: --hop and --auto False need less" + (
+                "" if device.type == "cpu" else ", and --dtype float16")
     if chunk < settings.chunk:
         line += f"; {chunk} rows at a time instead of {settings.chunk}"
     if progress:
@@ -64,22 +70,37 @@ def forecast(samples: Samples, settings: Settings, *, auto: bool,
     n = math.ceil(n / settings.hop) if target is None else n
     m = 0 if target is None else math.ceil(len(target) / settings.hop)
     device = find_device(settings.device)
-    width = torch.empty(0, dtype=getattr(torch, settings.dtype)).element_size()
-    copied = settings.dtype != "float32" or device.type != "cpu"
-    copies = (dim + classes) * copied
+    width = getattr(torch, settings.dtype).itemsize
+    copies = 0
+    if settings.dtype != "float32" or device.type != "cpu":
+        copies = sum(_in_memory(rows, width * columns, device)
+                     for rows in (n, m) for columns in (dim, classes))
     threads = torch.get_num_threads() if device.type == "cpu" else 1
-    rows = 4 * (settings.chunk + TILE_COLUMNS) * (dim + classes)
     tiles = 4 * TILE_ARRAYS * settings.chunk * TILE_COLUMNS
-    steps = threads * (rows + tiles)
+    stages = [threads * (4 * (settings.chunk + TILE_COLUMNS) * (dim + classes) + tiles)]
     if auto:
-        width_of_fit = min(dim, n) + 1
-        steps = max(steps, 8 * (AUTO_ARRAYS * AUTO_BLOCK * (width_of_fit + classes)
-                                + 4 * width_of_fit ** 2 + 2 * width_of_fit * classes))
-        kept = classes * (n * classes <= KEPT)
-        # Leave-one-out's probabilities as stored and as scores want them, and cleanlab's float64.
-        copies += 2 * kept + AUTO_ROW_BYTES // width
-        copies += 8 // width * kept * (importlib.util.find_spec("cleanlab") is not None)
-    return processes.count_here() * (PASSING + (n + m) * (ROW_BYTES + width * copies) + steps)
+        stages.append(_auto_bytes(n, dim, classes))
+    if target is not None:  # `auto`, which holds more than any baseline
+        stages.append(4 * OOD_ARRAYS * (min(m, OOD_ROWS) * dim + min(n, OOD_ROWS) * (dim + classes))
+                      + 8 * OOD_SQUARES * dim * (dim + classes))
+    return processes.count_here() * (PASSING + (n + m) * ROW_BYTES + copies + max(stages))
+
+
+def _in_memory(rows: int, row_bytes: int, device: torch.device) -> int:
+    """Bytes of a copy for the relation: on the CPU a large one lies in a file."""
+    size = rows * row_bytes
+    return size if device.type != "cpu" or size <= scratch.IN_MEMORY else 0
+
+
+def _auto_bytes(n: int, dim: int, classes: int) -> int:
+    """What `auto` and outliers hold of n labelled rows: half features and classes asked for, blocks
+    and squares of leave-one-out; its probabilities as stored and as scores want them, and
+    cleanlab's float64, where there is room for them."""
+    fitted = min(dim, n) + 1
+    kept = n * classes * (n * classes <= KEPT)
+    held = 4 * 2 * kept + 8 * kept * (importlib.util.find_spec("cleanlab") is not None)
+    return n * AUTO_ROW_BYTES + held + 8 * (AUTO_ARRAYS * AUTO_BLOCK * (fitted + classes)
+                                            + 4 * fitted ** 2 + 2 * fitted * classes)
 
 
 def available(device: torch.device) -> int | None:

@@ -23,7 +23,6 @@ from experiment.run.steps import (
     Clock,
     check_pair,
     evaluate_groups,
-    fingerprint_of,
     id_thresholds,
     on_device,
 )
@@ -50,13 +49,13 @@ def find_ood(train: Samples, test: Samples, settings: Settings, *,
                         class_names=test.class_names or train.class_names)
     clock = Clock()
     clock.lap("loading")
-    fingerprints = tuple(fingerprint_of(samples, progress=progress) for samples in (train, test))
+    fingerprints = train.fingerprint, test.fingerprint
     for fingerprint in fingerprints:
         processes.check_same(fingerprint)
-    clock.lap("fingerprint")
     target = train.every(settings.hop)
-    target_features, target_probs, odd_train = on_device(target, settings)
-    features, probs, odd_test = on_device(test, settings)
+    target_features, target_probs, odd_train = on_device(target, settings, folder,
+                                                          progress=progress)
+    features, probs, odd_test = on_device(test, settings, folder, progress=progress)
     k, fewer = _neighbours(len(target_features), settings.hop)
     inputs = Inputs(train, test, features, target_features, k, settings.chunk, progress)
     scores, left_out = _baselines(detectors, inputs, clock)

@@ -23,7 +23,7 @@ from experiment.files import reading
 from experiment.inputs.samples import Samples
 from experiment.run.ood import related_to
 from experiment.run.settings import Settings
-from experiment.run.steps import check_pair, fingerprint_of, on_device
+from experiment.run.steps import check_pair, on_device
 
 
 class Judgement(NamedTuple):
@@ -48,7 +48,7 @@ def load(report: Path, train: Samples, *, device: str = "auto"
     except (InputError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: expected metrics.json of detect_ood.py on test rows with known "
                          f"ID rows ({type(error).__name__}: {error})") from error
-    if fingerprint_of(train) != fingerprint:
+    if train.fingerprint != fingerprint:
         raise InputError(f"{path}: was computed with other training rows than {train.source}")
     target_features, target_probs, _ = on_device(train.every(settings.hop), settings)
     related = related_to(target_features, target_probs, settings)

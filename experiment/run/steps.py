@@ -1,7 +1,7 @@
 """Steps that looking for label errors and for outliers have in common."""
 
-import hashlib
 import time
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,8 +11,10 @@ import relation
 from experiment.command.device import find_device
 from experiment.command.errors import InputError
 from experiment.command.watch import Watch
-from experiment.inputs.samples import BLOCK, CHECKED, Samples
+from experiment.files import scratch
+from experiment.inputs.samples import BLOCK, Samples
 from experiment.run.settings import Settings
+from relation.tiles import row_slices
 
 
 def evaluate_all(scores: dict[str, Tensor], is_positive: Tensor | None, positive: str,
@@ -31,38 +33,27 @@ def evaluate_all(scores: dict[str, Tensor], is_positive: Tensor | None, positive
                                      disable=not progress)], []
 
 
-def on_device(samples: Samples, settings: Settings) -> tuple[Tensor, Tensor, list[str]]:
+def on_device(samples: Samples, settings: Settings, folder: Path | None = None, *,
+              progress: bool = False) -> tuple[Tensor, Tensor, list[str]]:
     """Features and probabilities as stored for the relation, and notes on odd rows.
 
-    Half precision stores unit features, so that large ones do not overflow; float32 is handed on
-    as it is, and may stay memory-mapped.
+    Half precision stores unit features, so that large ones do not overflow, and half as many bytes
+    to be read time and again: memory-mapped from `folder` if they are many. Float32 is handed on as
+    it is, and may stay memory-mapped.
     """
     device, dtype = find_device(settings.device), getattr(torch, settings.dtype)
-    zeros = sum(int(((block.amax(1) == 0) & (block.amin(1) == 0)).sum())  # as float32 holds them
-                for block in map(Tensor.float, samples.features.split(CHECKED)))
+    zeros = int(samples.is_zero.sum())
     notes = [f"{zeros} of {len(samples)} rows have a feature of zeros and relate to nothing "
              f"({samples.source})"] if zeros else []
-    features = samples.features
+    features, probs = samples.features, samples.probs
     if dtype != torch.float32:
-        features = torch.empty(features.shape, dtype=dtype)
-        for ready, block in zip(features.split(BLOCK), samples.features.split(BLOCK)):
-            ready.copy_(relation.unit_rows(block))
-    return features.to(device), samples.probs.to(device, dtype), notes
-
-
-def fingerprint_of(samples: Samples, *, progress: bool = False) -> str:
-    """SHA-256 over features, probabilities and labels with their kinds and shapes."""
-    digest = hashlib.sha256()
-    tensors = {name: getattr(samples, name) for name in ("features", "probs", "labels")}
-    tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    with tqdm(total=sum(tensor.nbytes for tensor in tensors.values()), desc="fingerprint",
-              unit="B", unit_scale=True, delay=1, disable=not progress) as bar:
-        for name, tensor in tensors.items():
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            for block in tensor.split(BLOCK):
-                digest.update(block.contiguous().view(torch.uint8).numpy())
-                bar.update(block.nbytes)
-    return digest.hexdigest()
+        features = scratch.empty(folder, len(samples), features.shape[1], dtype)
+        probs = scratch.empty(folder, len(samples), probs.shape[1], dtype)
+        for rows in tqdm(list(row_slices(len(samples), BLOCK)), desc=settings.dtype,
+                         unit=" blocks", delay=1, disable=not progress):
+            features[rows] = relation.unit_rows(samples.features[rows])
+            probs[rows] = samples.probs[rows]
+    return features.to(device), probs.to(device, dtype), notes
 
 
 class Clock:

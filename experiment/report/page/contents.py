@@ -21,15 +21,16 @@ MEDIA_SIZE = 19_000_000  # characters, where --show did not ask for more
 NAMES_SIZE = 6_000_000  # characters
 
 
-def contents(result: Result, options: dict[str, Any], show: int | None) -> dict[str, Any]:
+def contents(result: Result, options: dict[str, Any], show: int | None, *, progress: bool = False
+             ) -> dict[str, Any]:
     """What page.js reads. `show`: suspects with media and evidence; None: as many as are handy."""
     order = result.most_suspect(len(result.samples))
     listed = order[:ROWS]
     gallery, advice = Gallery(), actions.of(result)
-    suspects = _suspects(result, listed, gallery, show)
+    suspects = _suspects(result, listed, gallery, show, progress=progress)
     relation_maps = maps(result, gallery)
     also = {} if advice is None else findings.also(result, advice, listed, gallery, len(suspects),
-                                                   show)
+                                                   show, progress=progress)
     samples, outliers = result.samples, result.finds_outliers
     return {
         "title": "Outliers" if outliers else "Label errors",
@@ -44,7 +45,7 @@ def contents(result: Result, options: dict[str, Any], show: int | None) -> dict[
         "words": result.words,
         "metrics": result.metrics,
         "histogram": plots.histogram(result),
-        "curves": plots.curves(result),
+        "curves": plots.curves(result, progress=progress),
         "classes": [samples.class_name(label) for label in range(samples.probs.shape[1])],
         "total": len(order),
         "rows": _rows(result, order),
@@ -61,7 +62,8 @@ def contents(result: Result, options: dict[str, Any], show: int | None) -> dict[
     }
 
 
-def _suspects(result: Result, listed: Tensor, gallery: Gallery, show: int | None) -> list[dict]:
+def _suspects(result: Result, listed: Tensor, gallery: Gallery, show: int | None, *,
+              progress: bool) -> list[dict]:
     """Media and evidence of the first suspects."""
     rows = listed[:max(SHOWN.values()) if show is None else show]
     if show is None:
@@ -71,7 +73,7 @@ def _suspects(result: Result, listed: Tensor, gallery: Gallery, show: int | None
                 break
         rows = rows[:SHOWN[gallery.kind]]
     suspects = []
-    for row, evidence in zip(rows.tolist(), find(result, rows)):
+    for row, evidence in zip(rows.tolist(), find(result, rows, progress=progress)):
         suspects.append(shown(result, row, evidence, gallery))
         if show is None and gallery.size > MEDIA_SIZE:
             break

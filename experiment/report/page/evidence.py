@@ -1,7 +1,9 @@
 """Evidence for and against a suspect: the rows of its largest and smallest relations."""
 
+import math
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 import relation
@@ -38,7 +40,7 @@ def leave_one_out(result: Result) -> Tensor | None:
     return result.verdict.loo_probs
 
 
-def find(result: Result, rows: Tensor) -> list[Evidence]:
+def find(result: Result, rows: Tensor, *, progress: bool = False) -> list[Evidence]:
     """Evidence for each of `rows` (K,), by r as it is before threshold and power.
 
     r is on leave-one-out probabilities where the model's own cannot be trusted.
@@ -57,7 +59,8 @@ def find(result: Result, rows: Tensor) -> list[Evidence]:
         samples.features[rows], probs[rows], None if labels is None else labels[rows],
         target_features=target.features, target_probs=target_probs,
         target_labels=None if labels is None else target.labels, kernel=result.settings.kernel,
-        k=min(EACH + COPIES * has_copies, len(target) - 1))  # one more: the row may be among them
+        k=min(EACH + COPIES * has_copies, len(target) - 1),  # one more: the row may be among them
+        chunk=math.ceil(len(rows) / torch.get_num_threads()), progress=progress)
     groups = None if result.whole_set is None or result.whole_set.copies is None else \
         result.whole_set.copies.groups
     evidence = []

@@ -49,7 +49,7 @@ def of(result: Result, advice: Actions | None, listed: Tensor) -> dict[str, Any]
 
 
 def also(result: Result, advice: Actions, listed: Tensor, gallery: Gallery, suspects: int,
-         show: int | None) -> dict[int, dict]:
+         show: int | None, *, progress: bool = False) -> dict[int, dict]:
     """Media and evidence of the first outliers and copies beyond the first `suspects` rows, by
     their place in the list."""
     if result.whole_set is None:
@@ -65,7 +65,7 @@ def also(result: Result, advice: Actions, listed: Tensor, gallery: Gallery, susp
         copied = copied[np.argsort(place[rows[copied]], kind="stable")][:most]
     places = [at for at in dict.fromkeys([*outliers.tolist(), *copied.tolist()]) if at >= suspects]
     limit, entries = gallery.size + SIZE, {}
-    for at, evidence in zip(places, find(result, listed[places])):
+    for at, evidence in zip(places, find(result, listed[places], progress=progress)):
         if gallery.size > limit:
             break
         entries[at] = shown(result, int(listed[at]), evidence, gallery)

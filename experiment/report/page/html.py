@@ -24,8 +24,8 @@ SCRIPTS = ("elements.js", "tabs.js", "plots.js", "tables.js", "rows.js", "maps.j
 ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 
 
-def write(result: Result, path: Path, *, options: dict[str, Any], show: int | None = None
-          ) -> None:
+def write(result: Result, path: Path, *, options: dict[str, Any], show: int | None = None,
+          progress: bool = False) -> None:
     """Write the page, with media and evidence of the first `show` suspects; None: a sensible
     default. `options`: the command line."""
     style, script = ("\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
@@ -34,7 +34,7 @@ def write(result: Result, path: Path, *, options: dict[str, Any], show: int | No
         "policy": f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
                   "img-src data:; media-src data:; base-uri 'none'; form-action 'none'",
         "style": style, "script": script,
-        "data": embedded(contents(result, options, show)),
+        "data": embedded(contents(result, options, show, progress=progress)),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]],
                   (HERE / "page.html").read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve
+from tqdm import tqdm
 
 from experiment.run.result import Result
 
@@ -29,7 +30,7 @@ def histogram(result: Result) -> dict:
             "counts": [np.histogram(values, edges)[0].tolist() for values in series.values()]}
 
 
-def curves(result: Result) -> list[dict]:
+def curves(result: Result, *, progress: bool = False) -> list[dict]:
     """name, recall and precision of every score; none where the truth is unknown or one-sided."""
     if result.is_positive is None:
         return []
@@ -37,7 +38,8 @@ def curves(result: Result) -> list[dict]:
     if truth.all() or not truth.any():
         return []
     return [{"name": name, **_curve(truth, values.numpy())}
-            for name, values in result.scores.items()]
+            for name, values in tqdm(result.scores.items(), desc="curves", unit=" scores", delay=1,
+                                     disable=not progress)]
 
 
 def _curve(truth: np.ndarray, values: np.ndarray) -> dict[str, list[float]]:

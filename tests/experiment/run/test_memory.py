@@ -44,7 +44,7 @@ def test_what_fits_is_left_alone_and_what_cannot_fit_is_said(monkeypatch, capsys
     assert capsys.readouterr().out.count("\n") == 1
     monkeypatch.setattr(memory, "available", lambda device: 1000)
     assert memory.fit(samples, SETTINGS, auto=True, progress=True).chunk == memory.SMALLEST_CHUNK
-    assert "that may not be enough: --hop, --dtype float16" in capsys.readouterr().out
+    assert "that may not be enough: --hop and --auto False need less" in capsys.readouterr().out
     monkeypatch.setattr(memory, "available", lambda device: None)
     assert memory.fit(samples, SETTINGS, auto=True, progress=True) == SETTINGS
     assert "needed beside the data\n" in capsys.readouterr().out
