@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from experiment.cleaning.decisions import Decision
-from experiment.cleaning.plan import Data, make
+from experiment.cleaning.plan import Listed, make
 from experiment.command.errors import InputError
 from experiment.inputs import tables
 from language.data import read_file
@@ -100,7 +100,7 @@ def decision(row, action, new, name, given, **more):
 
 
 def data(labels, **known):
-    return Data("data", [f"row {row}" for row in range(len(labels))], labels, None, **known)
+    return Listed("data", [f"row {row}" for row in range(len(labels))], labels, **known)
 
 
 def test_a_new_label_is_spelt_as_in_the_data(tmp_path):

@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -97,7 +98,11 @@ def test_duplicates_as_asked_for(planted):
 def test_the_copy_that_is_no_outlier_and_least_suspect_stays():
     groups, is_outlier = torch.tensor([0, 0, -1, 0, 1, 1]), torch.tensor([0, 0, 1, 1, 0, 0]).bool()
     score = torch.tensor([0.5, 0.2, 0.9, 0.1, 0.3, 0.3])
-    assert actions._copy_of(groups, is_outlier.numpy(), score).tolist() == [1, -1, -1, 1, -1, 4]
+    is_open = np.ones(6, bool)
+    rest = is_outlier.numpy(), score
+    assert actions._copy_of(groups, is_open, *rest).tolist() == [1, -1, -1, 1, -1, 4]
+    is_open[3] = False  # reviewed: it stays
+    assert actions._copy_of(groups, is_open, *rest).tolist() == [3, 3, -1, -1, -1, 4]
 
 
 def test_files_of_the_same_bytes_and_texts_that_read_the_same(planted, tmp_path):
