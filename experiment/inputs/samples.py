@@ -139,7 +139,11 @@ class Samples:
 
         columns = {name: {key: chosen(texts) for key, texts in getattr(self, name).items()}
                    for name in ("extra", "content")}
-        return self.derived(**columns, **{name: chosen(getattr(self, name)) for name in PER_ROW})
+        digest = self._digest.copy()  # other rows of the same labels are other data
+        digest.update(_kind("rows", index := self.index[rows]))
+        digest.update(_bytes(index))
+        return self.derived(_digest=digest, **columns,
+                            **{name: chosen(getattr(self, name)) for name in PER_ROW})
 
     def derived(self, **changes: Any) -> "Samples":
         """A copy with other fields, made of these: nothing is checked again, in passes over GBs."""

@@ -13,6 +13,7 @@ import torch
 from experiment.command.errors import InputError
 from experiment.files import reading, writing
 from experiment.inputs import feature_file, targets
+from experiment.inputs.samples import Samples
 from experiment.run.cache import CachedScores, made_from
 from experiment.run.settings import Settings
 from language import features as language_features
@@ -52,6 +53,8 @@ def flat(value):
         return {key: flat(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [flat(entry) for entry in value]
+    if isinstance(value, Samples):
+        return flat(vars(value) | {"_digest": value.fingerprint})
     return flat(vars(value)) if hasattr(value, "__dict__") else value
 
 

@@ -85,3 +85,15 @@ def test_copies_count_once_and_get_what_the_first_one_gets():
     found, single = find_outliers(rows.take(copied), first_copy=copied), find_outliers(rows)
     assert torch.equal(found.scores, single.scores[copied])
     assert found.threshold == single.threshold
+
+
+@pytest.mark.parametrize("heavy", [0.0, 0.3])
+def test_what_a_tail_goes_on_to(heavy):
+    """Of quantiles that are exactly exponential, or Pareto's."""
+    shares = (torch.arange(20_000, 0, -1) - 0.5).double() / 20_000
+    halvings = (0.5 / shares).log()
+    x = halvings if heavy == 0 else torch.expm1(heavy * halvings) / heavy
+    for rate in (0.05, 0.001):
+        assert float((x > outliers._exceeded_by(x, rate)).double().mean()) == pytest.approx(
+            rate, rel=0.05)
+    assert outliers._exceeded_by(torch.ones(100), 0.01) == 1

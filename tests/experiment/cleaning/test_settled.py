@@ -91,3 +91,10 @@ def test_no_fit_learns_from_dropped_rows(decided):
     assert {row.reason for row in found.left_out} == {DROPPED}
     alone = probe.cross_validate(features[kept], labels[kept], 2)
     torch.testing.assert_close(found.probs, alone.probs)
+
+
+def test_other_dropped_rows_are_other_data(samples, decided):
+    """Of the same labels: scores cached for the one must not be taken for the other's."""
+    first, second = (settled.samples(samples, decided(f"{row},{row},cat,drop,")) for row in (0, 2))
+    other = samples.derived(labels=torch.tensor([0, 1, 1, 1]))
+    assert len({one.fingerprint for one in (samples, first, second, other)}) == 4
