@@ -4,7 +4,6 @@ Label errors, outliers, and new samples judged by the threshold of an earlier ru
 """
 
 import argparse
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,9 +48,7 @@ def report_label_errors(source: Source, settings: Settings, output: Output) -> N
     """
     folder, samples = output.folder or source.folder / "report", source.samples
     writing.check_writable(folder)
-    kept = math.ceil(len(samples) / settings.hop)
-    settings = memory.fit(samples, settings, auto=settings.wants_auto(kept),
-                          progress=output.verbose)
+    settings = memory.fit(samples, settings, auto=settings.wants_auto, progress=output.verbose)
     result = label_errors.find_label_errors(samples, settings, folder=source.folder,
                                             epochs=source.epochs, progress=output.verbose)
     if processes.is_first():

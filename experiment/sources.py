@@ -17,7 +17,7 @@ from experiment.files.results_folder import results_folder
 from experiment.inputs import feature_file
 from experiment.inputs.extraction import Extraction
 from experiment.inputs.samples import Samples
-from experiment.run.settings import AUTO_ROWS
+from experiment.run.settings import FEW_ROWS
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def experiment(name: str, dataset: str, cache_dir: Path, epoch: int | None, epoc
         samples = load(epoch=found.epoch)
         others = {f"epoch {other}": load(epoch=other) for other in epochs}
     mapped = {*epochs, found.epoch} if epochs else ()
-    if not epochs and len(samples) <= AUTO_ROWS and extraction.checkpoint is None:
+    if not epochs and len(samples) <= FEW_ROWS and extraction.checkpoint is None:
         mapped = found.saved_epochs()  # soon read, each with weights of its own
     return Source(samples, found.folder, others,
                   {str(other): partial(load, epoch=other) for other in sorted(mapped)})

@@ -173,10 +173,9 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
                        help="scores before refinement: auto = cached by an earlier run on the same "
                             "data and settings, off = no cache, FILE = a graph_*.pt of these data "
                             "and settings, not checked (default: %(default)s)")
-    group.add_argument("--auto", type=truth, nargs="?", const=True, metavar="BOOL",
+    group.add_argument("--auto", type=truth, nargs="?", const=True, default=True, metavar="BOOL",
                        help="also compute the out-of-sample scores and auto_score, which combines "
-                            "them, see relation/README.md (default: for up to 100,000 rows; "
-                            "with 1,000 classes these take about half a minute on a CPU)")
+                            "them, see relation/README.md (default: True)")
     group.add_argument("--probs", choices=("model", "loo"), default="model",
                        help="probabilities behind relation_score, rank and predicted_label: the "
                             "model's, or leave-one-out ones that do not use the row's own label; "

@@ -33,7 +33,8 @@ from experiment.run.steps import Clock, evaluate_all, on_device
 from experiment.run.whole_set import WholeSet
 
 NAME_LENGTH = 80  # characters of a row's name in a note
-LEFT_OUT = "out-of-sample scores and auto are left out (--auto True computes them)"
+NOT_LOOKED_FOR = ("outliers and copies are not looked for in so many rows (--duplicates auto does, "
+                  "in twice the time of the relation)")
 
 
 def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | None = None,
@@ -66,16 +67,17 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
     notes += [*about_initial, *_relation_notes(scores, settings, own_data=kept.own_data)]
 
     loo = said = whole = None
-    if settings.wants_auto(len(kept)) or settings.duplicates is not None:
+    if settings.wants_whole_set(len(kept)):
         whole = whole_set.look_at(kept, settings, device=features.device, progress=progress)
         clock.lap("outliers and duplicates")
-    if settings.wants_auto(len(kept)):
-        others = {name: _auto(other, samples, settings, whole.copies, progress=progress)
+    if settings.wants_auto:
+        copies = None if whole is None else whole.copies
+        others = {name: _auto(other, samples, settings, copies, progress=progress)
                   for name, other in (epochs or {}).items()}
         more, said, loo = _by_auto(kept, features, probs, related, others, whole)
         scores |= more
         clock.lap("auto")
-    notes += [] if said else [LEFT_OUT]
+    notes += [] if whole or not said or settings.duplicates == "off" else [NOT_LOOKED_FOR]
     metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy", progress=progress)
     clock.lap("metrics")
     result = Result(kept, settings, scores, kept.is_noisy, metrics, fingerprint, clock.laps,
@@ -85,20 +87,20 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
 
 
 def _by_auto(kept: Samples, features: Tensor, probs: Tensor, related: partial,
-             others: dict[str, relation.Auto], whole: WholeSet
+             others: dict[str, relation.Auto], whole: WholeSet | None
              ) -> tuple[dict[str, Tensor], verdict.Verdict, Tensor | None]:
     """The further scores, what is said beside them, and leave-one-out's probabilities (N, C)
     where there is room for them or --probs loo asks for them."""
     settings, progress = related.keywords["settings"], related.keywords["progress"]
     labels = related.keywords["labels"]
-    found = verdict.auto_scores(features, probs, labels, whole.copies,
+    found = verdict.auto_scores(features, probs, labels, None if whole is None else whole.copies,
                                 settled=kept.is_settled if kept.reviewed else None,
                                 progress=progress)
     scores, said = verdict.describe(kept, found, others)
-    # The right spelling, for a row that would else keep a misspelt label.
-    suggested = said.suggested_labels
-    said = replace(said, suggested_labels=torch.where(
-        suggested == kept.labels, whole.spelled, suggested))
+    if whole is not None:  # the right spelling, for a row that would else keep a misspelt label
+        suggested = said.suggested_labels
+        said = replace(said, suggested_labels=torch.where(
+            suggested == kept.labels, whole.spelled, suggested))
     loo = found.probs
     if settings.probs == "loo":
         if loo is None:

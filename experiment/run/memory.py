@@ -23,7 +23,7 @@ from relation.auto import KEPT
 
 ROW_BYTES = 350  # of each row: peaks, their lists, sums, ranks, twenty scores and their text
 TILE_COLUMNS, TILE_ARRAYS = 1024, 3  # target rows of a tile, and how many arrays of its size
-AUTO_ROW_BYTES = 2500  # of each row, for auto and outliers: half features, classes asked for
+AUTO_ROW_BYTES = 900  # of each row, for auto and outliers: half features, classes asked for
 AUTO_BLOCK, AUTO_ARRAYS = 4096, 4  # rows at a time of leave-one-out, in float64
 # Training rows that `auto` compares outliers with, and test rows that it judges at a time
 OOD_ROWS, OOD_ARRAYS = 8192, 3

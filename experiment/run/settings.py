@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 
 RESNET_CHUNK = 100  # most rows at a time of an experiment resnet*: its features are twice as wide
-AUTO_ROWS = 100_000  # up to which the out-of-sample scores are computed unasked: minutes
+FEW_ROWS = 100_000  # up to which outliers, copies and relation maps are looked for unasked: minutes
 FLAGS = {"pow": "temperature", "thres": "threshold", "reg": "noise_threshold"}  # published names
 
 
@@ -25,7 +25,7 @@ class Settings:
     graph: str = "auto"  # or "off", or a file: scores before refinement
     probs: str = "model"  # or "loo": whose probabilities the reported relation is made of
     duplicates: float | str | None = None  # a cosine, "auto" or "off"; None: "auto" if soon done
-    auto: bool | None = None  # whether out-of-sample scores are computed; None: if soon done
+    auto: bool = True  # whether out-of-sample scores are computed
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "Settings":
@@ -35,6 +35,11 @@ class Settings:
             given["chunk"] = min(given["chunk"], RESNET_CHUNK)
         return cls(**{name: given[name] for name in cls.__dataclass_fields__ if name in given})
 
-    def wants_auto(self, n: int) -> bool:
-        """Whether the out-of-sample scores of n rows are computed."""
-        return self.probs == "loo" or (n <= AUTO_ROWS if self.auto is None else self.auto)
+    @property
+    def wants_auto(self) -> bool:
+        """Whether the out-of-sample scores are computed."""
+        return self.probs == "loo" or self.auto
+
+    def wants_whole_set(self, n: int) -> bool:
+        """Whether outliers and copies are looked for among n labelled rows."""
+        return self.duplicates not in (None, "off") or (self.wants_auto and n <= FEW_ROWS)

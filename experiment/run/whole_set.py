@@ -20,7 +20,7 @@ from torch import Tensor
 import relation
 from experiment.inputs.class_names import SameName, same_names
 from experiment.inputs.samples import Samples
-from experiment.run.settings import AUTO_ROWS, Settings
+from experiment.run.settings import FEW_ROWS, Settings
 
 FALSE_ALARMS = 0.01  # share of ordinary rows that are called outliers
 PIECE = 2**20  # bytes of a file at a time
@@ -79,7 +79,7 @@ def find_leakage(train: Samples, test: Samples, settings: Settings, *, progress:
                  ) -> relation.Leakage | None:
     """Which test rows stand in the training set; None where that is "off", or a set is large."""
     if settings.duplicates == "off" or settings.duplicates is None \
-            and max(len(train), len(test)) > AUTO_ROWS:
+            and max(len(train), len(test)) > FEW_ROWS:
         return None
     found = relation.find_leakage(train.features, test.features.to(train.features.dtype),
                                   threshold=settings.duplicates or "auto", progress=progress)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from experiment.detection import Output, report
 from experiment.inputs.samples import Samples
 from experiment.report import actions, scores, suspects
 from experiment.report.page.evidence import find
-from experiment.run import whole_set
+from experiment.run import settings, whole_set
 from experiment.run.label_errors import find_label_errors
 from experiment.run.settings import Settings
 
@@ -93,6 +94,16 @@ def test_duplicates_as_asked_for(planted):
     asked = found(planted, auto=False, duplicates="auto")
     assert len(asked.whole_set.copies.sizes) == 3 and asked.verdict is None
     assert actions.of(asked).suggested()[EXACT] == "drop"
+
+
+def test_many_rows_are_looked_at_on_request(planted, tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "FEW_ROWS", 10)
+    many = found(planted)
+    assert many.whole_set is None and many.verdict is not None and "auto" in many.scores
+    assert any("--duplicates auto does" in note for note in many.notes)
+    report(many, tmp_path, Output({}))
+    assert "is_outlier" not in (tmp_path / "suspects.csv").read_text().splitlines()[0]
+    assert found(planted, duplicates="auto").whole_set is not None
 
 
 def test_the_copy_that_is_no_outlier_and_least_suspect_stays():
