@@ -9,8 +9,8 @@ detect_val.py and detect_ood.py as a user does, reads their anonymous memory fro
 a second, and prints a table, which DATA/full_size.json holds as well. Linux only.
 
 The validation images' names are in no order that means anything, so the figures of detect_val.py's
-own report mean nothing here. Mahalanobis takes most of detect_ood.py's time: 1,000 classes times
-the test rows times 1,024^2 multiplications in float64 (`--baselines` leaves it out).
+own report mean nothing here. KNN and Mahalanobis take most of detect_ood.py's time (`--baselines`
+leaves them out), outliers and copies about half of detect.py's (`--duplicates off`).
 """
 
 import json
@@ -119,8 +119,8 @@ def commands(folder: Path, args: Namespace) -> dict[str, list[str]]:
     """Each script with what it is run with; nothing that an earlier run has kept is used."""
     baselines = [] if args.baselines is None else ["--baselines", *args.baselines]
     found = {
-        "detect.py": ["-n", f"{NOISY}_49", "--pow", "4", "--graph", "off",
-                      "--auto", "False"],  # as by default with so many rows
+        "detect.py": ["-n", f"{NOISY}_49", "--pow", "4", "--graph", "off", "--duplicates",
+                      args.duplicates],
         "detect_val.py": ["-n", f"{CLEAN}_49", "--pow", "4", "--graph", "off", "--val_list",
                           str(folder / "val.txt")],
         "detect_ood.py": ["-n", f"{CLEAN}_49", "--pow", "1", "--train_labels",
@@ -195,6 +195,9 @@ def get_args_parser() -> arguments.Parser:
                         default=("detect.py", "detect_val.py", "detect_ood.py"),
                         choices=("detect.py", "detect_val.py", "detect_ood.py"),
                         help="which of detect.py, detect_val.py, detect_ood.py (default: all)")
+    parser.add_argument("--duplicates", choices=("auto", "off"), default="auto",
+                        help="of detect.py, which else looks for outliers and copies in up to "
+                             "100,000 rows (default: %(default)s)")
     parser.add_argument("--dtype", default="float32", help="of the commands (default: %(default)s)")
     parser.add_argument("--baselines", nargs="+", metavar="NAME",
                         help="those of detect_ood.py (default: all)")

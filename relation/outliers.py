@@ -39,7 +39,7 @@ CORE = 0.8  # of the rows, by `auto`: a fifth may be outliers
 START, STOP = 0.5, 0.8  # where the tail begins, and up to where all rows are ordinary
 HEAVIEST = 0.5  # x: few rows make it uncertain, and above 1/2 a tail has no variance
 FITTED = 65_536  # rows that the core is taken from, random ones beyond: 64 for each 1,000 features
-COMPARED = 2**29  # pairs of a row and a reference: fewer references beyond 65,536 rows,
+COMPARED = 2**26  # pairs of a row and a reference: fewer references beyond 8,192 rows,
 FEWEST_REFERENCES = 1024  # but not fewer than these
 FEWEST = 30  # rows whose tail can be seen at all
 
