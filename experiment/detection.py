@@ -48,7 +48,8 @@ def report_label_errors(source: Source, settings: Settings, output: Output) -> N
     """
     folder, samples = output.folder or source.folder / "report", source.samples
     writing.check_writable(folder)
-    settings = memory.fit(samples, settings, auto=settings.wants_auto, progress=output.verbose)
+    settings = memory.fit(samples, settings, progress=output.verbose,
+                          auto=settings.wants_auto or settings.wants_whole_set(len(samples)))
     result = label_errors.find_label_errors(samples, settings, folder=source.folder,
                                             epochs=source.epochs, progress=output.verbose)
     if processes.is_first():

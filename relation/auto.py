@@ -42,8 +42,16 @@ from torch import Tensor
 from relation.class_noise import find_class_noise, wrong_probs
 from relation.count import Count, count_wrong
 from relation.leave_one_out import LeaveOneOut, fit_leave_one_out, fit_roughly
-from relation.neighbours import AMONG, ask_neighbours, half_whitened, local_probs, vote_probs
+from relation.neighbours import (
+    AMONG,
+    Sample,
+    ask_neighbours,
+    half_whitened,
+    local_probs,
+    vote_probs,
+)
 from relation.parallel import from_first
+from relation.sampling import row_keys
 from relation.shortlist import AMONG_MANY, first_distinct, make_shortlist
 
 DENSE = 2**22
@@ -100,7 +108,7 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *,
     bool: rows whose labels somebody has checked. They are trusted and suggested as they are; w, the
     pattern of the noise and the number of wrong labels are those of the other rows.
     """
-    said = _ask(features, probs, labels, settled, progress=progress)
+    said = _ask(features.detach(), probs.detach(), labels, settled, progress=progress)
     slots, loo, local, votes, refit, voting = said[:6]
     labels, classes = slots[:, 0], probs.shape[1]
 
@@ -161,8 +169,8 @@ def _ask(features: Tensor, probs: Tensor, labels: Tensor, settled: Tensor | None
     short = make_shortlist(fit, probs, progress=progress) if large else None
     slots, loo, model, close = short[:4] if short else (
         *_candidates(fit, probs, held_out, progress=progress), half_whitened(fit))
-    among = AMONG_MANY if large else AMONG
-    near = ask_neighbours(close, labels, slots, among=among, progress=progress)
+    sample = Sample(row_keys(features).to(labels.device), AMONG_MANY if large else AMONG)
+    near = ask_neighbours(close, labels, slots, sample=sample, progress=progress)
     local = local_probs(near.local)
     shares = torch.bincount(labels, minlength=classes) / len(labels)
     trusted, asked = _with_settled((loo.argmax(1) == 0) & (local.argmax(1) == 0), settled)
@@ -170,7 +178,7 @@ def _ask(features: Tensor, probs: Tensor, labels: Tensor, settled: Tensor | None
     sure = from_first(sure)  # each process fits by itself: they may differ by rounding
     fit = fit.refit(sure.double(), progress=progress)
     refit = (short.again if short else partial(_at, slots=slots))(fit, progress=progress)
-    voting = ask_neighbours(close, labels, slots, trusted=sure, vote=False, among=among,
+    voting = ask_neighbours(close, labels, slots, trusted=sure, vote=False, sample=sample,
                             progress=progress)
     return _Said(slots, loo, local, vote_probs(near.votes, slots, shares), refit,
                  local_probs(voting.local, sure), model, shares[labels], trusted, asked, held_out)

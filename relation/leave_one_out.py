@@ -27,17 +27,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from relation.kernel import unit_rows
-from relation.parallel import in_order
-from relation.sampling import hashed, sample_rows
+from relation.parallel import AHEAD, in_order
+from relation.sampling import row_keys, sample_rows
 from relation.tiles import row_slices
 
 BLOCK = 4096  # rows at a time: 16 MiB of float32 for a thousand features
 EXACT = 8192  # rows up to which products are float64; beyond, float32 halves the time
 COLUMNS = 256  # of A at a time
-WIDE = 2048  # features beyond which blocks are computed one at a time: up to then 8 of 16 MiB wait
+WAITING = 2**25  # entries of blocks that wait for their turn: beyond, one is computed at a time
 GRAM_ROWS = 2**16  # of which A is made in a rough fit, or these for each feature if that is more:
 GRAM_ROWS_OF_FEATURE = 64  # a covariance of n rows loses D / n of what one of all rows tells apart
-HASHED = 64  # entries of a feature that say whether a row is among them
 SAMPLED = 4096  # rows on which penalty and temperature are chosen; more change neither by much
 # Times the sum of the weights; below 1e-7 the penalty would be less than what float32 rounds off.
 PENALTIES = tuple(10.0 ** exponent for exponent in range(-7, 1))
@@ -63,11 +62,10 @@ class _Rows(NamedTuple):
         return min(1.0, max(GRAM_ROWS, GRAM_ROWS_OF_FEATURE * dim) / n) if self.rough else 1.0
 
     def drawn(self, rows: slice | Tensor) -> Tensor:
-        """(B,) bool: the chosen rows that are in this share, by a hash of some of their features,
-        so that it does not matter where a row stands."""
-        step = max(1, self.features.shape[1] // HASHED)
-        bits = self.features[rows][:, ::step].to(self.device).float().contiguous()
-        return (hashed(bits.view(torch.int32)) >> 43) < (2 * self.share - 1) * 2**20
+        """(B,) bool: the chosen rows that are in this share, by their keys, so that it does not
+        matter where a row stands."""
+        keys = row_keys(self.features[rows].to(self.device))
+        return (keys >> 43) < (2 * self.share - 1) * 2**20
 
     def added(self, chosen: slice | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the chosen rows add: labels (L,) and their rows (L, D + 1) of B^T; the upper
@@ -149,7 +147,8 @@ def fit_leave_one_out(features: Tensor, labels: Tensor, classes: int, *,
     """
     weights = _check(features, labels, classes, weights, penalty, softmax_temperature)
     device = torch.device("cpu") if features.device.type == "mps" else features.device
-    rows = _Rows(features, labels.to(device), weights.to(device, torch.float64), None, device)
+    weights = weights.to(device, torch.float64)
+    rows = _Rows(features.detach(), labels.to(device), weights, None, device)
     if features.shape[1] >= len(features):
         rows = rows._replace(coordinates=_coordinates(rows.inputs(slice(None)).double())
                              .to(rows.dtype))
@@ -163,7 +162,7 @@ def fit_roughly(features: Tensor, labels: Tensor, classes: int, *, progress: boo
     B of all; penalty and temperature are chosen on a quarter of SAMPLED."""
     weights = _check(features, labels, classes, None, None, None)
     device = torch.device("cpu") if features.device.type == "mps" else features.device
-    rows = _Rows(features, labels.to(device), weights.to(device), None, device, rough=True)
+    rows = _Rows(features.detach(), labels.to(device), weights.to(device), None, device, rough=True)
     return _solved(rows, *_add_up(rows, classes, progress=progress), (None, None))
 
 
@@ -202,9 +201,11 @@ def _add_up(rows: _Rows, classes: int, *, progress: bool) -> tuple[Tensor, Tenso
     pieces = [block if len(counted) == len(rows.labels) else counted[block]
               for block in row_slices(len(counted), BLOCK)]
     blocks = row_blocks(len(counted), "ridge regression", progress=progress)
-    # Results wait for their turn in the order of rows, which takes memory where features are wide.
-    added = in_order(rows.added, pieces, rows.device) if width <= WIDE else map(rows.added, pieces)
-    for (found, part, products), _ in zip(added, blocks):
+    # Results wait for their turn in the order of rows.
+    waiting = AHEAD * torch.get_num_threads() * width * width
+    added = in_order(rows.added, pieces, rows.device) if waiting <= WAITING else \
+        map(rows.added, pieces)
+    for _, (found, part, products) in zip(blocks, added):
         sums.index_add_(0, found, part.double())
         gram += products
     return gram.triu() + gram.triu(1).T, sums.T

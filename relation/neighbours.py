@@ -13,7 +13,7 @@ p = softmax(b log n_i), with the b that the given labels are most probable under
 
 For each class all rows that it is asked for meet the class's rows in one matrix product: N * S * M
 operations for M rows of a class. M is at most AMONG and f has at most DIRECTIONS entries; larger
-classes are sampled by a hash of the feature, so that the order of the rows changes nothing.
+classes are sampled by a hash of the row as stored: the order of the rows changes nothing.
 Classes are shared among threads; held in memory are the NEAREST of each of PAIRS rows and classes.
 """
 
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from relation.leave_one_out import SAMPLED, LeaveOneOut, best_sharpness, row_blocks
 from relation.parallel import in_order
-from relation.sampling import hashed, sample_rows
+from relation.sampling import row_keys, sample_rows
 
 CLOSEST = 10
 NEAREST = 50
@@ -84,20 +84,31 @@ def half_whitened(fit: LeaveOneOut) -> Tensor:
     return found
 
 
+class Sample(NamedTuple):
+    """Which rows of a large class are looked among: the `most` of least `keys` (N,) int64.
+
+    The keys are to be of what is stored: rounding in what is computed would choose others.
+    """
+
+    keys: Tensor
+    most: int = AMONG
+
+
 def ask_neighbours(features: Tensor, labels: Tensor, slots: Tensor, *,
-                   trusted: Tensor | None = None, vote: bool = True, among: int = AMONG,
+                   trusted: Tensor | None = None, vote: bool = True, sample: Sample | None = None,
                    progress: bool = False) -> Neighbours:
     """Neighbours of each row among the trusted (N,) bool rows, all if not given.
 
     features (N, K) of unit norm, labels (N,); slots (N, S): the classes that are asked for, -1
-    where there are fewer; among: the most rows of a class. A class without another row has local
-    -1 and no vote. All votes are 0 if there is no `vote`, which saves time.
+    where there are fewer; sample: by default AMONG rows of a class, by `features`. A class without
+    another row has local -1 and no vote. All votes are 0 if there is no `vote`, which saves time.
     """
     n, width = slots.shape
     local = torch.full((n, width), NO_CLASS, device=features.device)
     votes = torch.zeros(n, width, device=features.device)
     counted = torch.arange(n, device=labels.device) if trusted is None else trusted.nonzero()[:, 0]
-    members = {label: _sampled(counted[rows], features, among)
+    sample = sample or Sample(row_keys(features))
+    members = {label: _sampled(counted[rows], sample)
                for label, rows in _grouped(labels[counted]).items()}
     for block in row_blocks(n, "neighbours", progress=progress, step=max(1, PAIRS // width)):
         nearest = torch.zeros(block.stop - block.start, width, NEAREST if vote else 0,
@@ -176,9 +187,8 @@ def _grouped(labels: Tensor) -> dict[int, Tensor]:
             if label >= 0}
 
 
-def _sampled(rows: Tensor, features: Tensor, among: int) -> Tensor:
-    """At most `among` of the rows, ascending, by a hash of their features: the same rows in any
-    order."""
-    if len(rows) <= among:
+def _sampled(rows: Tensor, sample: Sample) -> Tensor:
+    """At most so many of the rows, ascending: the same rows in any order."""
+    if len(rows) <= sample.most:
         return rows
-    return rows[hashed(features[rows].view(torch.int16)).argsort()[:among].sort().values]
+    return rows[sample.keys[rows].argsort()[:sample.most].sort().values]

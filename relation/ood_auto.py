@@ -131,4 +131,3 @@ def fit_tail(values: Tensor) -> Tail:
     beyond = values[values > bound]
     excess = float((beyond - bound).mean()) if len(beyond) else 0.0
     return Tail(values, float(bound), excess)
-

@@ -3,6 +3,11 @@
 import torch
 from torch import Tensor
 
+from relation.tiles import row_slices
+
+HASHED = 64  # entries of a row: all of a million rows would take as long as a product
+BLOCK = 4096
+
 
 def sample_rows(rows: Tensor, at_most: int) -> Tensor:
     """`at_most` of the given row numbers, in order. Random, as even steps may meet one class only;
@@ -13,7 +18,15 @@ def sample_rows(rows: Tensor, at_most: int) -> Tensor:
     return rows[order[:at_most].sort().values.to(rows.device)]
 
 
-def hashed(bits: Tensor) -> Tensor:
-    """A number (N,) int64 for each row of integers (N, K), the same wherever the row stands."""
-    factors = torch.arange(1, bits.shape[1] + 1, device=bits.device) * 2654435761
-    return (bits.long() * (factors | 1)).sum(1) * 6364136223846793005
+def row_keys(features: Tensor) -> Tensor:
+    """A number (N,) int64 for each row of (N, D), the same wherever the row stands: a hash of
+    HASHED entries, at even steps, and of the sum of all. To be made of what is stored: rounding in
+    what is computed changes it."""
+    keys = torch.empty(len(features), dtype=torch.int64, device=features.device)
+    step = max(1, features.shape[1] // HASHED)
+    for rows in row_slices(len(features), BLOCK):
+        bits = features[rows].float().contiguous().view(torch.int32)
+        some = bits[:, ::step].long()
+        factors = torch.arange(1, some.shape[1] + 1, device=bits.device) * 2654435761
+        keys[rows] = ((some * (factors | 1)).sum(1) + bits.sum(1) * 40503) * 6364136223846793005
+    return keys

@@ -182,8 +182,9 @@ def _division(work: Work, costs: list[int]) -> str:
     """A digest of what each block is: sums by position add up, and resume, only where it is the
     same."""
     digest = hashlib.sha256(f"{work.blocks} {costs}".encode())
-    if work.source.order is not None:
-        digest.update(work.source.order.cpu().numpy().tobytes())
+    for side in (work.source, work.target) if work.only_others else (work.source,):
+        if side.order is not None:
+            digest.update(side.order.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

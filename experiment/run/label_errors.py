@@ -77,7 +77,7 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
         more, said, loo = _by_auto(kept, features, probs, related, others, whole)
         scores |= more
         clock.lap("auto")
-    notes += [] if whole or not said or settings.duplicates == "off" else [NOT_LOOKED_FOR]
+    notes += [] if whole or not said else [NOT_LOOKED_FOR]
     metrics, why_not = evaluate_all(scores, kept.is_noisy, "noisy", progress=progress)
     clock.lap("metrics")
     result = Result(kept, settings, scores, kept.is_noisy, metrics, fingerprint, clock.laps,
@@ -100,7 +100,7 @@ def _by_auto(kept: Samples, features: Tensor, probs: Tensor, related: partial,
     if whole is not None:  # the right spelling, for a row that would else keep a misspelt label
         suggested = said.suggested_labels
         said = replace(said, suggested_labels=torch.where(
-            suggested == kept.labels, whole.spelled, suggested))
+            (suggested == kept.labels) & ~kept.is_settled, whole.spelled, suggested))
     loo = found.probs
     if settings.probs == "loo":
         if loo is None:

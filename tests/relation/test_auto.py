@@ -134,3 +134,15 @@ def test_a_large_set_is_scored_nearly_as_if_it_were_small(monkeypatch, blobs):
     np.testing.assert_allclose(found.scores, expected.scores, atol=0.02)
     for name, part in expected.parts.items():
         np.testing.assert_allclose(found.parts[name], part, rtol=0.1, atol=0.01)
+
+
+def test_the_order_of_rows_changes_nothing_where_classes_are_sampled():
+    generator = torch.Generator().manual_seed(0)
+    true = torch.arange(1400) % 2
+    features = torch.eye(2, 12)[true] + 0.5 * torch.randn(1400, 12, generator=generator)
+    labels = torch.where(torch.arange(1400) < 70, 1 - true, true)
+    probs, order = sure_of(true), torch.randperm(1400, generator=generator)
+    inputs = torch.nn.Parameter(features), probs, labels  # as some networks give them
+    found, other = auto_scores(*inputs), auto_scores(*(part[order] for part in inputs))
+    np.testing.assert_allclose(other.scores, found.scores[order], atol=2e-4)
+    assert other.counted == found.counted
