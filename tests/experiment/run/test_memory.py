@@ -55,7 +55,7 @@ def test_more_of_anything_needs_more():
         return memory.forecast(rows(n, dim, classes), Settings(
             **vars(SETTINGS) | changes), auto=auto)
     least = need()
-    assert need(n=2000) > least and need(auto=True) > least
+    assert need(n=2000) > least and need(n=50_000, auto=True) > need(n=50_000)
     assert need(dim=512) > least and need(classes=500) > least
     assert need(n=5000, dtype="float16") > need(n=5000) > need(n=5000, hop=5)
 
