@@ -141,7 +141,7 @@ class Samples:
                    for name in ("extra", "content")}
         digest = self._digest.copy()  # other rows of the same labels are other data
         digest.update(_kind("rows", index := self.index[rows]))
-        digest.update(_bytes(index))
+        digest.update(index.numpy().tobytes())  # a slice of one row keeps its stride
         return self.derived(_digest=digest, **columns,
                             **{name: chosen(getattr(self, name)) for name in PER_ROW})
 
