@@ -3,9 +3,11 @@
 A block of source rows meets its candidates (`pruning.py`) tile by tile (`blocks.py`). Where a set
 is related to itself r is symmetric: a block meets only what does not come before it, and adds to
 both sides. Of relations to a subset alone (refinement) the blocks are the subset's, so that only
-pairs with one of its rows are visited. Where nothing can be pruned (the kernel `cos`, flat
-probabilities) every row is a candidate, and symmetry and tiles that stay in cache are what is
-gained over the plain loop.
+pairs with one of its rows are visited. Of two sets the blocks are the larger one's, whose rows are
+then read once each: the smaller set has too few alike rows to fill a block, and would meet the rows
+of many classes block by block. Where nothing can be pruned (the kernel `cos`, flat probabilities)
+every row is a candidate, and symmetry and tiles that stay in cache are what is gained over the
+plain loop.
 
 Blocks are computed by as many threads as torch has, and added in their order: the result is the
 same, bit for bit, for any number of threads, and after an interruption. Held in memory: the peaks
@@ -119,6 +121,9 @@ def pruned_sums(source: Rows, target: Rows, target_rows: Tensor | None, method: 
 def _prepare(source: Rows, target: Rows, method: Method) -> Work | None:
     kernel, temperature, threshold, chunk = method
     symmetric = source is target
+    only_others = len(target.features) > len(source.features)
+    if only_others:  # as r is symmetric
+        source, target = target, source
     source_norm = inverse_norms(source.features)
     target_norm = source_norm if symmetric else inverse_norms(target.features)
     if source_norm is None or target_norm is None:
@@ -149,7 +154,7 @@ def _prepare(source: Rows, target: Rows, method: Method) -> Work | None:
     labels = numbered(source.labels, target.labels)
     return Work(_side(source, order, source_norm, labels[0]),
                 _side(target, order if symmetric else None, target_norm, labels[1]),
-                symmetric, False, blocks, high, lists, floor, needed, least_pp, least_p,
+                symmetric, only_others, blocks, high, lists, floor, needed, least_pp, least_p,
                 temperature, threshold)
 
 
