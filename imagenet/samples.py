@@ -17,12 +17,15 @@ from tqdm import tqdm
 
 from experiment.command.device import find_device
 from experiment.command.errors import InputError
-from experiment.files import reading, scratch
+from experiment.files import reading
+from experiment.files.scratch import Scratch
 from experiment.inputs import targets
 from experiment.inputs.extraction import Extraction
 from experiment.inputs.media import Media
 from experiment.inputs.samples import BLOCK, Samples, probs_of
 from imagenet import data, features, heads, models, real_labels
+from relation.parallel import in_order
+from relation.tiles import row_slices
 
 # Rows of each OOD set in the published features.
 PUBLISHED_GROUPS = (("places", 10_000), ("sun", 10_000), ("inat", 10_000), ("dtd", 5_640))
@@ -86,9 +89,9 @@ def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[S
     groups = _groups(len(ood), ood_path, extraction)
     rows = experiment.joined(val, ood)
     _, logits = experiment.apply_head(rows, lambda logits: logits)
-    probs = scratch.empty(folder, *logits.shape)
-    for found, block in zip(probs.split(BLOCK), logits.split(BLOCK)):
-        found.copy_(probs_of(block))
+    probs = Scratch(folder, *logits.shape)
+    for block in row_slices(len(logits), BLOCK):
+        probs.write(block.start, probs_of(logits[block]))
     (val_images, val_problem), (ood_images, ood_problem) = map(experiment.listing, ("val", "ood"))
     ids = [_names(val_images, len(val)), _names(ood_images, len(ood))]
 
@@ -96,7 +99,7 @@ def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[S
         return val_images.media(row) if row < len(val) else ood_images.media(row - len(val))
 
     test = Samples(
-        source=f"{val_path}, {ood_path}", features=rows, logits=logits, probs=probs,
+        source=f"{val_path}, {ood_path}", features=rows, logits=logits, probs=probs.rows,
         is_ood=torch.arange(len(rows)) >= len(val),
         group=["id"] * len(val) + [name for name, size in groups for _ in range(size)],
         ids=None if None in ids else [*ids[0], *ids[1]], media=None if None in ids else show,
@@ -168,31 +171,37 @@ class _Experiment:
                    which: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The rows (N, D), or those of the numbers `which` (N,) in float32, and `then` of their
         logits (N, C), block by block, float32 on the CPU."""
-        device, picked = find_device(self.extraction.device), rows
+        device = find_device(self.extraction.device)
         weight, bias = (tensor.to(device) for tensor in self.head)
-        if which is not None:
-            picked = scratch.empty(self.folder, len(which), rows.shape[1])
-        result = scratch.empty(self.folder, len(picked), len(weight))
-        for start in tqdm(range(0, len(picked), HEAD_ROWS), desc="final layer", unit=" blocks",
-                          delay=1, disable=not self.extraction.progress):
-            block = slice(start, start + HEAD_ROWS)
-            if which is not None and rows.dtype == torch.float32:
-                torch.index_select(rows, 0, which[block], out=picked[block])
-            elif which is not None:
-                picked[block] = rows[which[block]]
-            logits = linear(picked[block].to(device, torch.float32), weight, bias)
-            result[block] = then(logits).cpu()
-        return picked, result
+        n = len(rows) if which is None else len(which)
+        picked = None if which is None else Scratch(self.folder, n, rows.shape[1])
+        result = Scratch(self.folder, n, len(weight))
+
+        @torch.no_grad()  # of each thread's own
+        def compute(block: slice) -> None:
+            if picked is None:
+                some = rows[block]
+            else:
+                some = rows.index_select(0, which[block]).float()
+                picked.write(block.start, some)
+            logits = linear(some.to(device, torch.float32), weight, bias)
+            result.write(block.start, then(logits).cpu())
+
+        blocks = list(row_slices(n, HEAD_ROWS))
+        for _ in tqdm(in_order(compute, blocks, device), total=len(blocks), desc="final layer",
+                      unit=" blocks", delay=1, disable=not self.extraction.progress):
+            pass
+        return rows if picked is None else picked.rows, result.rows
 
     def joined(self, *parts: Tensor) -> Tensor:
         """All rows (N, D) of the parts, in float32."""
-        result = scratch.empty(self.folder, sum(map(len, parts)), parts[0].shape[1])
+        result = Scratch(self.folder, sum(map(len, parts)), parts[0].shape[1])
         start = 0
         for part in parts:
             for block in part.split(BLOCK):
-                result[start:start + len(block)] = block
+                result.write(start, block)
                 start += len(block)
-        return result
+        return result.rows
 
     def listing(self, split: str) -> tuple[data.ImageSet | None, str]:
         """The images, None if their folder is missing; and why they cannot be listed, if so."""

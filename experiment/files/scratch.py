@@ -11,20 +11,39 @@ from torch import Tensor
 IN_MEMORY = 2**28  # bytes up to which memory is used
 
 
-def empty(folder: Path | None, rows: int, columns: int, dtype: torch.dtype = torch.float32
-          ) -> Tensor:
-    """Uninitialised (rows, columns), memory-mapped from a file in `folder`.
+class Scratch:
+    """`rows`, a Tensor (N, D), which holds what is written to it, by any thread.
 
-    In memory if it is small, or if there is no folder, or no room in it.
+    It is memory-mapped from a file in `folder`; in memory if it is small, or if there is no folder,
+    or no room in it. Blocks go to the file as they are: the first write to each page of a mapping
+    takes four times as long.
     """
-    size = dtype.itemsize * rows * columns
-    if folder is not None and size > IN_MEMORY:
-        try:
-            with tempfile.TemporaryFile(dir=folder) as file:
+
+    def __init__(self, folder: Path | None, rows: int, columns: int,
+                 dtype: torch.dtype = torch.float32) -> None:
+        size = dtype.itemsize * rows * columns
+        self._file = None
+        if folder is not None and size > IN_MEMORY:
+            try:
+                file = tempfile.TemporaryFile(dir=folder)
                 # Reserve all of it now: a write into a mapped file on a full disk is a crash.
                 os.posix_fallocate(file.fileno(), 0, size)
                 mapped = np.memmap(file, np.uint8, shape=(size,))
-                return torch.from_numpy(mapped).view(dtype).view(rows, columns)
-        except (OSError, AttributeError):  # no room, not writable; not a POSIX system
-            pass
-    return torch.empty(rows, columns, dtype=dtype)
+                self.rows = torch.from_numpy(mapped).view(dtype).view(rows, columns)
+                self._file = file
+                return
+            except (OSError, AttributeError):  # no room, not writable; not a POSIX system
+                pass
+        self.rows = torch.empty(rows, columns, dtype=dtype)
+
+    def write(self, start: int, block: Tensor) -> None:
+        """Rows from `start` on."""
+        if self._file is None:
+            self.rows[start:start + len(block)] = block
+            return
+        content = memoryview(block.to(self.rows.dtype).contiguous().view(torch.uint8).numpy())
+        at = start * self.rows.shape[1] * self.rows.itemsize
+        content = content.cast("B")
+        while content:
+            written = os.pwrite(self._file.fileno(), content, at)
+            content, at = content[written:], at + written

@@ -11,7 +11,7 @@ import relation
 from experiment.command.device import find_device
 from experiment.command.errors import InputError
 from experiment.command.watch import Watch
-from experiment.files import scratch
+from experiment.files.scratch import Scratch
 from experiment.inputs.samples import BLOCK, Samples
 from experiment.run.settings import Settings
 from relation.tiles import row_slices
@@ -47,12 +47,13 @@ def on_device(samples: Samples, settings: Settings, folder: Path | None = None, 
              f"({samples.source})"] if zeros else []
     features, probs = samples.features, samples.probs
     if dtype != torch.float32:
-        features = scratch.empty(folder, len(samples), features.shape[1], dtype)
-        probs = scratch.empty(folder, len(samples), probs.shape[1], dtype)
+        smaller = [Scratch(folder, len(samples), tensor.shape[1], dtype)
+                   for tensor in (features, probs)]
         for rows in tqdm(list(row_slices(len(samples), BLOCK)), desc=settings.dtype,
                          unit=" blocks", delay=1, disable=not progress):
-            features[rows] = relation.unit_rows(samples.features[rows])
-            probs[rows] = samples.probs[rows]
+            smaller[0].write(rows.start, relation.unit_rows(samples.features[rows]))
+            smaller[1].write(rows.start, samples.probs[rows])
+        features, probs = (each.rows for each in smaller)
     return features.to(device), probs.to(device, dtype), notes
 
 
