@@ -20,12 +20,14 @@ References are all training rows up to REFERENCES, that many random ones beyond,
 grows with N and M and never with N M.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from relation.gaussian import Gaussian, fit_gaussian
+from relation.parallel import in_order
 from relation.sampling import sample_rows
 from relation.tiles import row_slices
 
@@ -87,19 +89,22 @@ class Witnesses(NamedTuple):
 
     def of(self, source: Outputs) -> Tensor:
         """Scores (W, N) of new rows, float64, in the order of NAMES."""
-        n = len(source.features)
-        scores = torch.empty(len(NAMES), n, dtype=torch.float64, device=self.device)
-        for rows in row_slices(n, BLOCK):
-            scores[:, rows] = self._block(source.take(rows), None)
-        return scores
+        return self._blocks(len(source.features), lambda rows: self._block(source.take(rows), None))
 
     def without(self, rows: Tensor) -> Tensor:
         """Scores (W, len(rows)) of these training rows, each without itself."""
-        scores = torch.empty(len(NAMES), len(rows), dtype=torch.float64, device=self.device)
-        for some in row_slices(len(rows), BLOCK):
-            scores[:, some] = self._block(self.target.take(rows[some]), rows[some])
+        return self._blocks(len(rows), lambda some: self._block(self.target.take(rows[some]),
+                                                                rows[some]))
+
+    def _blocks(self, n: int, compute: Callable[[slice], Tensor]) -> Tensor:
+        """Scores (W, n) of all blocks of rows, by several threads."""
+        scores = torch.empty(len(NAMES), n, dtype=torch.float64, device=self.device)
+        blocks = list(row_slices(n, BLOCK))
+        for rows, found in zip(blocks, in_order(compute, blocks, self.device)):
+            scores[:, rows] = found
         return scores
 
+    @torch.no_grad()  # of each thread's own
     def _block(self, block: Outputs, itself: Tensor | None) -> Tensor:
         """Scores (W, B); `itself` (B,) are the rows' own numbers if they are training rows."""
         plain = self.within.centred(block.features.to(self.device, torch.float64))
