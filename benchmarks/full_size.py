@@ -3,10 +3,11 @@
     python benchmarks/full_size.py --data layout              # a tenth of the rows, 1 GB of disk
     python benchmarks/full_size.py --data layout --share 1    # all: 6 GB, and 11 more for each run
 
-Makes experiments in the published layout under DATA, once: simulated features (`simulate.py`) of
-which the head makes probabilities as confident as a real network's. Then runs detect.py,
-detect_val.py and detect_ood.py as a user does, reads their anonymous memory from /proc twenty times
-a second, and prints a table, which DATA/full_size.json holds as well. Linux only.
+Makes experiments in the published layout under DATA, once: simulated features (`simulate.py`),
+class after class as images lie in folders, of which the head makes probabilities as confident as a
+real network's. Then runs detect.py, detect_val.py and detect_ood.py as a user does, reads their
+anonymous memory from /proc twenty times a second, and prints a table, which DATA/full_size.json
+holds as well. Linux only.
 
 The validation images' names are in no order that means anything, so the figures of detect_val.py's
 own report mean nothing here. KNN and Mahalanobis take most of detect_ood.py's time (`--baselines`
@@ -98,7 +99,7 @@ def _make_train(folder: Path, n: int, kept: int, *, dim: int, classes: int) -> N
     rows = np.memmap(raw, np.float32, "w+", shape=(n, dim))
     labels, is_noisy = torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.bool)
     start = 0
-    for features, _, given, noisy in simulate.simulate(n, dim=dim, classes=classes):
+    for features, _, given, noisy in simulate.simulate(n, dim=dim, classes=classes, by_class=True):
         stop = start + len(features)
         rows[start:stop], labels[start:stop], is_noisy[start:stop] = features, given, noisy
         start = stop

@@ -29,17 +29,20 @@ LOOKALIKES = 10  # classes in a group
 
 
 def simulate(n: int, *, dim: int = 1024, classes: int = 1000, sharpness: float = 2.2,
-             wrong: float = 0.08, seed: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+             wrong: float = 0.08, seed: int = 0, by_class: bool = False
+             ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Yield blocks of features (B, dim), probs (B, classes), labels (B,), is_noisy (B,).
 
-    The classes are the same for every seed: two seeds are two samples of one data set.
+    The classes are the same for every seed: two seeds are two samples of one data set. `by_class`:
+    one true class after the other, as images lie in folders, and as many rows of each.
     """
     centre, common = _world(dim, classes)
     bias, groups = 7 * centre.square().mean(1), max(1, classes // LOOKALIKES)
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, n, BLOCK):
         rows = min(BLOCK, n - start)
-        true = torch.randint(0, classes, (rows,), generator=generator)
+        true = torch.arange(start, start + rows) * classes // n if by_class else \
+            torch.randint(0, classes, (rows,), generator=generator)
         lookalike = (true + groups * torch.randint(0, LOOKALIKES, (rows,), generator=generator)
                      ) % classes
         mix = 0.9 * torch.rand(rows, 1, generator=generator) ** 3
