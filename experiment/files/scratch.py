@@ -8,7 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from relation.tiles import row_slices
+
 IN_MEMORY = 2**28  # bytes up to which memory is used
+BLOCK = 8192  # rows at a time
 
 
 class Scratch:
@@ -47,3 +50,13 @@ class Scratch:
         while content:
             written = os.pwrite(self._file.fileno(), content, at)
             content, at = content[written:], at + written
+
+
+def taken(folder: Path | None, values: Tensor, which: Tensor) -> Tensor:
+    """values[which] (K, D), in such a file if it is large and on the CPU."""
+    if values.device.type != "cpu":
+        return values[which]
+    result = Scratch(folder, len(which), values.shape[1], values.dtype)
+    for block in row_slices(len(which), BLOCK):
+        result.write(block.start, values[which[block]])
+    return result.rows

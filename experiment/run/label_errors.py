@@ -71,10 +71,13 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
         whole = whole_set.look_at(kept, settings, device=features.device, progress=progress)
         clock.lap("outliers and duplicates")
     if settings.wants_auto:
-        copies = None if whole is None else whole.copies
-        others = {name: _auto(other, samples, settings, copies, progress=progress)
+        judge = partial(verdict.auto_scores, copies=None if whole is None else whole.copies,
+                        folder=folder, progress=progress)
+        others = {name: _auto(other, samples, settings, judge)
                   for name, other in (epochs or {}).items()}
-        more, said, loo = _by_auto(kept, features, probs, related, others, whole)
+        found = judge(features, probs, kept.labels.to(features.device),
+                      settled=kept.is_settled if kept.reviewed else None)
+        more, said, loo = _by_auto(kept, features, probs, related, found, others, whole)
         scores |= more
         clock.lap("auto")
     notes += [] if whole or not said else [NOT_LOOKED_FOR]
@@ -87,15 +90,11 @@ def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | No
 
 
 def _by_auto(kept: Samples, features: Tensor, probs: Tensor, related: partial,
-             others: dict[str, relation.Auto], whole: WholeSet | None
+             found: relation.Auto, others: dict[str, relation.Auto], whole: WholeSet | None
              ) -> tuple[dict[str, Tensor], verdict.Verdict, Tensor | None]:
     """The further scores, what is said beside them, and leave-one-out's probabilities (N, C)
     where there is room for them or --probs loo asks for them."""
-    settings, progress = related.keywords["settings"], related.keywords["progress"]
-    labels = related.keywords["labels"]
-    found = verdict.auto_scores(features, probs, labels, None if whole is None else whole.copies,
-                                settled=kept.is_settled if kept.reviewed else None,
-                                progress=progress)
+    settings, labels = related.keywords["settings"], related.keywords["labels"]
     scores, said = verdict.describe(kept, found, others)
     if whole is not None:  # the right spelling, for a row that would else keep a misspelt label
         suggested = said.suggested_labels
@@ -216,15 +215,13 @@ def _by_leave_one_out(result: Result, loo: Tensor) -> Result:
     return replace(result, samples=result.samples.derived(probs=loo.cpu()), relation_name=name)
 
 
-def _auto(samples: Samples, like: Samples, settings: Settings,
-          copies: relation.Duplicates | None, *, progress: bool) -> relation.Auto:
+def _auto(samples: Samples, like: Samples, settings: Settings, judge: partial) -> relation.Auto:
     """auto_scores of another epoch. Raises InputError unless it holds the rows of `like`."""
     if len(samples) != len(like) or not torch.equal(samples.labels, like.labels):
         raise InputError(f"--epochs: {samples.source} does not hold the same rows and labels in "
                          f"every epoch")
     kept = samples.every(settings.hop)
     features, probs, _ = on_device(kept, settings)
-    return verdict.auto_scores(features, probs, kept.labels.to(features.device), copies,
-                               progress=progress)
+    return judge(features, probs, kept.labels.to(features.device))
 
 

@@ -10,12 +10,14 @@ shares that relation.Regime holds), and about how many labels are wrong.
 import importlib.util
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import relation
+from experiment.files import scratch
 from experiment.inputs.samples import RELABEL, Samples
 
 # cleanlab works on a float64 copy of the probabilities and then some: up to a few GB.
@@ -41,12 +43,13 @@ class Verdict:
 
 def auto_scores(features: Tensor, probs: Tensor, labels: Tensor,
                 copies: relation.Duplicates | None, *, settled: Tensor | None = None,
-                progress: bool) -> relation.Auto:
+                folder: Path | None = None, progress: bool) -> relation.Auto:
     """`relation.auto_scores`, in which copies (of the N rows) of one label count once.
 
     A row that was copied with its wrong label would else vouch for itself. Copies with different
     labels contradict each other. The copies of what counts as wrong are counted, too. What is
-    settled (N,) bool of one row is settled of its copies with the same label.
+    settled (N,) bool of one row is settled of its copies with the same label. What is left of many
+    rows lies in a file in `folder`.
     """
     if copies is None or len(copies.sizes) == 0:
         return relation.auto_scores(features, probs, labels, settled=settled, progress=progress)
@@ -56,8 +59,8 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor,
     if settled is not None:
         settled = torch.zeros(len(single), dtype=torch.bool).index_put((at[settled],),
                                                                        torch.tensor(True))
-    found = relation.auto_scores(features[rows], probs[rows], labels[rows], settled=settled,
-                                 progress=progress)
+    features, probs = (scratch.taken(folder, values, rows) for values in (features, probs))
+    found = relation.auto_scores(features, probs, labels[rows], settled=settled, progress=progress)
     replaced = (found.suggested_labels != labels[rows].cpu()).nonzero()[:, 0]
     replaced = replaced[(-found.scores[replaced]).argsort(stable=True)]
     more, counted = at.bincount()[replaced] - 1, found.counted

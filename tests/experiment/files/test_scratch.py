@@ -44,3 +44,13 @@ def test_small_ones_and_those_without_room_lie_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", no_room)
     assert scratch.Scratch(tmp_path, 300, 7).rows.shape == (300, 7)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_chosen_rows_are_written_block_by_block(tmp_path, monkeypatch):
+    values, which = torch.rand(500, 7).half(), torch.arange(400, 0, -1)
+    assert torch.equal(scratch.taken(tmp_path, values, which), values[which])
+    monkeypatch.setattr(scratch, "IN_MEMORY", 1000)
+    monkeypatch.setattr(scratch, "BLOCK", 64)
+    taken = scratch.taken(tmp_path, values, which)
+    assert taken.dtype == torch.float16 and torch.equal(taken, values[which])
+    assert list(tmp_path.iterdir()) == []
