@@ -51,7 +51,6 @@ from relation.neighbours import (
     vote_probs,
 )
 from relation.parallel import from_first
-from relation.sampling import row_keys
 from relation.shortlist import AMONG_MANY, first_distinct, make_shortlist
 
 DENSE = 2**22
@@ -143,7 +142,7 @@ class _Said(NamedTuple):
     (N, S) of each witness at them; `voting` are the trusted neighbours.
 
     share (N,): of the rows that have a row's given label; trusted (N,); asked: the rows whose label
-    may be wrong; held_out (N, C): of leave-one-out, or None.
+    may be wrong; held_out (N, C): of leave-one-out, or None; keys (N,): by which rows are sampled.
     """
 
     slots: Tensor
@@ -157,6 +156,7 @@ class _Said(NamedTuple):
     trusted: Tensor
     asked: Tensor | slice
     held_out: Tensor | None
+    keys: Tensor
 
 
 def _ask(features: Tensor, probs: Tensor, labels: Tensor, settled: Tensor | None, *, progress: bool
@@ -169,9 +169,10 @@ def _ask(features: Tensor, probs: Tensor, labels: Tensor, settled: Tensor | None
     short = make_shortlist(fit, probs, progress=progress) if large else None
     slots, loo, model, close = short[:4] if short else (
         *_candidates(fit, probs, held_out, progress=progress), half_whitened(fit))
-    sample = Sample(row_keys(features).to(labels.device), AMONG_MANY if large else AMONG)
+    keys = fit.rows.keys
+    sample = Sample(keys, AMONG_MANY if large else AMONG)
     near = ask_neighbours(close, labels, slots, sample=sample, progress=progress)
-    local = local_probs(near.local)
+    local = local_probs(near.local, keys)
     shares = torch.bincount(labels, minlength=classes) / len(labels)
     trusted, asked = _with_settled((loo.argmax(1) == 0) & (local.argmax(1) == 0), settled)
     sure = trusted if trusted.any() else ~trusted
@@ -180,8 +181,9 @@ def _ask(features: Tensor, probs: Tensor, labels: Tensor, settled: Tensor | None
     refit = (short.again if short else partial(_at, slots=slots))(fit, progress=progress)
     voting = ask_neighbours(close, labels, slots, trusted=sure, vote=False, sample=sample,
                             progress=progress)
-    return _Said(slots, loo, local, vote_probs(near.votes, slots, shares), refit,
-                 local_probs(voting.local, sure), model, shares[labels], trusted, asked, held_out)
+    return _Said(slots, loo, local, vote_probs(near.votes, slots, shares, keys), refit,
+                 local_probs(voting.local, keys, sure), model, shares[labels], trusted, asked,
+                 held_out, keys)
 
 
 def _with_settled(trusted: Tensor, settled: Tensor | None) -> tuple[Tensor, Tensor | slice]:

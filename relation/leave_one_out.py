@@ -46,11 +46,13 @@ SHARPEST = 1e4  # bound of 1 / softmax_temperature, which has no optimum where c
 
 
 class _Rows(NamedTuple):
-    """What is fitted. `coordinates` stand for x where there are more features than rows."""
+    """What is fitted. `coordinates` stand for x where there are more features than rows; rows are
+    sampled by their keys (N,)."""
 
     features: Tensor
     labels: Tensor
     weights: Tensor
+    keys: Tensor
     coordinates: Tensor | None
     device: torch.device
     rough: bool = False
@@ -62,10 +64,8 @@ class _Rows(NamedTuple):
         return min(1.0, max(GRAM_ROWS, GRAM_ROWS_OF_FEATURE * dim) / n) if self.rough else 1.0
 
     def drawn(self, rows: slice | Tensor) -> Tensor:
-        """(B,) bool: the chosen rows that are in this share, by their keys, so that it does not
-        matter where a row stands."""
-        keys = row_keys(self.features[rows].to(self.device))
-        return (keys >> 43) < (2 * self.share - 1) * 2**20
+        """(B,) bool: the chosen rows that are in this share, those of least keys."""
+        return (self.keys[rows] >> 43) < (2 * self.share - 1) * 2**20
 
     def added(self, chosen: slice | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the chosen rows add: labels (L,) and their rows (L, D + 1) of B^T; the upper
@@ -148,7 +148,8 @@ def fit_leave_one_out(features: Tensor, labels: Tensor, classes: int, *,
     weights = _check(features, labels, classes, weights, penalty, softmax_temperature)
     device = torch.device("cpu") if features.device.type == "mps" else features.device
     weights = weights.to(device, torch.float64)
-    rows = _Rows(features.detach(), labels.to(device), weights, None, device)
+    rows = _Rows(features.detach(), labels.to(device), weights, row_keys(features).to(device), None,
+                 device)
     if features.shape[1] >= len(features):
         rows = rows._replace(coordinates=_coordinates(rows.inputs(slice(None)).double())
                              .to(rows.dtype))
@@ -162,7 +163,8 @@ def fit_roughly(features: Tensor, labels: Tensor, classes: int, *, progress: boo
     B of all; penalty and temperature are chosen on a quarter of SAMPLED."""
     weights = _check(features, labels, classes, None, None, None)
     device = torch.device("cpu") if features.device.type == "mps" else features.device
-    rows = _Rows(features.detach(), labels.to(device), weights.to(device), None, device, rough=True)
+    rows = _Rows(features.detach(), labels.to(device), weights.to(device),
+                 row_keys(features).to(device), None, device, rough=True)
     return _solved(rows, *_add_up(rows, classes, progress=progress), (None, None))
 
 
@@ -239,7 +241,8 @@ def _choose(rows: _Rows, values: Tensor, vectors: Tensor, turned: Tensor,
     In the basis of V one more penalty costs a scaling and a product, and not a fit.
     """
     penalty, softmax_temperature = settings
-    chosen = sample_rows(rows.weights.nonzero()[:, 0], SAMPLED // (4 if rows.rough else 1))
+    chosen = sample_rows(rows.weights.nonzero()[:, 0], SAMPLED // (4 if rows.rough else 1),
+                         rows.keys)
     x = rows.inputs(chosen) @ vectors.to(rows.dtype)
     labels, weights = rows.labels[chosen], rows.weights[chosen].to(rows.dtype)
     values, turned = values.to(rows.dtype), turned.to(rows.dtype)

@@ -156,25 +156,26 @@ def _largest(values: Tensor, most: int, first: int) -> Tensor:
     return values[:, m - most:]
 
 
-def local_probs(local: Tensor, counted: Tensor | None = None) -> Tensor:
-    """softmax(b l) (N, S), slot 0 being the given label; b from the counted (N,) bool rows."""
-    return torch.softmax(_sharpness(local, counted) * local, 1)
+def local_probs(local: Tensor, keys: Tensor, counted: Tensor | None = None) -> Tensor:
+    """softmax(b l) (N, S), slot 0 being the given label; b from the counted (N,) bool rows, of many
+    from those that their keys (N,) choose."""
+    return torch.softmax(_sharpness(local, keys, counted) * local, 1)
 
 
-def vote_probs(votes: Tensor, slots: Tensor, shares: Tensor) -> Tensor:
+def vote_probs(votes: Tensor, slots: Tensor, shares: Tensor, keys: Tensor) -> Tensor:
     """softmax(b log n) (N, S); a class's share of the rows counts as one neighbour more.
 
-    shares (C,): of the given labels. Slots of -1 have probability 0.
+    shares (C,): of the given labels; keys as in `local_probs`. Slots of -1 have probability 0.
     """
     total = votes.sum(1, keepdim=True).clamp(min=1e-9)
     prior = torch.where(slots >= 0, shares[slots.clamp(min=0)], 0.0).clamp(min=1e-9)
     logs = ((NEAREST * votes / total + prior) / (NEAREST + 1)).log()
-    return torch.softmax(_sharpness(logs, None) * logs, 1)
+    return torch.softmax(_sharpness(logs, keys, None) * logs, 1)
 
 
-def _sharpness(z: Tensor, counted: Tensor | None) -> float:
+def _sharpness(z: Tensor, keys: Tensor, counted: Tensor | None) -> float:
     rows = torch.arange(len(z), device=z.device) if counted is None else counted.nonzero()[:, 0]
-    z = z[sample_rows(rows, SAMPLED)].double()
+    z = z[sample_rows(rows, SAMPLED, keys)].double()
     given = torch.zeros(len(z), dtype=torch.int64, device=z.device)
     return best_sharpness(z, given, z.new_ones(len(z)))
 

@@ -9,11 +9,14 @@ HASHED = 64  # entries of a row: all of a million rows would take as long as a p
 BLOCK = 4096
 
 
-def sample_rows(rows: Tensor, at_most: int) -> Tensor:
-    """`at_most` of the given row numbers, in order. Random, as even steps may meet one class only;
-    with a fixed seed, so that the same data give the same rows."""
+def sample_rows(rows: Tensor, at_most: int, keys: Tensor | None = None) -> Tensor:
+    """`at_most` of the given row numbers, in order: those of largest `keys` (N,), the same rows
+    wherever they stand; without keys random places, as even steps may meet one class only, with a
+    fixed seed, so that the same data give the same rows."""
     if len(rows) <= at_most:
         return rows
+    if keys is not None:
+        return rows[keys[rows].topk(at_most).indices.sort().values]
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
     return rows[order[:at_most].sort().values.to(rows.device)]
 

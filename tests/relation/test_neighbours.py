@@ -4,6 +4,7 @@ import torch
 
 from relation import fit_leave_one_out, neighbours, unit_rows
 from relation.neighbours import ask_neighbours, half_whitened, local_probs, vote_probs
+from relation.sampling import row_keys
 
 EVERY = torch.arange(4).expand(120, 4)
 
@@ -46,8 +47,9 @@ def test_only_the_classes_that_are_asked_for(clusters):
     every = ask_neighbours(features, labels, EVERY)
     np.testing.assert_allclose(found.local[:, :2], every.local.gather(1, slots[:, :2]), atol=1e-6)
     assert (found.local[:, 2] == neighbours.NO_CLASS).all() and not found.votes[:, 2].any()
-    assert (local_probs(found.local)[:, 2] < 1e-6).all()
-    assert (vote_probs(found.votes, slots, torch.full((4,), 0.25))[:, 2] < 1e-6).all()
+    keys = row_keys(features)
+    assert (local_probs(found.local, keys)[:, 2] < 1e-6).all()
+    assert (vote_probs(found.votes, slots, torch.full((4,), 0.25), keys)[:, 2] < 1e-6).all()
 
 
 def test_a_sample_of_a_class_does_not_depend_on_the_order_of_rows(monkeypatch, clusters):
