@@ -155,6 +155,17 @@ def class_lists(peaks: Peaks, order: Tensor | None, n: int, classes: int) -> Cla
     return ClassLists(key, key % m, peaks.value[listed][at], ends, m)
 
 
+def listed_only(lists: ClassLists, at: Tensor) -> ClassLists:
+    """The lists of the rows at these positions (K,), ascending, which then count from 0."""
+    position = _positions(at, lists.rows)[lists.position]
+    listed = position >= 0
+    column, position = (lists.key // lists.rows)[listed], position[listed]
+    key, classes = column * len(at) + position, torch.arange(1, len(lists.ends) + 1,
+                                                             device=at.device)
+    return ClassLists(key, position, lists.value[listed],
+                      torch.searchsorted(key, classes * len(at)), len(at))
+
+
 def high_peaks(peaks: Peaks, order: Tensor, blocks: list[slice], *, threshold: float
                ) -> tuple[Tensor, Tensor]:
     """The block and the class of each peak above the threshold."""

@@ -2,12 +2,11 @@
 
 A block of source rows meets its candidates (`pruning.py`) tile by tile (`blocks.py`). Where a set
 is related to itself r is symmetric: a block meets only what does not come before it, and adds to
-both sides. Of relations to a subset alone (refinement) the blocks are the subset's, so that only
-pairs with one of its rows are visited. Of two sets the blocks are the larger one's, whose rows are
-then read once each: the smaller set has too few alike rows to fill a block, and would meet the rows
-of many classes block by block. Where nothing can be pruned (the kernel `cos`, flat probabilities)
-every row is a candidate, and symmetry and tiles that stay in cache are what is gained over the
-plain loop.
+both sides. Of relations to a subset alone (refinement) only pairs with one of its rows are visited.
+The blocks are always the larger side's, whose rows are then read once each: the smaller one has too
+few alike rows to fill a block, and would meet the rows of many classes block by block. Where
+nothing can be pruned (the kernel `cos`, flat probabilities) every row is a candidate, and symmetry
+and tiles that stay in cache are what is gained over the plain loop.
 
 Blocks are computed by as many threads as torch has, and added in their order: the result is the
 same, bit for bit, for any number of threads, and after an interruption. Held in memory: the peaks
@@ -88,7 +87,7 @@ def pruned_sums(source: Rows, target: Rows, target_rows: Tensor | None, method: 
     if work is None:
         return None
     if target_rows is not None:
-        work = _of_rows(work, target_rows, method.chunk)
+        work = _of_rows(work, target_rows)
     costs = _costs(work)
     device, division = source.features.device, _division(work, costs)
     if not agree(division, device):
@@ -158,20 +157,16 @@ def _prepare(source: Rows, target: Rows, method: Method) -> Work | None:
                 temperature, threshold)
 
 
-def _of_rows(work: Work, rows: Tensor, chunk: int) -> Work:
-    """What all rows of the set have with these alone: as r is symmetric, blocks of the few meet
-    all, and the sums are those of the others."""
-    source = work.source
-    chosen = torch.zeros(len(source.inverse_norm), dtype=torch.bool, device=rows.device)
+def _of_rows(work: Work, rows: Tensor) -> Work:
+    """What all rows of the set have with these alone: the few are the target."""
+    target = work.target
+    chosen = torch.zeros(len(target.inverse_norm), dtype=torch.bool, device=rows.device)
     chosen[rows] = True
-    at = (chosen if source.order is None else chosen[source.order]).nonzero()[:, 0]
-    largest = min(chunk, LARGEST_BLOCK)
-    if work.lists is not None:  # rows of a class lie side by side
-        largest = min(largest, max(pruning.SMALL_BLOCK, len(at) // len(work.lists.ends)))
-    few = Side(source.rows, at if source.order is None else source.order[at],
-               source.inverse_norm[at], None if source.label is None else source.label[at])
-    return work._replace(source=few, symmetric=False, only_others=True, high=None,
-                         blocks=list(row_slices(len(at), largest)))
+    at = (chosen if target.order is None else chosen[target.order]).nonzero()[:, 0]
+    few = Side(target.rows, at if target.order is None else target.order[at],
+               target.inverse_norm[at], None if target.label is None else target.label[at])
+    lists = None if work.lists is None else pruning.listed_only(work.lists, at)
+    return work._replace(target=few, symmetric=False, lists=lists)
 
 
 def _costs(work: Work) -> list[int]:
