@@ -126,7 +126,7 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *,
     if settled is None or not settled.all():
         replaced = (likeliest(refit) == voted) & (voted != labels)
         agreed = (by_loo == by_near) & (by_loo != labels)
-        counted = count_wrong(held[asked] / 3, said.share[asked],
+        counted = count_wrong(held[asked] / 3, slots[asked], said.shares, said.keys[asked],
                               replaced=int(replaced[asked].sum()), agreed=int(agreed[asked].sum()),
                               rejected=int((~said.trusted).sum()), class_noise=noise.weight)
     parts = {"loss (loo)": loo, "loss (refit)": refit, "neighbours": local, "votes": votes,
@@ -141,8 +141,8 @@ class _Said(NamedTuple):
     """slots (N, S), -1 where there are fewer classes, the given label first, and the probabilities
     (N, S) of each witness at them; `voting` are the trusted neighbours.
 
-    share (N,): of the rows that have a row's given label; trusted (N,); asked: the rows whose label
-    may be wrong; held_out (N, C): of leave-one-out, or None; keys (N,): by which rows are sampled.
+    shares (C,): of the rows that have a label; trusted (N,); asked: the rows whose label may be
+    wrong; held_out (N, C): of leave-one-out, or None; keys (N,): by which rows are sampled.
     """
 
     slots: Tensor
@@ -152,7 +152,7 @@ class _Said(NamedTuple):
     refit: Tensor
     voting: Tensor
     model: Tensor
-    share: Tensor
+    shares: Tensor
     trusted: Tensor
     asked: Tensor | slice
     held_out: Tensor | None
@@ -182,8 +182,8 @@ def _ask(features: Tensor, probs: Tensor, labels: Tensor, settled: Tensor | None
     voting = ask_neighbours(close, labels, slots, trusted=sure, vote=False, sample=sample,
                             progress=progress)
     return _Said(slots, loo, local, vote_probs(near.votes, slots, shares, keys), refit,
-                 local_probs(voting.local, keys, sure), model, shares[labels], trusted, asked,
-                 held_out, keys)
+                 local_probs(voting.local, keys, sure), model, shares, trusted, asked, held_out,
+                 keys)
 
 
 def _with_settled(trusted: Tensor, settled: Tensor | None) -> tuple[Tensor, Tensor | slice]:

@@ -162,9 +162,9 @@ def _how_many(counted: relation.Count, n: int) -> str:
     if claimed:
         return (f"about {wrong:,} of {n:,} labels ({_percent(wrong / n)}) are wrong, between "
                 f"{low:,} and {high:,}; scores.csv suggests a label for each row")
-    return (f"how many labels are wrong cannot be told from these features, which may repeat "
-            f"them; {wrong:,} of {n:,} ({_percent(wrong / n)}) are rejected, and scores.csv "
-            f"suggests a label for each row")
+    return (f"how many labels are wrong cannot be told from these features: they may repeat them, "
+            f"or classes may be hard; {wrong:,} of {n:,} ({_percent(wrong / n)}) are taken for "
+            f"wrong, and scores.csv suggests a label for each row")
 
 
 def _how_many_more(counted: relation.Count, known: int, is_settled: Tensor) -> str:
@@ -174,8 +174,8 @@ def _how_many_more(counted: relation.Count, known: int, is_settled: Tensor) -> s
     share = _percent(wrong / max(1, n - reviewed))
     said = (f"about {wrong:,} of the other {n - reviewed:,} ({share}) are, between {low:,} and "
             f"{high:,}: about {known + wrong:,} of {n:,} in all" if claimed else
-            f"how many of the other {n - reviewed:,} are cannot be told from these features, which "
-            f"may repeat them; {wrong:,} ({share}) are rejected")
+            f"how many of the other {n - reviewed:,} are cannot be told from these features: they "
+            f"may repeat them, or classes may be hard; {wrong:,} ({share}) are taken for wrong")
     return f"{known:,} of {reviewed:,} reviewed labels were wrong; {said}"
 
 

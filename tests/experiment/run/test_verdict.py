@@ -61,7 +61,8 @@ def test_copies_of_a_settled_row_are_settled(clusters):
 def test_nothing_is_claimed_of_the_rows_that_nobody_reviewed():
     said = verdict._how_many_more(Count(2, 1, 5, False), 3, torch.arange(20) < 4)
     assert said == ("3 of 4 reviewed labels were wrong; how many of the other 16 are cannot be "
-                    "told from these features, which may repeat them; 2 (12.5 %) are rejected")
+                    "told from these features: they may repeat them, or classes may be hard; "
+                    "2 (12.5 %) are taken for wrong")
 
 
 def test_no_interval_where_none_is_claimed():
