@@ -211,7 +211,8 @@ def test_leakage_is_counted_and_listed(script, tmp_path, clusters):
     assert [int(row["copy_of"]) for row in read_scores(tmp_path / "report")] == [
         5, 9, 11, *[-1] * 17]
     saved = json.loads((tmp_path / "report/metrics.json").read_text())
-    assert saved["leakage"] == {"rows": 3, "exact_rows": 1, "threshold": 0.9999}
+    assert saved["leakage"] == {"rows": 3, "exact_rows": 1, "threshold": 0.9999,
+                                "radius": None}
     assert "note: leakage" not in script(*words, "off").stdout
     wrong = script(*words, "1.5", check=False)
     assert wrong.returncode == 2 and "auto, off, or a cosine from 0 to below 1" in wrong.stderr

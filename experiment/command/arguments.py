@@ -185,8 +185,8 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
 
 def add_duplicates_option(group: argparse._ArgumentGroup, unasked: str) -> None:
     group.add_argument("--duplicates", type=duplicates_of, metavar="auto|off|COSINE",
-                       help=f"copies: auto = exact ones, and near ones above a cosine that the "
-                            f"data show, COSINE = near ones above it, off = none "
+                       help=f"copies: auto = exact ones, and near ones where the data show "
+                            f"them, COSINE = near ones above it, off = none "
                             f"(default: auto, {unasked})")
 
 

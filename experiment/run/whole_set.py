@@ -1,7 +1,7 @@
 """What is wrong with a set beside its labels: outliers, copies, class names with typing errors.
 
 Copies are rows with identical features, files of the same bytes, texts that are the same but for
-Unicode form and white space, and rows whose features have a cosine above a threshold (see
+Unicode form and white space, and rows whose features are nearly the same (see
 `relation/duplicates.py`). Files are read only if another one has the same size. Copies count once
 where outliers are looked for. N rows, G groups of copies.
 """
@@ -58,7 +58,7 @@ def look_at(samples: Samples, settings: Settings, *, device: torch.device, progr
         facts["duplicates"] = {
             "groups": len(copies.sizes), "rows": int(copies.sizes.sum()),
             "exact_rows": int(copies.is_exact.sum()), "threshold": copies.threshold,
-            "conflicts": len(conflicts)}
+            "radius": copies.radius, "conflicts": len(conflicts)}
     names, spelled = _spelled(samples)
     statement += [f"class names: {one.name!r} ({one.rows:,} rows) is probably {one.suggested!r}"
                   for one in names]
@@ -101,8 +101,9 @@ def told_of(leakage: relation.Leakage | None) -> tuple[list[str], dict[str, Any]
         return [], {}
     count, exact = int((leakage.rows >= 0).sum()), int(leakage.is_exact.sum())
     return ([f"leakage: {count:,} of {len(leakage.rows):,} test rows are copies of training rows, "
-             f"{exact:,} of them exact ({_near(leakage.threshold)})"],
-            {"leakage": {"rows": count, "exact_rows": exact, "threshold": leakage.threshold}})
+             f"{exact:,} of them exact ({_near(leakage)})"],
+            {"leakage": {"rows": count, "exact_rows": exact, "threshold": leakage.threshold,
+                         "radius": leakage.radius}})
 
 
 def contents_of(*sets: Samples) -> Iterator[Tensor | None]:
@@ -159,7 +160,7 @@ def _outliers(samples: Samples, copies: relation.Duplicates | None, *, device: t
 
 
 def _said(copies: relation.Duplicates, conflicts: int) -> str:
-    how = _near(copies.threshold)
+    how = _near(copies)
     if len(copies.sizes) == 0:
         return f"none ({how})"
     rows, exact = int(copies.sizes.sum()), int(copies.is_exact.sum())
@@ -167,9 +168,14 @@ def _said(copies: relation.Duplicates, conflicts: int) -> str:
             f"({how}); groups with several labels: {conflicts:,}")
 
 
-def _near(threshold: float | None) -> str:
-    return "near ones cannot be told from ordinary neighbours" if threshold is None else \
-        f"near ones have a cosine above {threshold:.4f}"
+def _near(copies: relation.Duplicates | relation.Leakage) -> str:
+    said = []
+    if copies.threshold is not None:
+        said.append(f"a cosine above {copies.threshold:.6g}")
+    if copies.radius is not None:
+        said.append(f"a distance below {copies.radius:.3g}")
+    return f"near ones have {' or '.join(said)}" if said else \
+        "near ones cannot be told from ordinary neighbours"
 
 
 def _spelled(samples: Samples) -> tuple[list[SameName], Tensor]:

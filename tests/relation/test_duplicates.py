@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from relation import (
+    copy_rule,
     duplicates,
     find_duplicates,
     find_leakage,
@@ -140,10 +141,74 @@ def test_no_threshold_where_distances_have_one_mode(width, classes):
         assert len(find_duplicates(features).sizes) <= (width < 4)
 
 
+def test_copies_are_found_at_every_norm():
+    """Noise of one size is far, as angles go, from a row of small norm."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(8, 24, generator=generator) * 4 * torch.arange(8.0)[:, None]
+    rows = centres[torch.arange(800) % 8] + torch.randn(800, 24, generator=generator)
+    copies = rows[::39][:20] + 0.15 * torch.randn(20, 24, generator=generator)
+    features = torch.cat([rows, copies])
+    found = find_duplicates(features)
+    near = torch.cdist(features.double(), features.double()) < found.radius
+    cosines = cosines_of(features, features)
+    near = (near & (cosines > 0.95)) | (cosines > found.threshold)
+    assert found.sizes.sum() == (near.sum(1) > 1).sum()
+    assert (found.groups[800:] >= 0).all()
+    assert (found.groups[800:] == found.groups[:800:39][:20]).all()
+    assert len(found.sizes) <= 22
+    by_cosine = find_duplicates(features, threshold=found.threshold).groups
+    assert 0 < (by_cosine[800:] >= 0).sum() < 20
+
+
+@pytest.mark.parametrize("expected, pairs, claimed", [
+    (0.018, 1, True), (0.025, 1, False),  # one pair by chance: half as many pairs as rows
+    (0.28, 2, True), (0.31, 2, False), (33.2, 50, True), (33.4, 50, False)])  # then a third
+def test_few_pairs_are_claimed_where_chance_brings_none(expected, pairs, claimed):
+    nearest = torch.full((1000,), 2.0, dtype=torch.float64)
+    nearest[:2 * pairs] = 0.5
+    share = torch.tensor([expected / 1000], dtype=torch.float64)
+    ordinary = ordinary_neighbours.Ordinary(torch.ones(1, dtype=torch.float64), share)
+    assert ordinary.radius(nearest) == (1.0 if claimed else None)
+
+
+@pytest.mark.parametrize("shift, scale", [(0.0, 1.0), (1000.0, 1.0), (0.0, 1e30)])
+def test_distances_to_neighbours_are_those_of_the_formula(monkeypatch, shift, scale):
+    monkeypatch.setattr(ordinary_neighbours, "BLOCK", 7)
+    features = scale * (crowd(100) + shift)
+    x = features.double()
+    unit, plain = ordinary_neighbours._to_neighbours(features[:20], features,
+                                                     float(x.norm(dim=1).max()), True)
+    for found, rows in ((unit, x / x.norm(dim=1, keepdim=True)), (plain / scale, x / scale)):
+        expected = torch.cdist(rows[:20], rows).sort(1).values[:, 1:11]
+        torch.testing.assert_close(found, expected, rtol=2e-3, atol=1e-3)
+
+
+def test_rows_that_differ_in_one_column_are_no_copies(monkeypatch):
+    """Half of the rows lie on twelve lines, the others in eight dimensions."""
+    generator = torch.Generator().manual_seed(0)
+    scattered = 3 * torch.randn(600, 8, generator=generator)
+    ends = torch.randn(12, 8, generator=generator)
+    lined = 3 * ends[torch.arange(600) % 12]
+    lined[:, 0] += 2 * torch.rand(600, generator=generator)
+    features = torch.cat([scattered, lined])
+    assert len(find_duplicates(features).sizes) == 0
+    monkeypatch.setattr(ordinary_neighbours, "ALIKE", 10**6)  # all in as many dimensions
+    assert len(find_duplicates(features).sizes) > 50
+
+
+def test_the_radius_lies_where_copies_end():
+    features = planted()
+    near = find_duplicates(features)
+    features[5:10] += 1e-3  # nearly as before
+    assert find_duplicates(features).radius == near.radius
+    least = cosines_of(features[5:10], features[105:110]).diagonal().min()
+    assert near.threshold < least < 1 - (1 - near.threshold) / 2
+
+
 def test_many_rows_are_measured_among_some_of_them(monkeypatch):
     monkeypatch.setattr(ordinary_neighbours, "DENSE", 1100)
     monkeypatch.setattr(ordinary_neighbours, "FEW", 1000)
-    monkeypatch.setattr(duplicates, "HELD", 3)  # found a second time
+    monkeypatch.setattr(copy_rule, "HELD", 3)  # found a second time
     found = find_duplicates(planted())
     assert 0.98 <= found.threshold < 1 and found.sizes.tolist() == [2] * 10
 
@@ -155,7 +220,7 @@ def test_no_threshold_for_real_digits_until_some_are_copied():
     found = find_duplicates(torch.cat([digits, digits[::80][:20] + jitter]))
     assert found.threshold is not None
     assert (found.groups[-20:] == found.groups[:-20][::80][:20]).all()
-    assert len(found.sizes) <= 21  # one in a hundred may be wrong
+    assert len(found.sizes) <= 21  # two digits are that near
 
 
 def test_conflicts_are_groups_of_several_labels():
@@ -209,6 +274,14 @@ def test_many_copies_of_one_row_and_rows_without_a_direction():
     assert len(find_duplicates(torch.ones(1, 4)).sizes) == 0
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nothing_near_is_claimed_beside_rows_that_are_not_finite(value):
+    features = planted()
+    features[50, 3] = value
+    found = find_duplicates(features)
+    assert found.threshold is None and found.radius is None and found.sizes.tolist() == [2] * 5
+
+
 @pytest.mark.parametrize("call, match", [
     (lambda x: find_duplicates(x.long()), "features: expected floats"),
     (lambda x: find_duplicates(x[0]), "features: expected floats of shape"),
@@ -243,6 +316,7 @@ def test_no_copy_of_the_features_is_made(monkeypatch):
     monkeypatch.setattr(near_pairs, "BLOCK", 512)
     monkeypatch.setattr(duplicates, "PAIRS", 512)
     monkeypatch.setattr(ordinary_neighbours, "BLOCK", 512)
+    monkeypatch.setattr(copy_rule, "BLOCK", 512)
     assert find_duplicates(features).threshold is not None
     assert find_leakage(features[:5000], features[5000:]).threshold is None
     assert sum(read) > 6000 and max(read) <= 1024
