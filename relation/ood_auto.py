@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from relation.leave_one_out import row_blocks
-from relation.ood_witnesses import NAMES, REFERENCES, Outputs, fit_witnesses
+from relation.ood_witnesses import NAMES, Outputs, fit_witnesses
 from relation.sampling import sample_rows
 
 CALIBRATED = 16_384  # training rows that P is taken from, random ones beyond: 1,600 of them above u
@@ -84,16 +84,15 @@ def auto_outlier_scores(source: Outputs, target: Outputs, *,
     return AutoOutliers(parts.mean(0).float(), dict(zip(NAMES, parts.float())))
 
 
-def left_out_outlier_scores(target: Outputs, *, references: int = REFERENCES,
-                            device: torch.device | None = None, progress: bool = False
-                            ) -> AutoOutliers:
+def left_out_outlier_scores(target: Outputs, *, device: torch.device | None = None,
+                            progress: bool = False) -> AutoOutliers:
     """How outlying each training row is to the others: `auto` (M,) of a fit without it.
 
-    Memory, device and errors as in `auto_outlier_scores`; `references` are at most that many.
+    Memory, device and errors as in `auto_outlier_scores`.
     """
     check_outputs(target, "target_")
     witnesses = fit_witnesses(target, device=device or target.features.device,
-                              with_energy=target.energy is not None, references=references)
+                              with_energy=target.energy is not None)
     n = len(target.features)
     parts = torch.empty(len(NAMES), n, dtype=torch.float64)
     for rows in row_blocks(n, "outliers", progress=progress, step=JUDGED):

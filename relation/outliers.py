@@ -1,26 +1,25 @@
 """Which rows of a set do not belong to it, at a stated share of false alarms.
 
-The scores of `ood_witnesses.py`, higher = more outlying, judge each row without itself. Two things
-would hide outliers that are many: they are references of each other, and what is usual is taken
-from them, too. So the scores are fitted to the core, the 80 % of the rows that are least outlying
-by `auto` (`ood_auto.py`), and the tails of all rows are taken to go on as they begin. Where the
-share of ordinary rows above x halves over the same distance everywhere,
+Four of the scores of `ood_witnesses.py` judge each row without itself, in the units of a distance:
+the distance by angle to the second nearest row, the roots of Mahalanobis and of the model's doubt,
+-log max_c p_c (both are squares where rows are Gaussian), and the relation. They are fitted to all
+rows, and the tail of each is taken to go on as it begins: from the median up to the upper quartile,
+which outliers hardly move, the share of rows above x halves over the same distance everywhere,
 
-    e = (q80 - q50) / log(0.5 / 0.2)         of the values of all rows, qP their P % point
-    S = log 2 + (x - q50) / e                above q50, -log(share of the rows above x) below
-    outlier_score = mean of the larger half of the S of a row, in nats       HIGHER = MORE OUTLYING
+    e = (q75 - q50) / log 2                         of the values of all rows, qP their P % point
+    S = log 2 + (x - q50) / e                       above q50, -log(share of the rows above x) below
+    outlier_score = sqrt((1 + S_1) (1 + S_2)) - 1   HIGHER = MORE OUTLYING
 
-as what is odd in one respect is ordinary in others. Tails of outlier scores are often heavier: of
-each halving from 50 to 20 % the second may take longer than the first, by a factor that is taken
-to stay the same (a generalised Pareto tail; Pickands 1975 has x from the same three quantiles):
+with S_1 and S_2 the two largest of a row, as what is odd in one respect is ordinary in others, and
+as one score alone may shout: rows of large norm are far from all others, unsure rows are not odd.
+The angle cannot, as it ends at the opposite row, so that it counts twice. The tail of these scores
+is taken to go on in the same way, so that a share `rate` of ordinary rows is above
 
-    x         = log((q80 - q68) / (q68 - q50)) / log(0.5 / 0.32)        within 0 .. 1/2
-    threshold = q50 + (q80 - q50) h(rate) / h(0.2),   h(r) = ((0.5 / r)^x - 1) / x, or log(0.5 / r)
+    threshold = q50 + (q75 - q50) log(0.5 / rate) / log 2
 
-The core is taken from FITTED random rows where there are more, and the fits are to these; all rows
-are judged by them. Outliers may then be up to a fifth of the rows, less where they resemble each
-other. `rate` is the share of ordinary rows that are called outliers if their tails do go on like
-this. Measured at 1 %, on eight real sets of 178 to 2,000 rows: see benchmarks/README.md.
+Many outliers are near each other, and move q50 and q75: where they are more than a tenth of the
+rows some are missed. All is fitted to FITTED random rows where there are more, and judges all rows.
+Measured at 1 %, on eight real sets of 178 to 2,000 rows: see benchmarks/README.md.
 """
 
 import math
@@ -31,14 +30,14 @@ from torch import Tensor
 
 from relation.leave_one_out import row_blocks
 from relation.near_pairs import Picked
-from relation.ood_auto import JUDGED, check_outputs, left_out_outlier_scores
-from relation.ood_witnesses import REFERENCES, Outputs, fit_witnesses
+from relation.ood_auto import JUDGED, check_outputs
+from relation.ood_witnesses import NAMES, REFERENCES, Outputs, fit_witnesses
 from relation.sampling import sample_rows
 
-CORE = 0.8  # of the rows, by `auto`: a fifth may be outliers
-START, STOP = 0.5, 0.8  # where the tail begins, and up to where all rows are ordinary
-HEAVIEST = 0.5  # x: few rows make it uncertain, and above 1/2 a tail has no variance
-FITTED = 65_536  # rows that the core is taken from, random ones beyond: 64 for each 1,000 features
+SQUARES = ("energy", "Mahalanobis")  # the first one is -log max_c p_c without the logits
+HEARD = ("near (unit)", "near (unit)", "relation", *SQUARES)  # the angle twice
+START, STOP = 0.5, 0.75  # where the tail begins, and up to where all rows are ordinary
+FITTED = 65_536  # rows of the fit, random ones beyond: 64 for each 1,000 features
 COMPARED = 2**26  # pairs of a row and a reference: fewer references beyond 8,192 rows,
 FEWEST_REFERENCES = 1024  # but not fewer than these
 FEWEST = 30  # rows whose tail can be seen at all
@@ -61,9 +60,9 @@ def find_outliers(rows: Outputs, *, rate: float = 0.01, first_copy: Tensor | Non
     """Outliers among the rows (N) of a set, at a false-alarm rate of `rate`.
 
     first_copy (N,) int64, as `first_of_group` gives it: rows that are not their own first copy are
-    left out, and get what the first one gets. Costs two fits to FITTED rows at most, and a pass;
-    memory for these rows, and as `auto_outlier_scores`. Raises ValueError for shapes that
-    disagree, and for a rate outside 0 .. 0.5.
+    left out, and get what the first one gets. What the rows' `energy` says is not asked. Costs a
+    fit and a pass; memory for FITTED rows, and as `auto_outlier_scores`. Raises ValueError for
+    shapes that disagree, and for a rate outside 0 .. 0.5.
     """
     if not 0 < rate < START:
         raise ValueError(f"rate: expected a share above 0 and below {START:g}, got {rate!r}")
@@ -79,24 +78,23 @@ def find_outliers(rows: Outputs, *, rate: float = 0.01, first_copy: Tensor | Non
 def _find(rows: Outputs, rate: float, device: torch.device | None, *, progress: bool) -> Outliers:
     n = len(rows.features)
     fitted = sample_rows(torch.arange(n), FITTED)
-    references = min(REFERENCES, max(FEWEST_REFERENCES, COMPARED // n))
-    first = left_out_outlier_scores(rows.take(fitted), references=references, device=device,
-                                    progress=progress).scores
-    core = fitted[first.argsort(stable=True)[:max(1, round(CORE * len(fitted)))]].sort().values
-    is_core = torch.zeros(n, dtype=torch.bool).index_fill_(0, core, True)
-    rest = (~is_core).nonzero()[:, 0]
-    witnesses = fit_witnesses(_picked(rows, core), device=device or rows.features.device,
-                              with_energy=rows.energy is not None, references=references)
-    values = None
-    for part, of in ((core, witnesses.without),
+    is_fitted = torch.zeros(n, dtype=torch.bool).index_fill_(0, fitted, True)
+    rest = (~is_fitted).nonzero()[:, 0]
+    witnesses = fit_witnesses(
+        rows if len(rest) == 0 else _picked(rows, fitted), with_energy=False,
+        device=device or rows.features.device,
+        references=min(REFERENCES, max(FEWEST_REFERENCES, COMPARED // n)))
+    values = torch.empty(len(NAMES), n, dtype=torch.float64)
+    for part, of in ((fitted, witnesses.without),
                      (rest, lambda at: witnesses.of(rows.take(rest[at])))):
         for block in row_blocks(len(part), "outliers", progress=progress, step=JUDGED):
-            found = of(torch.arange(block.start, block.stop)).cpu()
-            values = found.new_empty(len(found), n) if values is None else values
-            values[:, part[block]] = found
-    surprise = torch.stack([_surprise(x) for x in values])
-    scores = surprise.sort(0).values[len(surprise) // 2:].mean(0)
-    threshold = math.inf if n < FEWEST else _exceeded_by(scores, rate)
+            values[:, part[block]] = of(torch.arange(block.start, block.stop)).cpu()
+    for name in SQUARES:
+        values[NAMES.index(name)].clamp_(min=0).sqrt_()
+    surprise = torch.stack([_surprise(values[NAMES.index(name)]) for name in HEARD])
+    scores = surprise.topk(2, dim=0).values.log1p().mean(0).expm1()
+    begin, scale = _tail(scores)
+    threshold = math.inf if n < FEWEST else begin + scale * math.log((1 - START) / rate)
     return Outliers(scores.float(), scores > threshold, threshold)
 
 
@@ -111,22 +109,6 @@ def _tail(x: Tensor) -> tuple[float, float]:
     ordered = x.sort().values
     begin, stop = (float(ordered[int(at * (len(x) - 1))]) for at in (START, STOP))
     return begin, (stop - begin) / math.log((1 - START) / (1 - STOP))
-
-
-def _exceeded_by(x: Tensor, rate: float) -> float:
-    """What a share `rate` of the values exceeds if the tail goes on as it begins."""
-    middle = 1 - math.sqrt((1 - START) * (1 - STOP))  # both parts are of one ratio of shares
-    ordered = x.sort().values
-    a, b, c = (float(ordered[int(at * (len(x) - 1))]) for at in (START, middle, STOP))
-    heavy = 0.0 if not a < b < c else math.log((c - b) / (b - a)) / math.log(
-        (1 - START) / (1 - middle))
-    heavy = min(max(heavy, 0.0), HEAVIEST)
-
-    def distance(share: float) -> float:
-        halvings = math.log((1 - START) / share)
-        return halvings if heavy == 0 else math.expm1(heavy * halvings) / heavy
-
-    return a + (c - a) * distance(rate) / distance(1 - STOP)
 
 
 def _surprise(x: Tensor) -> Tensor:
