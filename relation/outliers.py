@@ -31,11 +31,12 @@ from torch import Tensor
 from relation.leave_one_out import row_blocks
 from relation.near_pairs import Picked
 from relation.ood_auto import JUDGED, check_outputs
-from relation.ood_witnesses import NAMES, REFERENCES, Outputs, fit_witnesses
+from relation.ood_witnesses import REFERENCES, Outputs, fit_witnesses
 from relation.sampling import sample_rows
 
 SQUARES = ("energy", "Mahalanobis")  # the first one is -log max_c p_c without the logits
-HEARD = ("near (unit)", "near (unit)", "relation", *SQUARES)  # the angle twice
+ASKED = ("near (unit)", "relation", *SQUARES)
+HEARD = ("near (unit)", *ASKED)  # the angle twice
 START, STOP = 0.5, 0.75  # where the tail begins, and up to where all rows are ordinary
 FITTED = 65_536  # rows of the fit, random ones beyond: 64 for each 1,000 features
 COMPARED = 2**26  # pairs of a row and a reference: fewer references beyond 8,192 rows,
@@ -83,15 +84,15 @@ def _find(rows: Outputs, rate: float, device: torch.device | None, *, progress: 
     witnesses = fit_witnesses(
         rows if len(rest) == 0 else _picked(rows, fitted), with_energy=False,
         device=device or rows.features.device,
-        references=min(REFERENCES, max(FEWEST_REFERENCES, COMPARED // n)))
-    values = torch.empty(len(NAMES), n, dtype=torch.float64)
+        references=min(REFERENCES, max(FEWEST_REFERENCES, COMPARED // n)), names=ASKED)
+    values = torch.empty(len(ASKED), n, dtype=torch.float64)
     for part, of in ((fitted, witnesses.without),
                      (rest, lambda at: witnesses.of(rows.take(rest[at])))):
         for block in row_blocks(len(part), "outliers", progress=progress, step=JUDGED):
             values[:, part[block]] = of(torch.arange(block.start, block.stop)).cpu()
     for name in SQUARES:
-        values[NAMES.index(name)].clamp_(min=0).sqrt_()
-    surprise = torch.stack([_surprise(values[NAMES.index(name)]) for name in HEARD])
+        values[ASKED.index(name)].clamp_(min=0).sqrt_()
+    surprise = torch.stack([_surprise(values[ASKED.index(name)]) for name in HEARD])
     scores = surprise.topk(2, dim=0).values.log1p().mean(0).expm1()
     begin, scale = _tail(scores)
     threshold = math.inf if n < FEWEST else begin + scale * math.log((1 - START) / rate)
