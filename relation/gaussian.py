@@ -49,8 +49,10 @@ class Gaussian(NamedTuple):
 
     def centred(self, features: Tensor) -> Tensor:
         """Features (B, D) float64 from the centre, in units of their spread, in float32."""
-        x = (features - self.centre) / self.spread
-        return (x * (FAR / x.norm(dim=1, keepdim=True).clamp(min=FAR))).float()
+        x = (features - self.centre).div_(self.spread)
+        if not (x.float().norm(dim=1) <= FAR).all():
+            x *= FAR / x.norm(dim=1, keepdim=True).clamp(min=FAR)
+        return x.float()
 
     def distances(self, white: Tensor, labels: Tensor | None = None) -> Tensor:
         """Least squared distance (B,) float64 of `centred(f) @ whiten` (B, D) to a class mean.
@@ -59,10 +61,11 @@ class Gaussian(NamedTuple):
         has no other row to be compared with has distance 0. Products choose the mean, and the
         distance to it is then that of the difference: products of large numbers would lose it.
         """
+        if labels is None:
+            least = torch.addmm(self.gram.diagonal(), white, self.means.T, alpha=-2).argmin(1)
+            return _squared(white - self.means[least])
         products = white @ self.means.T
         squared = self.gram.diagonal() - 2 * products + white.square().sum(1, keepdim=True)
-        if labels is None:
-            return _squared(white - self.means[squared.argmin(1)])
         own = self.position[labels]
         at, d = own[:, None], white - self.means[own]
         size, grow = _squared(d), self.counts[own] / (self.counts[own] - 1).clamp(min=1)

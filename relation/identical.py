@@ -6,19 +6,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from relation.parallel import in_order
 from relation.tiles import row_slices
 
-BLOCK = 2**14  # rows that are read at a time
+BLOCK = 2**12  # rows that are read at a time
 
 
 def digests_of(features: Tensor) -> np.ndarray:
     """(N,) 16 bytes for each row: different rows have different ones, short of breaking BLAKE2."""
     found = np.empty(len(features), dtype="S18")
-    for block in row_slices(len(features), BLOCK):
-        rows = features[block].contiguous().cpu().view(torch.uint8).numpy()
+
+    def compute(block: slice) -> None:
+        rows = features[block].detach().contiguous().cpu().view(torch.uint8).numpy()
         # numpy drops zeros at an end, so a one stands there.
         found[block] = [b"\1" + hashlib.blake2b(row, digest_size=16).digest() + b"\1"
                         for row in rows]
+
+    for _ in in_order(compute, list(row_slices(len(features), BLOCK)), features.device):
+        pass
     return found
 
 

@@ -43,7 +43,7 @@ MOST_CELLS = 512  # at a million rows more cost more products with pivots than t
 DIRECTIONS = 128  # P
 SAMPLE = 16384  # rows that pivots and directions are chosen on; the pairs do not depend on them
 STEPS = 3  # of k-means, and of the power iteration
-BLOCK = 4096  # rows at a time while rows are sorted into cells
+BLOCK = 1024  # rows at a time while rows are sorted into cells
 TILE = 1024  # rows and columns: 4 MiB of bounds
 PAIRS = 2**16  # judged again at a time: 64 MiB
 SPARSE = 64  # a product over a rectangle costs as much per pair as 1/64 of a pair gathered alone
@@ -161,7 +161,9 @@ class NearPairs:
                               for each in both)
         home = torch.empty(n, dtype=torch.int64, device=self.device)
         near = np.empty((-(-cells // 8), n), dtype=np.uint8)
-        for block in row_slices(n, BLOCK):
+
+        @torch.no_grad()  # of each thread's own
+        def compute(block: slice) -> None:
             unit = unit_rows(features[block].to(self.device))
             left = unit.square().sum(1)
             for held, some in zip((projected, further), both):
@@ -173,6 +175,9 @@ class NearPairs:
             best, home[block] = toward.max(1)
             reach = self.radius * self.apart[home[block]] + self.margin
             near[:, block] = np.packbits((best[:, None] - toward <= reach).cpu().numpy(), axis=1).T
+
+        for _ in in_order(compute, list(row_slices(n, BLOCK)), self.device):
+            pass
         return _Side(features, projected, further, home, near)
 
 
