@@ -41,7 +41,7 @@ class Work(NamedTuple):
     source: Side
     target: Side
     symmetric: bool  # source is target: a block meets only what does not come before it
-    only_others: bool  # the sums are those of the target's rows
+    only_others: bool  # the sums are those of the target's rows: the sides were exchanged
     blocks: list[slice]  # of source positions
     high: tuple[Tensor, Tensor] | None  # block and class of each source peak above the threshold
     lists: pruning.ClassLists | None  # None: every target row is a candidate

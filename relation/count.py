@@ -72,7 +72,7 @@ class _Ranked(NamedTuple):
     ahead: Tensor
 
 
-def count_wrong(q: Tensor, slots: Tensor, shares: Tensor, keys: Tensor | None = None, *,
+def count_wrong(q: Tensor, slots: Tensor, shares: Tensor, keys: Tensor, *,
                 replaced: int, agreed: int, rejected: int, class_noise: float) -> Count:
     """The count from q (N, S) of the classes slots (N, S), -1 where there are fewer, pi (C,),
     `high`, the numbers of rows that leave-one-out and neighbours reject for the same class and that

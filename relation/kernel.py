@@ -48,6 +48,12 @@ def unit_rows(features: Tensor) -> Tensor:
     return features.div_(torch.where(norm > 0, norm, 1.0))
 
 
+def inverse_norm(rows: Tensor) -> Tensor:
+    """1 / |x| (B,) of rows (B, D); 0 for a row of zeros."""
+    norm = rows.norm(dim=1)
+    return torch.where(norm > 0, 1 / norm, 0)
+
+
 def relation(source: Rows, target: Rows, *, kernel: str = "cos_p") -> Tensor:
     """r (N, M) between every row of `source` and every row of `target`, both `ready()`."""
     k = (source.features @ target.features.T).clamp_(min=0)

@@ -20,7 +20,7 @@ networks; all of them, at the cost of the full product, where everything resembl
 All bounds carry the worst case of float32 rounding.
 
 N source rows, M target rows, D features, K cells. In memory: 2 P + 2 floats and K bits a row
-(1.2 GB for a million rows), one tile, and the pairs of that tile.
+(1.1 GB for a million rows), and for each thread a tile and the pairs of a few tiles.
 """
 
 import math
@@ -45,7 +45,7 @@ SAMPLE = 16384  # rows that pivots and directions are chosen on; the pairs do no
 STEPS = 3  # of k-means, and of the power iteration
 BLOCK = 1024  # rows at a time while rows are sorted into cells
 TILE = 1024  # rows and columns: 4 MiB of bounds
-PAIRS = 2**16  # judged again at a time: 64 MiB
+PAIRS = 2**16  # judged again at a time, by each thread: 64 MiB
 SPARSE = 64  # a product over a rectangle costs as much per pair as 1/64 of a pair gathered alone
 
 Pairs = tuple[Tensor, Tensor, Tensor]  # source rows, target rows, cosines in float32, each (E,)
@@ -115,7 +115,8 @@ class NearPairs:
             tiles = [(rows[few], columns[some]) for few in row_slices(len(rows), TILE)
                      for some in row_slices(len(columns), TILE)]
             compute = partial(self._tile, target=target, least=bound - self.margin)
-            yield from (found for found in in_order(compute, tiles, self.device) if len(found[0]))
+            yield from (found for found in in_order(compute, tiles, self.device, largest_batch=1)
+                        if len(found[0]))
 
     @torch.no_grad()  # of each thread's own
     def _tile(self, tile: tuple[Tensor, Tensor], target: _Side, least: float) -> Pairs:

@@ -16,7 +16,7 @@ without row i, exactly but for the amount of shrinkage (`gaussian.py`). The ener
 row is the model's own, which was trained on it: no formula leaves it out. Of the coordinates of the
 nearest rows none is best: a network's last features want one, a table's columns another.
 
-References are all training rows up to REFERENCES, that many random ones beyond, so that the cost
+References are all training rows up to REFERENCES, that many of them beyond, so that the cost
 grows with N and M and never with N M.
 """
 
@@ -27,8 +27,9 @@ import torch
 from torch import Tensor
 
 from relation.gaussian import Gaussian, fit_gaussian
+from relation.kernel import inverse_norm
 from relation.parallel import in_order
-from relation.sampling import sample_rows
+from relation.sampling import sample_of
 from relation.tiles import row_slices
 
 NEAREST = 2  # one nearest row may be a twin or itself an outlier; more look beyond small classes
@@ -74,7 +75,7 @@ class References(NamedTuple):
         white, origin = plain @ within.whiten, within.from_origin
         return cls(rows, plain, white, chosen.probs.to(device).float(), plain.square().sum(1),
                    white.square().sum(1), plain @ origin + origin @ origin,
-                   _inverse(plain + origin))
+                   inverse_norm(plain + origin))
 
 
 class Witnesses(NamedTuple):
@@ -86,7 +87,7 @@ class Witnesses(NamedTuple):
     labels: Tensor  # (M,) given ones, or else predicted; on the CPU
     with_energy: bool  # known of the training rows and of those to judge
     device: torch.device
-    names: tuple[str, ...]  # of NAMES: the scores that are computed
+    names: tuple[str, ...]  # of NAMES: the scores that are given
 
     def of(self, source: Outputs) -> Tensor:
         """Scores (W, N) of new rows, float64, in the order of `names`."""
@@ -130,7 +131,7 @@ class Witnesses(NamedTuple):
                                             plain.square().sum(1))
         # f_i . f_j from the product of what was centred
         origin = self.within.from_origin
-        inverse = _inverse(plain + origin)
+        inverse = inverse_norm(plain + origin)
         cosines = products.add_((plain @ origin)[:, None]).add_(references.to_origin) \
             .mul_(inverse[:, None]).mul_(references.inverse)
         found["near (unit)"] = _second(references.inverse.sign() - 2 * cosines, own,
@@ -154,7 +155,7 @@ class Witnesses(NamedTuple):
 
 
 def fit_witnesses(target: Outputs, *, with_energy: bool, device: torch.device,
-                  references: int = REFERENCES, names: tuple[str, ...] = NAMES) -> Witnesses:
+                  references: int | None = None, names: tuple[str, ...] = NAMES) -> Witnesses:
     """Fit the scores of these names to training rows: two passes over the features, in blocks.
 
     Labels that are not known are the predicted ones. `with_energy`: whether the judged rows have it
@@ -168,7 +169,7 @@ def fit_witnesses(target: Outputs, *, with_energy: bool, device: torch.device,
         for block in row_slices(len(target.probs), BLOCK):
             labels[block] = target.probs[block].argmax(1)
     within = fit_gaussian(target.features, labels.to(device))
-    rows = sample_rows(torch.arange(len(target.features)), references)
+    rows = sample_of(target.features, REFERENCES if references is None else references)
     return Witnesses(target, References.of(target.take(rows), rows, within), within, labels.cpu(),
                      with_energy, device, names)
 
@@ -185,12 +186,6 @@ def _second(others: Tensor, own: tuple[Tensor, Tensor], size: Tensor) -> Tensor:
         nearest = torch.where(value < ITSELF, value, nearest)
         others.scatter_(1, at[:, None], ITSELF)
     return torch.where(nearest < ITSELF, nearest + size, 0).clamp_(min=0).double().sqrt()
-
-
-def _inverse(x: Tensor) -> Tensor:
-    """(B,) of the norms of rows (B, D); 0 for a row of zeros."""
-    norm = x.norm(dim=1)
-    return torch.where(norm > 0, 1 / norm, 0)
 
 
 def _energy(block: Outputs, with_energy: bool) -> Tensor:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from relation.kernel import inverse_norm
 from relation.near_pairs import Picked
 from relation.tiles import row_slices
 
@@ -28,10 +29,11 @@ TINY = 1e-12  # in place of no distance at all
 
 class Ordinary(NamedTuple):
     """Distances (K,) that may be the radius, descending, and the share (K,) of rows that have a
-    nearer ordinary neighbour."""
+    nearer ordinary neighbour; whether near rows come in pairs, as they do within one set."""
 
     radii: Tensor
     share: Tensor
+    in_pairs: bool
 
     @property
     def largest(self) -> float | None:
@@ -44,7 +46,9 @@ class Ordinary(NamedTuple):
         found = torch.stack([(nearest < r).sum() for r in self.radii])
         expected = self.share * len(nearest)
         # A Poisson number of mean m is k or more with probability gammainc(k, m).
-        chance = torch.special.gammainc(((found + 1) // 2).clamp(min=1).double(), expected / 2)
+        size = 2 if self.in_pairs else 1
+        chance = torch.special.gammainc((found / size).ceil().clamp(min=1).double(),
+                                        expected / size)
         claimed = (found > 0) & (expected <= EXPECTED_SHARE * found) & (
             chance <= CHANCE / len(self.radii))
         if not claimed.any():
@@ -66,9 +70,11 @@ def ordinary_neighbours(features: Tensor | Picked, sample: Tensor, digests: np.n
     norms = sample.double().norm(dim=1)
     norms = norms[norms > 0] if norms.any() else norms.new_ones(1)
     size = float(norms.max())
-    unit, plain = (_possible(distances, n, len(dense), RESOLVED * of) for distances, of in zip(
-        _to_neighbours(sample, dense, size, with_itself), (1.0, size)))
-    # Of many rows the usual ones are looked at as far as the largest radius, of few rows all.
+    unit, plain = (_possible(distances, n, len(dense), RESOLVED * of, in_pairs=with_itself)
+                   for distances, of in zip(_to_neighbours(sample, dense, size, with_itself),
+                                            (1.0, size)))
+    # Of many rows the usual ones are looked at as far as the largest radius, of few rows all those
+    # whose norms are like the sample's.
     norm = float(norms.min() if n <= FEW else norms.median())
     angles = [each.largest / size for each, size in ((unit, 1.0), (plain, norm)) if each.largest]
     least = LEAST_COSINE if n <= FEW else LEAST_OF_MANY
@@ -80,7 +86,8 @@ def first_rows(digests: np.ndarray, most: int) -> Tensor:
     return torch.from_numpy(np.argsort(digests)[:most]).sort().values
 
 
-def _possible(distances: Tensor, n: int, dense: int, resolved: float) -> Ordinary:
+def _possible(distances: Tensor, n: int, dense: int, resolved: float, *, in_pairs: bool
+              ) -> Ordinary:
     """From the distances (S, NEIGHBOURS) to the nearest of `dense` rows out of n."""
     logs = distances[:, HALF_WAY - 1:].clamp(min=TINY).log()
     at = torch.arange(HALF_WAY, NEIGHBOURS, device=logs.device)
@@ -88,7 +95,7 @@ def _possible(distances: Tensor, n: int, dense: int, resolved: float) -> Ordinar
     rate = told + (ALIKE - 1) * told.mean() / len(at)  # b + s
     tenth = logs[:, -1].exp()
     if not rate.isfinite().all():  # rows that are not finite have no neighbours
-        return Ordinary(tenth[:0], tenth[:0])
+        return Ordinary(tenth[:0], tenth[:0], in_pairs)
     # Powers of two, so that no rounding of T10 moves them.
     top = math.floor(STEPS_PER_OCTAVE * math.log2(float(tenth.median())))
     steps = torch.arange(STEPS_PER_OCTAVE * OCTAVES, device=tenth.device, dtype=torch.float64)
@@ -99,7 +106,7 @@ def _possible(distances: Tensor, n: int, dense: int, resolved: float) -> Ordinar
          ).clamp(max=1).mean() for r in radii])
     most = EXPECTED_SHARE if n <= FEW else SHARE_OF_MANY
     possible = (share <= most) & (radii >= resolved)
-    return Ordinary(radii[possible], share[possible])
+    return Ordinary(radii[possible], share[possible], in_pairs)
 
 
 def _to_neighbours(sample: Tensor, features: Tensor | Picked, largest: float, with_itself: bool
@@ -112,12 +119,12 @@ def _to_neighbours(sample: Tensor, features: Tensor | Picked, largest: float, wi
     # x . y = u . v + x . c + v . c
     sample = sample.float() / largest
     centre = sample.double().mean(0).float()
-    inverse, rows = _inverse_norms(sample), sample - centre
+    inverse, rows = inverse_norm(sample), sample - centre
     offset, size = sample @ centre, rows.square().sum(1)
     unit = plain = rows.new_zeros(len(rows), 0)
     for block in row_slices(len(features), BLOCK):
         others = features[block].to(sample.device).float() / largest
-        scale = _inverse_norms(others)
+        scale = inverse_norm(others)
         others = others - centre
         products = rows @ others.T
         plain = _least(plain, others.square().sum(1) - 2 * products, keep)
@@ -133,9 +140,3 @@ def _least(best: Tensor, more: Tensor, keep: int) -> Tensor:
     more = more.topk(min(keep, more.shape[1]), largest=False).values
     both = torch.cat([best, more], 1)
     return both.topk(min(keep, both.shape[1]), largest=False).values
-
-
-def _inverse_norms(features: Tensor) -> Tensor:
-    """(B,) float32; 0 for a row of zeros."""
-    norms = features.norm(dim=1)
-    return torch.where(norms > 0, 1 / norms, 0)

@@ -18,7 +18,7 @@ is taken to go on in the same way, so that a share `rate` of ordinary rows is ab
     threshold = q50 + (q75 - q50) log(0.5 / rate) / log 2
 
 Many outliers are near each other, and move q50 and q75: where they are more than a tenth of the
-rows some are missed. All is fitted to FITTED random rows where there are more, and judges all rows.
+rows some are missed. All is fitted to FITTED rows where there are more, and judges all rows.
 Measured at 1 %, on eight real sets of 178 to 2,000 rows: see benchmarks/README.md.
 """
 
@@ -32,13 +32,13 @@ from relation.leave_one_out import row_blocks
 from relation.near_pairs import Picked
 from relation.ood_auto import JUDGED, check_outputs
 from relation.ood_witnesses import REFERENCES, Outputs, fit_witnesses
-from relation.sampling import sample_rows
+from relation.sampling import sample_of
 
 SQUARES = ("energy", "Mahalanobis")  # the first one is -log max_c p_c without the logits
 ASKED = ("near (unit)", "relation", *SQUARES)
 HEARD = ("near (unit)", *ASKED)  # the angle twice
 START, STOP = 0.5, 0.75  # where the tail begins, and up to where all rows are ordinary
-FITTED = 65_536  # rows of the fit, random ones beyond: 64 for each 1,000 features
+FITTED = 65_536  # rows of the fit: 64 for each of 1,000 features
 COMPARED = 2**26  # pairs of a row and a reference: fewer references beyond 8,192 rows,
 FEWEST_REFERENCES = 1024  # but not fewer than these
 FEWEST = 30  # rows whose tail can be seen at all
@@ -78,7 +78,7 @@ def find_outliers(rows: Outputs, *, rate: float = 0.01, first_copy: Tensor | Non
 
 def _find(rows: Outputs, rate: float, device: torch.device | None, *, progress: bool) -> Outliers:
     n = len(rows.features)
-    fitted = sample_rows(torch.arange(n), FITTED)
+    fitted = sample_of(rows.features, FITTED)
     is_fitted = torch.zeros(n, dtype=torch.bool).index_fill_(0, fitted, True)
     rest = (~is_fitted).nonzero()[:, 0]
     witnesses = fit_witnesses(

@@ -26,12 +26,12 @@ class ProcessLost(RuntimeError):
     """Another process of the run ended, did not answer in time, or cannot work with this one."""
 
 
-def in_order(compute: Callable[[Any], Any], pieces: Sequence[Any], device: torch.device
-             ) -> Iterator[Any]:
+def in_order(compute: Callable[[Any], Any], pieces: Sequence[Any], device: torch.device, *,
+             largest_batch: int = LARGEST_BATCH) -> Iterator[Any]:
     """compute(piece) for each piece, in order; on the CPU by as many threads as torch has.
 
     At most AHEAD batches for each thread are computed ahead, so that results do not pile up when
-    the consumer is slow.
+    the consumer is slow; of pieces with large results let a batch be one.
     """
     workers = torch.get_num_threads() if device.type == "cpu" else 1
     if workers == 1:
@@ -40,7 +40,7 @@ def in_order(compute: Callable[[Any], Any], pieces: Sequence[Any], device: torch
     # Pieces are too small to share: one thread for each kernel. Torch releases the interpreter
     # lock within kernels, so that Python's threads do run in parallel.
     # A few pieces at a time where there are thousands: each submission costs context switches.
-    batch = max(1, min(LARGEST_BATCH, len(pieces) // (32 * workers)))
+    batch = max(1, min(largest_batch, len(pieces) // (32 * workers)))
     with _torch_threads(1), ThreadPoolExecutor(workers, initializer=torch.set_num_threads,
                                                initargs=(1,)) as pool:
         batches = (pieces[start:start + batch] for start in range(0, len(pieces), batch))

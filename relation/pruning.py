@@ -145,14 +145,11 @@ def order_rows(peaks: Peaks, n: int, classes: int, *, threshold: float, largest_
 
 
 def class_lists(peaks: Peaks, order: Tensor | None, n: int, classes: int) -> ClassLists:
-    """The lists of the rows in an order, which may leave out some of the n (None: all, as they
-    lie), each sorted by position."""
-    order = torch.arange(n, device=peaks.row.device) if order is None else order
-    m, position = len(order), _positions(order, n)[peaks.row]
-    listed = position >= 0
-    key, at = (peaks.column[listed] * m + position[listed]).sort()
-    ends = torch.searchsorted(key, torch.arange(1, classes + 1, device=key.device) * m)
-    return ClassLists(key, key % m, peaks.value[listed][at], ends, m)
+    """The lists of the n rows in an order (None: as they lie), each sorted by position."""
+    position = peaks.row if order is None else _positions(order, n)[peaks.row]
+    key, at = (peaks.column * n + position).sort()
+    ends = torch.searchsorted(key, torch.arange(1, classes + 1, device=key.device) * n)
+    return ClassLists(key, key % n, peaks.value[at], ends, n)
 
 
 def listed_only(lists: ClassLists, at: Tensor) -> ClassLists:

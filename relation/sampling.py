@@ -3,25 +3,28 @@
 import torch
 from torch import Tensor
 
+from relation.near_pairs import Picked
 from relation.tiles import row_slices
 
 HASHED = 64  # entries of a row: all of a million rows would take as long as a product
 BLOCK = 4096
 
 
-def sample_rows(rows: Tensor, at_most: int, keys: Tensor | None = None) -> Tensor:
-    """`at_most` of the given row numbers, in order: those of largest `keys` (N,), the same rows
-    wherever they stand; without keys random places, as even steps may meet one class only, with a
-    fixed seed, so that the same data give the same rows."""
+def sample_rows(rows: Tensor, at_most: int, keys: Tensor) -> Tensor:
+    """`at_most` of the given row numbers, in order: those of largest `keys` (N,), as even steps may
+    meet one class only. The same rows wherever they stand, but for identical ones."""
     if len(rows) <= at_most:
         return rows
-    if keys is not None:
-        return rows[keys[rows].topk(at_most).indices.sort().values]
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
-    return rows[order[:at_most].sort().values.to(rows.device)]
+    return rows[keys[rows].topk(at_most).indices.sort().values]
 
 
-def row_keys(features: Tensor) -> Tensor:
+def sample_of(features: Tensor | Picked, at_most: int) -> Tensor:
+    """`at_most` of the rows of features (N, D), as their numbers on the CPU, in order."""
+    rows = torch.arange(len(features))
+    return rows if len(rows) <= at_most else sample_rows(rows, at_most, row_keys(features).cpu())
+
+
+def row_keys(features: Tensor | Picked) -> Tensor:
     """A number (N,) int64 for each row of (N, D), the same wherever the row stands: a hash of
     HASHED entries, at even steps, and of the sum of all. To be made of what is stored: rounding in
     what is computed changes it."""

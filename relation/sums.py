@@ -121,7 +121,7 @@ def _prepare(source: Rows, target: Rows, method: Method) -> Work | None:
     kernel, temperature, threshold, chunk = method
     symmetric = source is target
     only_others = len(target.features) > len(source.features)
-    if only_others:  # as r is symmetric
+    if only_others:  # r is symmetric: the larger side's rows make the blocks
         source, target = target, source
     source_norm = inverse_norms(source.features)
     target_norm = source_norm if symmetric else inverse_norms(target.features)
@@ -182,7 +182,7 @@ def _division(work: Work, costs: list[int]) -> str:
     """A digest of what each block is: sums by position add up, and resume, only where it is the
     same."""
     digest = hashlib.sha256(f"{work.blocks} {costs}".encode())
-    for side in (work.source, work.target) if work.only_others else (work.source,):
+    for side in (work.source, work.target):
         if side.order is not None:
             digest.update(side.order.cpu().numpy().tobytes())
     return digest.hexdigest()

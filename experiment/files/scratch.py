@@ -1,7 +1,9 @@
 """Arrays that need not fit into memory, in an unlinked temporary file."""
 
+import contextlib
 import os
 import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +30,13 @@ class Scratch:
         self._file = None
         if folder is not None and size > IN_MEMORY:
             try:
-                file = tempfile.TemporaryFile(dir=folder)
-                # Reserve all of it now: a write into a mapped file on a full disk is a crash.
-                os.posix_fallocate(file.fileno(), 0, size)
-                mapped = np.memmap(file, np.uint8, shape=(size,))
-                self.rows = torch.from_numpy(mapped).view(dtype).view(rows, columns)
+                with contextlib.ExitStack() as stack:
+                    file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+                    # Reserve all of it now: a write into a mapped file on a full disk is a crash.
+                    os.posix_fallocate(file.fileno(), 0, size)
+                    mapped = np.memmap(file, np.uint8, shape=(size,))
+                    self.rows = torch.from_numpy(mapped).view(dtype).view(rows, columns)
+                    weakref.finalize(self, stack.pop_all().close)
                 self._file = file
                 return
             except (OSError, AttributeError):  # no room, not writable; not a POSIX system
@@ -40,13 +44,17 @@ class Scratch:
         self.rows = torch.empty(rows, columns, dtype=dtype)
 
     def write(self, start: int, block: Tensor) -> None:
-        """Rows from `start` on."""
+        """Rows from `start` on; ValueError for a block (B, D) that is not of this shape."""
+        place = self.rows[start:start + len(block)]
+        if block.shape != place.shape:
+            raise ValueError(f"rows {tuple(block.shape)} from {start} on do not fit into "
+                             f"{tuple(self.rows.shape)}")
         if self._file is None:
-            self.rows[start:start + len(block)] = block
+            place.copy_(block)
             return
-        content = memoryview(block.to(self.rows.dtype).contiguous().view(torch.uint8).numpy())
+        block = block.to(self.rows.dtype).contiguous()
+        content = memoryview(block.view(torch.uint8).flatten().numpy())
         at = start * self.rows.shape[1] * self.rows.itemsize
-        content = content.cast("B")
         while content:
             written = os.pwrite(self._file.fileno(), content, at)
             content, at = content[written:], at + written

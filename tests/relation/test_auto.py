@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from relation import auto, auto_scores, evaluate, leave_one_out, neighbours
+from relation import auto, auto_scores, count, evaluate, leave_one_out, neighbours
 
 
 @pytest.fixture
@@ -137,8 +137,8 @@ def test_a_large_set_is_scored_nearly_as_if_it_were_small(monkeypatch, blobs):
 
 
 def test_the_order_of_rows_changes_nothing_where_rows_are_sampled(monkeypatch):
-    for module in (leave_one_out, neighbours):
-        monkeypatch.setattr(module, "SAMPLED", 300)
+    for module, name in ((leave_one_out, "SAMPLED"), (neighbours, "SAMPLED"), (count, "COUNTED")):
+        monkeypatch.setattr(module, name, 300)
     generator = torch.Generator().manual_seed(0)
     true = torch.arange(1400) % 2
     features = torch.eye(2, 12)[true] + 0.5 * torch.randn(1400, 12, generator=generator)

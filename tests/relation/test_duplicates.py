@@ -160,14 +160,17 @@ def test_copies_are_found_at_every_norm():
     assert 0 < (by_cosine[800:] >= 0).sum() < 20
 
 
-@pytest.mark.parametrize("expected, pairs, claimed", [
-    (0.018, 1, True), (0.025, 1, False),  # one pair by chance: half as many pairs as rows
-    (0.28, 2, True), (0.31, 2, False), (33.2, 50, True), (33.4, 50, False)])  # then a third
-def test_few_pairs_are_claimed_where_chance_brings_none(expected, pairs, claimed):
+@pytest.mark.parametrize("expected, near, in_pairs, claimed", [
+    (0.018, 2, True, True), (0.025, 2, True, False),  # one pair by chance: half as many as rows
+    (0.28, 4, True, True), (0.31, 4, True, False),
+    (33.2, 100, True, True), (33.4, 100, True, False),  # then a third
+    (0.009, 1, False, True), (0.011, 1, False, False)])  # test rows near training rows
+def test_few_rows_are_claimed_where_chance_brings_none(expected, near, in_pairs, claimed):
     nearest = torch.full((1000,), 2.0, dtype=torch.float64)
-    nearest[:2 * pairs] = 0.5
+    nearest[:near] = 0.5
     share = torch.tensor([expected / 1000], dtype=torch.float64)
-    ordinary = ordinary_neighbours.Ordinary(torch.ones(1, dtype=torch.float64), share)
+    ordinary = ordinary_neighbours.Ordinary(torch.ones(1, dtype=torch.float64), share,
+                                            in_pairs)
     assert ordinary.radius(nearest) == (1.0 if claimed else None)
 
 

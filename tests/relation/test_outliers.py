@@ -8,10 +8,12 @@ from sklearn.datasets import load_digits
 from relation import (
     Outputs,
     find_outliers,
+    gaussian,
     leave_one_out_probs,
     near_pairs,
     ood_witnesses,
     outliers,
+    sampling,
 )
 
 
@@ -52,15 +54,29 @@ def test_order_and_blocks_change_nothing(monkeypatch):
     assert torch.equal(find_outliers(rows).is_outlier, expected.is_outlier)
 
 
+def test_order_changes_nothing_where_rows_are_sampled(monkeypatch):
+    rows, _ = digits(30)
+    monkeypatch.setattr(outliers, "FITTED", 900)
+    monkeypatch.setattr(outliers, "COMPARED", 0)
+    monkeypatch.setattr(outliers, "FEWEST_REFERENCES", 400)
+    expected = find_outliers(rows)
+    order = torch.randperm(len(rows.features), generator=torch.Generator().manual_seed(1))
+    shuffled = find_outliers(rows.take(order))
+    torch.testing.assert_close(shuffled.scores, expected.scores[order], rtol=1e-3, atol=1e-3)
+
+
 def test_only_few_rows_are_read_at_a_time(monkeypatch):
     rows, read = digits(30)[0], []
     whole = near_pairs.Picked.__getitem__
     monkeypatch.setattr(near_pairs.Picked, "__getitem__", lambda self, which: (
         read.append(len(found := whole(self, which))) or found))
-    monkeypatch.setattr(outliers, "JUDGED", 37)
     monkeypatch.setattr(outliers, "FITTED", 400)
+    for module, name in ((outliers, "JUDGED"), (ood_witnesses, "BLOCK"), (gaussian, "BLOCK"),
+                         (sampling, "BLOCK"), (outliers, "COMPARED"),
+                         (outliers, "FEWEST_REFERENCES")):
+        monkeypatch.setattr(module, name, 37)
     find_outliers(rows)
-    assert sum(read) > 400 and max(read) <= 400
+    assert sum(read) > 400 and max(read) == 37
 
 
 def test_the_score_is_that_of_the_formula():

@@ -184,6 +184,59 @@ def test_pruning_loses_no_edge(threshold, chunk, flat):
     pair = dict(zip(("target_features", "target_probs", "target_labels"), other))
     scores = relation_scores(*source, **pair, threshold=threshold, chunk=chunk)
     assert_scores(scores, dense_relation(*source, **pair), threshold=threshold)
+    pair = dict(zip(("target_features", "target_probs", "target_labels"), source))
+    scores = relation_scores(*other, **pair, threshold=threshold, chunk=chunk)  # the smaller one
+    assert_scores(scores, dense_relation(*other, **pair), threshold=threshold)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 200, 700])
+def test_pruning_loses_no_edge_to_some_of_the_rows(count, flat):
+    source = many_classes(700, 40, 1, flat=flat)
+    rows = torch.randperm(700, generator=torch.Generator().manual_seed(2))[:count].sort().values
+    scores = relation_scores(*source, target_rows=rows)
+    assert_scores(scores, dense_relation(*source)[:, rows.numpy()], threshold=0.03)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_change_no_bit(threads):
+    source, other = many_classes(700, 40, 1), many_classes(300, 40, 2)
+    how = dict(zip(("target_features", "target_probs", "target_labels"), source))
+    rows = torch.arange(0, 700, 3)
+    expected = relation_scores(*other, **how), relation_scores(*source, target_rows=rows)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        found = relation_scores(*other, **how), relation_scores(*source, target_rows=rows)
+    finally:
+        torch.set_num_threads(before)
+    assert all(map(torch.equal, found, expected))
+
+
+class Kept:
+    """A checkpoint that holds the last sums of each division."""
+
+    def __init__(self):
+        self.sums, self.division = {}, None
+
+    def load(self, division):
+        self.division = division
+        return self.sums.get(division)
+
+    def offer(self, done, sums):
+        self.sums[self.division] = done, sums.clone()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_sums_over_other_rows_are_not_resumed_from(kernel):
+    features, probs, labels = many_classes(90, 40, 1)
+    probs[40:80] = probs[:40]  # so that blocks and costs are the same
+    kept, first, second = Kept(), torch.arange(40), torch.arange(40, 80)
+    relation_scores(features, probs, labels, target_rows=first, kernel=kernel, checkpoint=kept)
+    found = relation_scores(features, probs, labels, target_rows=second, kernel=kernel,
+                            checkpoint=kept)
+    expected = relation_scores(features, probs, labels, target_rows=second, kernel=kernel)
+    assert len(kept.sums) == 2 and torch.equal(found, expected)
 
 
 def test_classes_that_a_block_hardly_holds_are_left_out_of_its_products(monkeypatch):

@@ -54,3 +54,22 @@ def test_chosen_rows_are_written_block_by_block(tmp_path, monkeypatch):
     taken = scratch.taken(tmp_path, values, which)
     assert taken.dtype == torch.float16 and torch.equal(taken, values[which])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("in_memory", [10**6, 100])
+def test_a_block_of_another_shape_is_refused(tmp_path, monkeypatch, in_memory):
+    monkeypatch.setattr(scratch, "IN_MEMORY", in_memory)
+    array = scratch.Scratch(tmp_path, 30, 7)
+    array.write(30, torch.empty(0, 7))
+    for start, shape in ((0, (5, 9)), (0, (5, 1)), (28, (5, 7))):
+        with pytest.raises(ValueError, match=r"do not fit into \(30, 7\)"):
+            array.write(start, torch.ones(shape))
+
+
+def test_a_file_that_takes_little_at_a_time_gets_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(scratch, "IN_MEMORY", 100)
+    rows, pwrite = torch.rand(30, 7), os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, content, at: pwrite(file, content[:10], at))
+    array = scratch.Scratch(tmp_path, 30, 7)
+    array.write(0, rows)
+    assert torch.equal(array.rows, rows)
