@@ -34,7 +34,7 @@ from experiment.run.whole_set import WholeSet
 
 NAME_LENGTH = 80  # characters of a row's name in a note
 NOT_LOOKED_FOR = ("outliers and copies are not looked for in so many rows (--duplicates auto does, "
-                  "in twice the time of the relation)")
+                  "in 2.5 times the time of the relation)")
 
 
 def find_label_errors(samples: Samples, settings: Settings, *, folder: Path | None = None,
