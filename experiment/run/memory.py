@@ -22,6 +22,7 @@ from experiment.run.settings import Settings
 from relation.auto import KEPT
 
 ROW_BYTES = 350  # of each row: peaks, their lists, sums, ranks, twenty scores and their text
+TARGET_ROW_BYTES = 200  # of each row to relate to: peaks and their order
 TILE_COLUMNS, TILE_ARRAYS = 1024, 3  # target rows of a tile, and how many arrays of its size
 AUTO_ROW_BYTES = 900  # of each row, for auto and outliers: half features, classes asked for
 AUTO_BLOCK, AUTO_ARRAYS = 4096, 4  # rows at a time of leave-one-out, in float64
@@ -83,7 +84,8 @@ def forecast(samples: Samples, settings: Settings, *, auto: bool,
     if target is not None:  # `auto`, which holds more than any baseline
         stages.append(4 * OOD_ARRAYS * (min(m, OOD_ROWS) * dim + min(n, OOD_ROWS) * (dim + classes))
                       + 8 * OOD_SQUARES * dim * (dim + classes))
-    return processes.count_here() * (PASSING + (n + m) * ROW_BYTES + copies + max(stages))
+    return processes.count_here() * (PASSING + n * ROW_BYTES + m * TARGET_ROW_BYTES + copies
+                                     + max(stages))
 
 
 def _in_memory(rows: int, row_bytes: int, device: torch.device) -> int:
