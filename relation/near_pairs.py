@@ -5,7 +5,7 @@ proven, discard the rest; no pair above b is ever missed.
 
 Cells. Each row x belongs to the pivot c of largest x . c. For another pivot c', the linear function
 x . (c - c') / |c - c'| changes by no more than the distance between two rows, is >= 0 in the cell
-of c and <= 0 in that of c'. So a row meets the rows of c' only where
+of c and <= 0 in that of c'. So rows of c and of c' meet only where both are near the other cell:
 
     x . c - x . c' <= radius |c - c'|
 
@@ -112,11 +112,27 @@ class NearPairs:
             columns = torch.from_numpy(np.flatnonzero(bits)).to(self.device)
             if within:
                 columns = columns[target.home[columns] >= cell]
-            tiles = [(rows[few], columns[some]) for few in row_slices(len(rows), TILE)
-                     for some in row_slices(len(columns), TILE)]
+            tiles = [(left[few], right[some])
+                     for left, right in self._by_cell(cell, rows, columns, target.home[columns])
+                     for few in row_slices(len(left), TILE)
+                     for some in row_slices(len(right), TILE)]
             compute = partial(self._tile, target=target, least=bound - self.margin)
             yield from (found for found in in_order(compute, tiles, self.device, largest_batch=1)
                         if len(found[0]))
+
+    def _by_cell(self, cell: int, rows: Tensor, columns: Tensor, home: Tensor
+                 ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rows of a cell that meet the columns (K,) of each other one, whose cells are `home`.
+        All meet all where they are few: a tile of its own for each would take longer."""
+        if len(columns) <= TILE:
+            yield rows, columns
+            return
+        home, order = home.sort(stable=True)
+        others, counts = home.unique_consecutive(return_counts=True)
+        at = rows.cpu().numpy()
+        for other, some in zip(others.tolist(), columns[order].split(counts.tolist())):
+            bits = self.source.near[other // 8, at] & (128 >> other % 8)
+            yield rows[torch.from_numpy(np.flatnonzero(bits)).to(self.device)], some
 
     @torch.no_grad()  # of each thread's own
     def _tile(self, tile: tuple[Tensor, Tensor], target: _Side, least: float) -> Pairs:
