@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from experiment.command.device import find_device
 from experiment.command.errors import InputError
-from experiment.files import reading
+from experiment.files import reading, scratch
 from experiment.files.scratch import Scratch
 from experiment.inputs import targets
 from experiment.inputs.extraction import Extraction
@@ -87,7 +87,7 @@ def load_ood(folder: Path, epoch: int | None, extraction: Extraction) -> tuple[S
     val_path, val = experiment.features("val")
     ood_path, ood = experiment.features("ood")
     groups = _groups(len(ood), ood_path, extraction)
-    rows = experiment.joined(val, ood)
+    rows = scratch.joined(folder, val, ood)
     _, logits = experiment.apply_head(rows, lambda logits: logits)
     probs = Scratch(folder, *logits.shape)
     for block in row_slices(len(logits), BLOCK):
@@ -192,16 +192,6 @@ class _Experiment:
                       unit=" blocks", delay=1, disable=not self.extraction.progress):
             pass
         return rows if picked is None else picked.rows, result.rows
-
-    def joined(self, *parts: Tensor) -> Tensor:
-        """All rows (N, D) of the parts, in float32."""
-        result = Scratch(self.folder, sum(map(len, parts)), parts[0].shape[1])
-        start = 0
-        for part in parts:
-            for block in part.split(BLOCK):
-                result.write(start, block)
-                start += len(block)
-        return result.rows
 
     def listing(self, split: str) -> tuple[data.ImageSet | None, str]:
         """The images, None if their folder is missing; and why they cannot be listed, if so."""

@@ -126,7 +126,8 @@ def auto_scores(features: Tensor, probs: Tensor, labels: Tensor, *,
     if settled is None or not settled.all():
         replaced = (likeliest(refit) == voted) & (voted != labels)
         agreed = (by_loo == by_near) & (by_loo != labels)
-        counted = count_wrong(held[asked] / 3, slots[asked], said.shares, said.keys[asked],
+        share = torch.where(slots >= 0, said.shares[slots.clamp(min=0)], 0.0)
+        counted = count_wrong(held[asked] / 3, share[asked], said.keys[asked],
                               replaced=int(replaced[asked].sum()), agreed=int(agreed[asked].sum()),
                               rejected=int((~said.trusted).sum()), class_noise=noise.weight)
     parts = {"loss (loo)": loo, "loss (refit)": refit, "neighbours": local, "votes": votes,

@@ -72,15 +72,14 @@ class _Ranked(NamedTuple):
     ahead: Tensor
 
 
-def count_wrong(q: Tensor, slots: Tensor, shares: Tensor, keys: Tensor, *,
-                replaced: int, agreed: int, rejected: int, class_noise: float) -> Count:
-    """The count from q (N, S) of the classes slots (N, S), -1 where there are fewer, pi (C,),
-    `high`, the numbers of rows that leave-one-out and neighbours reject for the same class and that
-    either rejects, l. keys (N,) choose the rows that are looked at, if there are many."""
+def count_wrong(q: Tensor, share: Tensor, keys: Tensor, *, replaced: int, agreed: int,
+                rejected: int, class_noise: float) -> Count:
+    """The count from q (N, S), the pi (N, S) of its classes, 0 where there are fewer, `high`, the
+    numbers of rows that leave-one-out and neighbours reject for the same class and that either
+    rejects, l. keys (N,) choose the rows that are looked at, if there are many."""
     n = len(q)
     some = sample_rows(torch.arange(n, device=q.device), COUNTED, keys)
-    q, slots = q[some], slots[some]
-    share = torch.where(slots >= 0, shares.double()[slots.clamp(min=0)], 0.0)
+    q, share = q[some], share[some].double()
     ranked = _ranked(q, share)
     redrawn = n * float(1 - share[:, 0].mean())
     low, b = _unexplained(q, ranked.share[ranked.given])

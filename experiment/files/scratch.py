@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relation.tiles import row_slices
-
 IN_MEMORY = 2**28  # bytes up to which memory is used
 BLOCK = 8192  # rows at a time
 
@@ -65,6 +63,17 @@ def taken(folder: Path | None, values: Tensor, which: Tensor) -> Tensor:
     if values.device.type != "cpu":
         return values[which]
     result = Scratch(folder, len(which), values.shape[1], values.dtype)
-    for block in row_slices(len(which), BLOCK):
-        result.write(block.start, values[which[block]])
+    for start in range(0, len(which), BLOCK):
+        result.write(start, values[which[start:start + BLOCK]])
+    return result.rows
+
+
+def joined(folder: Path | None, *parts: Tensor) -> Tensor:
+    """All rows (N, D) of the parts, in float32, in such a file if they are large."""
+    result = Scratch(folder, sum(map(len, parts)), parts[0].shape[1])
+    start = 0
+    for part in parts:
+        for block in part.split(BLOCK):
+            result.write(start, block)
+            start += len(block)
     return result.rows

@@ -6,7 +6,8 @@ from relation.sampling import row_keys
 
 
 def counted(q: torch.Tensor, slots: torch.Tensor, shares: torch.Tensor, **how) -> Count:
-    return count_wrong(q, slots, shares, row_keys(q), **how)
+    share = torch.where(slots >= 0, shares[slots.clamp(min=0)], 0.0)
+    return count_wrong(q, share, row_keys(q), **how)
 
 
 def simulated(share_wrong, hardness, n=4000, classes=5, softer=1.0):

@@ -111,11 +111,12 @@ def test_half_precision_is_storage_alone():
 
 
 def test_sampled_rows_are_ordered_and_repeatable():
-    rows = torch.arange(0, 200, 2)
-    found = sample_rows(rows, 10)
+    rows, keys = torch.arange(0, 200, 2), torch.arange(200) * 7919 % 200
+    found = sample_rows(rows, 10, keys)
     assert len(found) == 10 and (found.diff() > 0).all() and set(found.tolist()) < set(
         rows.tolist())
-    assert torch.equal(found, sample_rows(rows, 10)) and torch.equal(rows, sample_rows(rows, 100))
+    assert keys[found].min() > keys[rows[~torch.isin(rows, found)]].max()
+    assert torch.equal(rows, sample_rows(rows, 100, keys))
 
 
 @pytest.mark.parametrize("wrong, message", [
