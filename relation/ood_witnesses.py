@@ -87,10 +87,9 @@ class Witnesses(NamedTuple):
     labels: Tensor  # (M,) given ones, or else predicted; on the CPU
     with_energy: bool  # known of the training rows and of those to judge
     device: torch.device
-    names: tuple[str, ...]  # of NAMES: the scores that are given
 
     def of(self, source: Outputs) -> Tensor:
-        """Scores (W, N) of new rows, float64, in the order of `names`."""
+        """Scores (W, N) of new rows, float64, in the order of NAMES."""
         return self._blocks(len(source.features), lambda rows: self._block(source.take(rows), None))
 
     def without(self, rows: Tensor) -> Tensor:
@@ -100,7 +99,7 @@ class Witnesses(NamedTuple):
 
     def _blocks(self, n: int, compute: Callable[[slice], Tensor]) -> Tensor:
         """Scores (W, n) of all blocks of rows, by several threads."""
-        scores = torch.empty(len(self.names), n, dtype=torch.float64, device=self.device)
+        scores = torch.empty(len(NAMES), n, dtype=torch.float64, device=self.device)
         blocks = list(row_slices(n, BLOCK))
         for rows, found in zip(blocks, in_order(compute, blocks, self.device)):
             scores[:, rows] = found
@@ -112,37 +111,31 @@ class Witnesses(NamedTuple):
         plain = self.within.centred(block.features.to(self.device, torch.float64))
         white = plain @ self.within.whiten
         labels = None if itself is None else self.labels[itself].to(self.device)
-        found = {"energy": _energy(block, self.with_energy).to(self.device),
-                 "Mahalanobis": self.within.distances(white, labels),
-                 **self._to_references(plain, white, block.probs, itself)}
-        return torch.stack([found[name] for name in self.names])
+        return torch.stack([
+            _energy(block, self.with_energy).to(self.device),
+            *self._to_references(plain, white, block.probs, itself),
+            self.within.distances(white, labels)])
 
     def _to_references(self, plain: Tensor, white: Tensor, probs: Tensor, itself: Tensor | None
-                       ) -> dict[str, Tensor]:
-        """The distances and the relation, each (B,)."""
-        references, own, found = self.references, self._own(itself), {}
-        if "near (white)" in self.names:  # a product of its own
-            found["near (white)"] = _second(
-                (white @ references.white.T).mul_(-2).add_(references.white_size), own,
-                white.square().sum(1))
+                       ) -> list[Tensor]:
+        """The three distances and the relation, each (B,)."""
+        references, own = self.references, self._own(itself)
         products = plain @ references.plain.T
-        if "near (plain)" in self.names:
-            found["near (plain)"] = _second(references.plain_size - 2 * products, own,
-                                            plain.square().sum(1))
+        nearest = [_second(references.plain_size - 2 * products, own, plain.square().sum(1)),
+                   _second((white @ references.white.T).mul_(-2).add_(references.white_size), own,
+                           white.square().sum(1))]
         # f_i . f_j from the product of what was centred
         origin = self.within.from_origin
         inverse = inverse_norm(plain + origin)
         cosines = products.add_((plain @ origin)[:, None]).add_(references.to_origin) \
             .mul_(inverse[:, None]).mul_(references.inverse)
-        found["near (unit)"] = _second(references.inverse.sign() - 2 * cosines, own,
-                                       inverse.sign())
+        unit = _second(references.inverse.sign() - 2 * cosines, own, inverse.sign())
         related = cosines.clamp_(min=0).mul_(probs.to(self.device).float() @ references.probs.T)
         related[own] = 0
         others = torch.full((len(plain),), float(len(references.rows)), dtype=torch.float64,
                             device=self.device)
         others[own[0]] -= 1
-        found["relation"] = -related.sum(1, dtype=torch.float64) / others.clamp(min=1)
-        return found
+        return [unit, *nearest, -related.sum(1, dtype=torch.float64) / others.clamp(min=1)]
 
     def _own(self, itself: Tensor | None) -> tuple[Tensor, Tensor]:
         """Which of the rows are references, and which reference each of these is."""
@@ -155,8 +148,8 @@ class Witnesses(NamedTuple):
 
 
 def fit_witnesses(target: Outputs, *, with_energy: bool, device: torch.device,
-                  references: int | None = None, names: tuple[str, ...] = NAMES) -> Witnesses:
-    """Fit the scores of these names to training rows: two passes over the features, in blocks.
+                  references: int | None = None) -> Witnesses:
+    """Fit all of them to training rows: two passes over the features, in blocks.
 
     Labels that are not known are the predicted ones. `with_energy`: whether the judged rows have it
     too. `device` is where to compute, `references` how many references there are at most.
@@ -171,7 +164,7 @@ def fit_witnesses(target: Outputs, *, with_energy: bool, device: torch.device,
     within = fit_gaussian(target.features, labels.to(device))
     rows = sample_of(target.features, REFERENCES if references is None else references)
     return Witnesses(target, References.of(target.take(rows), rows, within), within, labels.cpu(),
-                     with_energy, device, names)
+                     with_energy, device)
 
 
 def _second(others: Tensor, own: tuple[Tensor, Tensor], size: Tensor) -> Tensor:

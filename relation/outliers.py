@@ -1,19 +1,18 @@
 """Which rows of a set do not belong to it, at a stated share of false alarms.
 
-Four of the scores of `ood_witnesses.py` judge each row without itself, in the units of a distance:
-the distance by angle to the second nearest row, the roots of Mahalanobis and of the model's doubt,
--log max_c p_c (both are squares where rows are Gaussian), and the relation. They are fitted to all
-rows, and the tail of each is taken to go on as it begins: from the median up to the upper quartile,
-which outliers hardly move, the share of rows above x halves over the same distance everywhere,
+The scores of `ood_witnesses.py` judge each row without itself, in the units of a distance: of
+Mahalanobis and of the model's doubt, -log max_c p_c, the roots are taken (both are squares where
+rows are Gaussian). They are fitted to all rows, and the tail of each is taken to go on as it
+begins: from the median up to the upper quartile, which outliers hardly move, the share of rows
+above x halves over the same distance everywhere,
 
     e = (q75 - q50) / log 2                         of the values of all rows, qP their P % point
     S = log 2 + (x - q50) / e                       above q50, -log(share of the rows above x) below
-    outlier_score = sqrt((1 + S_1) (1 + S_2)) - 1   HIGHER = MORE OUTLYING
+    outlier_score = ((1 + S_1) (1 + S_2) (1 + S_3))^(1/3) - 1   HIGHER = MORE OUTLYING
 
-with S_1 and S_2 the two largest of a row, as what is odd in one respect is ordinary in others, and
-as one score alone may shout: rows of large norm are far from all others, unsure rows are not odd.
-The angle cannot, as it ends at the opposite row, so that it counts twice. The tail of these scores
-is taken to go on in the same way, so that a share `rate` of ordinary rows is above
+with S_1, S_2 and S_3 the larger half of a row: what is odd in one respect is ordinary in others,
+and one or two may shout, as rows of large norm are far from all others. The tail of these scores is
+taken to go on in the same way, so that a share `rate` of ordinary rows is above
 
     threshold = q50 + (q75 - q50) log(0.5 / rate) / log 2
 
@@ -31,12 +30,10 @@ from torch import Tensor
 from relation.leave_one_out import row_blocks
 from relation.near_pairs import Picked
 from relation.ood_auto import JUDGED, check_outputs
-from relation.ood_witnesses import REFERENCES, Outputs, fit_witnesses
+from relation.ood_witnesses import NAMES, REFERENCES, Outputs, fit_witnesses
 from relation.sampling import sample_of
 
 SQUARES = ("energy", "Mahalanobis")  # the first one is -log max_c p_c without the logits
-ASKED = ("near (unit)", "relation", *SQUARES)
-HEARD = ("near (unit)", *ASKED)  # the angle twice
 START, STOP = 0.5, 0.75  # where the tail begins, and up to where all rows are ordinary
 FITTED = 65_536  # rows of the fit: 64 for each of 1,000 features
 COMPARED = 2**26  # pairs of a row and a reference: fewer references beyond 8,192 rows,
@@ -84,16 +81,16 @@ def _find(rows: Outputs, rate: float, device: torch.device | None, *, progress: 
     witnesses = fit_witnesses(
         rows if len(rest) == 0 else _picked(rows, fitted), with_energy=False,
         device=device or rows.features.device,
-        references=min(REFERENCES, max(FEWEST_REFERENCES, COMPARED // n)), names=ASKED)
-    values = torch.empty(len(ASKED), n, dtype=torch.float64)
+        references=min(REFERENCES, max(FEWEST_REFERENCES, COMPARED // n)))
+    values = torch.empty(len(NAMES), n, dtype=torch.float64)
     for part, of in ((fitted, witnesses.without),
                      (rest, lambda at: witnesses.of(rows.take(rest[at])))):
         for block in row_blocks(len(part), "outliers", progress=progress, step=JUDGED):
             values[:, part[block]] = of(torch.arange(block.start, block.stop)).cpu()
     for name in SQUARES:
-        values[ASKED.index(name)].clamp_(min=0).sqrt_()
-    surprise = torch.stack([_surprise(values[ASKED.index(name)]) for name in HEARD])
-    scores = surprise.topk(2, dim=0).values.log1p().mean(0).expm1()
+        values[NAMES.index(name)].clamp_(min=0).sqrt_()
+    surprise = torch.stack([_surprise(x) for x in values])
+    scores = surprise.topk(len(surprise) // 2, dim=0).values.log1p().mean(0).expm1()
     begin, scale = _tail(scores)
     threshold = math.inf if n < FEWEST else begin + scale * math.log((1 - START) / rate)
     return Outliers(scores.float(), scores > threshold, threshold)

@@ -83,17 +83,16 @@ def test_the_score_is_that_of_the_formula():
     rows, _ = digits(30)
     rows = rows.take(slice(0, 300))
     fitted = ood_witnesses.fit_witnesses(rows, with_energy=False, device=torch.device("cpu"))
-    doubt, angle, _, _, related, far = fitted.without(torch.arange(300)).numpy()
+    doubt, *distances, related, far = fitted.without(torch.arange(300)).numpy()
     surprise = []
-    for x in (angle, angle, related, np.sqrt(far), np.sqrt(doubt)):
+    for x in (*distances, related, np.sqrt(far), np.sqrt(doubt)):
         middle, quarter = np.sort(x)[[int(0.5 * 299), int(0.75 * 299)]]
         below = (x < middle).sum() / 300
         shares = (np.array([(x > v).sum() + (x == v).sum() / 2 for v in x]) + 0.5) / 301
         surprise.append(np.where(x > middle, np.log(2) * (1 + (x - middle) / (quarter - middle)),
                                  -np.log(shares)))
         assert 0.4 < below < 0.51
-    least, most = np.sort(surprise, axis=0)[-2:]
-    expected = np.sqrt((1 + least) * (1 + most)) - 1
+    expected = np.prod(1 + np.sort(surprise, axis=0)[-3:], axis=0) ** (1 / 3) - 1
     found = find_outliers(rows)
     np.testing.assert_allclose(found.scores, expected, rtol=1e-5)
     middle, quarter = np.sort(expected)[[int(0.5 * 299), int(0.75 * 299)]]
