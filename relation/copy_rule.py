@@ -52,13 +52,19 @@ def given_rule(threshold: float | str | None) -> Rule:
     return Rule(float(threshold), None, float(threshold))
 
 
-def choose_rule(features: Tensor | Picked, tested: Picked | None, digests: np.ndarray,
-                tested_digests: np.ndarray, *, progress: bool) -> tuple[Rule, Iterable[Pairs]]:
-    """The rule of the module's text, and the pairs that it may hold for.
+def find_rule(threshold: float | str, features: Tensor | Picked, tested: Picked | None,
+              digests: np.ndarray, tested_digests: np.ndarray, *, progress: bool
+              ) -> tuple[Rule, Iterable[Pairs]]:
+    """The rule of the user's threshold, or if it is "auto" that of the module's text; and the pairs
+    that it may hold for.
 
     digests: of `features` and of `tested`, which are the same without `tested`; samples go by
     them, so that they are the same rows in whatever order these come.
     """
+    if threshold != "auto":
+        rule = given_rule(threshold)
+        return rule, NearPairs(features, tested, bound=rule.bound, progress=progress).above(
+            rule.bound)
     others = features if tested is None else tested
     if len(features) <= NEIGHBOURS + (tested is None):
         return given_rule(None), ()
@@ -85,8 +91,10 @@ def _rule(unit_radius: float | None, radius: float | None, bound: float) -> Rule
 
 def _norms(features: Tensor | Picked) -> Tensor:
     """(N,) float64."""
-    return torch.cat([torch.linalg.vector_norm(features[at], dim=1, dtype=torch.float64)
-                      for at in row_slices(len(features), BLOCK)])
+    norms = torch.empty(len(features), dtype=torch.float64, device=features.device)
+    for at in row_slices(len(features), BLOCK):
+        torch.linalg.vector_norm(features[at], dim=1, dtype=torch.float64, out=norms[at])
+    return norms
 
 
 def _squared(pairs: Pairs, norms: tuple[Tensor, Tensor]) -> Tensor:

@@ -39,9 +39,9 @@ import torch
 from torch import Tensor
 
 from relation.components import join, roots_of
-from relation.copy_rule import Rule, choose_rule, given_rule
+from relation.copy_rule import Rule, find_rule, given_rule
 from relation.identical import digests_of, first_identical, where_among
-from relation.near_pairs import NearPairs, Pairs, Picked
+from relation.near_pairs import Pairs, Picked
 from relation.tiles import row_slices
 
 PAIRS = 2**14  # decided at a time: 2 x 128 MiB of float64 for a thousand features
@@ -109,11 +109,8 @@ def find_duplicates(features: Tensor, *, threshold: float | str | None = "auto",
     parent, rule = first.clone(), given_rule(threshold)
     if threshold is not None and len(single) > 1:
         rows = features if len(single) == len(features) else Picked(features, single)
-        if threshold == "auto":
-            own = digests[single.cpu()]
-            rule, pairs = choose_rule(rows, None, own, own, progress=progress)
-        else:
-            pairs = NearPairs(rows, bound=rule.bound, progress=progress).above(rule.bound)
+        own = digests[single.cpu()]
+        rule, pairs = find_rule(threshold, rows, None, own, own, progress=progress)
         joined = _components(pairs, rows, rule)
         place = torch.empty_like(first)
         place[single] = torch.arange(len(single), device=place.device)
@@ -147,12 +144,8 @@ def find_leakage(features: Tensor, test_features: Tensor, *, threshold: float | 
     others = (~is_exact).nonzero()[:, 0]
     if threshold is not None and len(others):
         tested = Picked(test_features, others)
-        if threshold == "auto":
-            rule, pairs = choose_rule(features, tested, digests, test_digests[others.cpu()],
-                                  progress=progress)
-        else:
-            pairs = NearPairs(features, tested, bound=rule.bound, progress=progress).above(
-                rule.bound)
+        rule, pairs = find_rule(threshold, features, tested, digests, test_digests[others.cpu()],
+                                progress=progress)
         rows[others], cosines[others] = _best(pairs, features, tested, rule)
     return Leakage(rows, cosines, is_exact, rule.threshold, rule.radius)
 

@@ -75,6 +75,10 @@ class _Side(NamedTuple):
     home: Tensor  # (N,) the cell of each row
     near: np.ndarray  # (ceil(K / 8), N) uint8, a bit for each cell and row
 
+    def near_to(self, cell: int, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """Which of the rows, as positions among them, must be compared with the cell."""
+        return np.flatnonzero(self.near[cell // 8, rows] & (128 >> cell % 8))
+
 
 class NearPairs:
     """All pairs of source and target rows whose cosine exceeds a bound, at least `bound`."""
@@ -108,19 +112,18 @@ class NearPairs:
             start += len(rows)
             if len(rows) == 0:
                 continue
-            bits = target.near[cell // 8] & (128 >> cell % 8)
-            columns = torch.from_numpy(np.flatnonzero(bits)).to(self.device)
+            columns = torch.from_numpy(target.near_to(cell)).to(self.device)
             if within:
                 columns = columns[target.home[columns] >= cell]
             tiles = [(left[few], right[some])
-                     for left, right in self._by_cell(cell, rows, columns, target.home[columns])
+                     for left, right in self._by_cell(rows, columns, target.home[columns])
                      for few in row_slices(len(left), TILE)
                      for some in row_slices(len(right), TILE)]
             compute = partial(self._tile, target=target, least=bound - self.margin)
             yield from (found for found in in_order(compute, tiles, self.device, largest_batch=1)
                         if len(found[0]))
 
-    def _by_cell(self, cell: int, rows: Tensor, columns: Tensor, home: Tensor
+    def _by_cell(self, rows: Tensor, columns: Tensor, home: Tensor
                  ) -> Iterator[tuple[Tensor, Tensor]]:
         """The rows of a cell that meet the columns (K,) of each other one, whose cells are `home`.
         All meet all where they are few: a tile of its own for each would take longer."""
@@ -131,8 +134,7 @@ class NearPairs:
         others, counts = home.unique_consecutive(return_counts=True)
         at = rows.cpu().numpy()
         for other, some in zip(others.tolist(), columns[order].split(counts.tolist())):
-            bits = self.source.near[other // 8, at] & (128 >> other % 8)
-            yield rows[torch.from_numpy(np.flatnonzero(bits)).to(self.device)], some
+            yield rows[torch.from_numpy(self.source.near_to(other, at)).to(self.device)], some
 
     @torch.no_grad()  # of each thread's own
     def _tile(self, tile: tuple[Tensor, Tensor], target: _Side, least: float) -> Pairs:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from relation.leave_one_out import row_blocks
 from relation.ood_witnesses import NAMES, Outputs, fit_witnesses
-from relation.sampling import sample_of
+from relation.sampling import sample_rows
 
 CALIBRATED = 16_384  # training rows that P is taken from: 1,600 of them above u
 USUAL = 0.9  # below it values are counted, above it the tail is fitted
@@ -67,14 +67,14 @@ def auto_outlier_scores(source: Outputs, target: Outputs, *,
 
     Memory: a few (D, D) and (C, D) in float64, REFERENCES rows, and blocks; nothing of size N M.
     Nearest rows and relations are to REFERENCES training rows at most, and P is of CALIBRATED at
-    most. `device`: where to compute, that of the
-    training features if not given. Raises ValueError for shapes that disagree.
+    most. `device`: where to compute, that of the training features if not given. Raises ValueError
+    for shapes that disagree.
     """
     check_outputs(source, "")
     check_outputs(target, "target_", source)
     witnesses = fit_witnesses(target, device=device or target.features.device,
                               with_energy=source.energy is not None and target.energy is not None)
-    usual = sample_of(target.features, CALIBRATED)
+    usual = sample_rows(torch.arange(len(target.features)), CALIBRATED, witnesses.keys)
     tails = [fit_tail(values) for values in witnesses.without(usual)]
     n = len(source.features)
     parts = torch.empty(len(NAMES), n, dtype=torch.float64)
@@ -97,7 +97,7 @@ def left_out_outlier_scores(target: Outputs, *, device: torch.device | None = No
     parts = torch.empty(len(NAMES), n, dtype=torch.float64)
     for rows in row_blocks(n, "outliers", progress=progress, step=JUDGED):
         parts[:, rows] = witnesses.without(torch.arange(rows.start, rows.stop)).cpu()
-    usual = sample_of(target.features, CALIBRATED)
+    usual = sample_rows(torch.arange(n), CALIBRATED, witnesses.keys)
     for part in parts:
         part.copy_(fit_tail(part[usual]).surprise(part))
     return AutoOutliers(parts.mean(0).float(), dict(zip(NAMES, parts.float())))

@@ -29,7 +29,7 @@ from torch import Tensor
 from relation.gaussian import Gaussian, fit_gaussian
 from relation.kernel import inverse_norm
 from relation.parallel import in_order
-from relation.sampling import sample_of
+from relation.sampling import row_keys, sample_rows
 from relation.tiles import row_slices
 
 NEAREST = 2  # one nearest row may be a twin or itself an outlier; more look beyond small classes
@@ -85,6 +85,7 @@ class Witnesses(NamedTuple):
     references: References
     within: Gaussian
     labels: Tensor  # (M,) given ones, or else predicted; on the CPU
+    keys: Tensor  # (M,) by which rows are sampled; on the CPU
     with_energy: bool  # known of the training rows and of those to judge
     device: torch.device
 
@@ -162,9 +163,11 @@ def fit_witnesses(target: Outputs, *, with_energy: bool, device: torch.device,
         for block in row_slices(len(target.probs), BLOCK):
             labels[block] = target.probs[block].argmax(1)
     within = fit_gaussian(target.features, labels.to(device))
-    rows = sample_of(target.features, REFERENCES if references is None else references)
+    keys = row_keys(target.features).cpu()
+    rows = sample_rows(torch.arange(len(keys)), REFERENCES if references is None else references,
+                       keys)
     return Witnesses(target, References.of(target.take(rows), rows, within), within, labels.cpu(),
-                     with_energy, device)
+                     keys, with_energy, device)
 
 
 def _second(others: Tensor, own: tuple[Tensor, Tensor], size: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def ordinary_neighbours(features: Tensor | Picked, sample: Tensor, digests: np.n
     # Of many rows the usual ones are looked at as far as the largest radius, of few rows all those
     # whose norms are like the sample's.
     norm = float(norms.min() if n <= FEW else norms.median())
-    angles = [each.largest / size for each, size in ((unit, 1.0), (plain, norm)) if each.largest]
+    angles = [each.largest / of for each, of in ((unit, 1.0), (plain, norm)) if each.largest]
     least = LEAST_COSINE if n <= FEW else LEAST_OF_MANY
     return unit, plain, max(least, 1 - max(angles, default=0.0) ** 2 / 2)
 

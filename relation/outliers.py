@@ -31,7 +31,7 @@ from relation.leave_one_out import row_blocks
 from relation.near_pairs import Picked
 from relation.ood_auto import JUDGED, check_outputs
 from relation.ood_witnesses import NAMES, REFERENCES, Outputs, fit_witnesses
-from relation.sampling import sample_of
+from relation.sampling import row_keys, sample_rows
 
 SQUARES = ("energy", "Mahalanobis")  # the first one is -log max_c p_c without the logits
 START, STOP = 0.5, 0.75  # where the tail begins, and up to where all rows are ordinary
@@ -75,7 +75,7 @@ def find_outliers(rows: Outputs, *, rate: float = 0.01, first_copy: Tensor | Non
 
 def _find(rows: Outputs, rate: float, device: torch.device | None, *, progress: bool) -> Outliers:
     n = len(rows.features)
-    fitted = sample_of(rows.features, FITTED)
+    fitted = sample_rows(torch.arange(n), FITTED, row_keys(rows.features).cpu())
     is_fitted = torch.zeros(n, dtype=torch.bool).index_fill_(0, fitted, True)
     rest = (~is_fitted).nonzero()[:, 0]
     witnesses = fit_witnesses(

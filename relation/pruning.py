@@ -57,6 +57,12 @@ class ClassLists(NamedTuple):
     ends: Tensor  # (C,) where each class's list ends
     rows: int  # M
 
+    @classmethod
+    def of(cls, key: Tensor, value: Tensor, classes: int, rows: int) -> "ClassLists":
+        """Of the keys, ascending, and the value of each."""
+        ends = torch.searchsorted(key, torch.arange(1, classes + 1, device=key.device) * rows)
+        return cls(key, key % rows, value, ends, rows)
+
 
 def choose_floor(*sides: Tensor, threshold: float) -> float:
     """The lowest of FLOORS with few peaks above it in a sample of each side's probs (N, C).
@@ -148,19 +154,15 @@ def class_lists(peaks: Peaks, order: Tensor | None, n: int, classes: int) -> Cla
     """The lists of the n rows in an order (None: as they lie), each sorted by position."""
     position = peaks.row if order is None else _positions(order, n)[peaks.row]
     key, at = (peaks.column * n + position).sort()
-    ends = torch.searchsorted(key, torch.arange(1, classes + 1, device=key.device) * n)
-    return ClassLists(key, key % n, peaks.value[at], ends, n)
+    return ClassLists.of(key, peaks.value[at], classes, n)
 
 
 def listed_only(lists: ClassLists, at: Tensor) -> ClassLists:
     """The lists of the rows at these positions (K,), ascending, which then count from 0."""
     position = _positions(at, lists.rows)[lists.position]
     listed = position >= 0
-    column, position = (lists.key // lists.rows)[listed], position[listed]
-    key, classes = column * len(at) + position, torch.arange(1, len(lists.ends) + 1,
-                                                             device=at.device)
-    return ClassLists(key, position, lists.value[listed],
-                      torch.searchsorted(key, classes * len(at)), len(at))
+    key = (lists.key // lists.rows * len(at) + position)[listed]
+    return ClassLists.of(key, lists.value[listed], len(lists.ends), len(at))
 
 
 def high_peaks(peaks: Peaks, order: Tensor, blocks: list[slice], *, threshold: float

@@ -18,12 +18,6 @@ def sample_rows(rows: Tensor, at_most: int, keys: Tensor) -> Tensor:
     return rows[keys[rows].topk(at_most).indices.sort().values]
 
 
-def sample_of(features: Tensor | Picked, at_most: int) -> Tensor:
-    """`at_most` of the rows of features (N, D), as their numbers on the CPU, in order."""
-    rows = torch.arange(len(features))
-    return rows if len(rows) <= at_most else sample_rows(rows, at_most, row_keys(features).cpu())
-
-
 def row_keys(features: Tensor | Picked) -> Tensor:
     """A number (N,) int64 for each row of (N, D), the same wherever the row stands: a hash of
     HASHED entries, at even steps, and of the sum of all. To be made of what is stored: rounding in

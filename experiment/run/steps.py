@@ -47,13 +47,13 @@ def on_device(samples: Samples, settings: Settings, folder: Path | None = None, 
              f"({samples.source})"] if zeros else []
     features, probs = samples.features, samples.probs
     if dtype != torch.float32:
-        smaller = [Scratch(folder, len(samples), tensor.shape[1], dtype)
-                   for tensor in (features, probs)]
+        small_features, small_probs = (Scratch(folder, len(samples), tensor.shape[1], dtype)
+                                       for tensor in (features, probs))
         for rows in tqdm(list(row_slices(len(samples), BLOCK)), desc=settings.dtype,
                          unit=" blocks", delay=1, disable=not progress):
-            smaller[0].write(rows.start, relation.unit_rows(samples.features[rows]))
-            smaller[1].write(rows.start, samples.probs[rows])
-        features, probs = (each.rows for each in smaller)
+            small_features.write(rows.start, relation.unit_rows(samples.features[rows]))
+            small_probs.write(rows.start, samples.probs[rows])
+        features, probs = small_features.rows, small_probs.rows
     return features.to(device), probs.to(device, dtype), notes
 
 
