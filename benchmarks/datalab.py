@@ -40,8 +40,8 @@ from experiment.command.launch import launch
 PARTS = ("dev", "heldout")
 SKLEARN = {"digits": datasets.load_digits, "wine": datasets.load_wine,
            "breast_cancer": datasets.load_breast_cancer}
-DEV = ("leaves", "jobs", "segments", "phishing", "vowels", "docstrings", *SKLEARN)
-HELD_OUT = ("storms", "cells")  # of those held out in real/, the ones that pip alone builds
+HELD_OUT = cells.HELD_OUT
+DEV = (*(name for name in cells.SETS if name not in HELD_OUT), *SKLEARN)
 SHARES = (0.01, 0.05, 0.1)
 OUTLIERS = ("class", "between", "noise")
 COPIES = {"exact": 0.0, "near 0.01": 0.01, "near 0.05": 0.05}

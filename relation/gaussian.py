@@ -54,8 +54,9 @@ class Gaussian(NamedTuple):
             x *= FAR / x.norm(dim=1, keepdim=True).clamp(min=FAR)
         return x.float()
 
-    def distances(self, white: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Least squared distance (B,) float64 of `centred(f) @ whiten` (B, D) to a class mean.
+    def distances(self, white: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Least squared distance (B,) float64 of `centred(f) @ whiten` (B, D) to a class mean, and
+        which of the means (B,) that is.
 
         With `labels` (B,) the rows are training rows, and each is left out of the fit. A row that
         has no other row to be compared with has distance 0. Products choose the mean, and the
@@ -63,7 +64,7 @@ class Gaussian(NamedTuple):
         """
         if labels is None:
             least = torch.addmm(self.gram.diagonal(), white, self.means.T, alpha=-2).argmin(1)
-            return _squared(white - self.means[least])
+            return _squared(white - self.means[least]), least
         products = white @ self.means.T
         squared = self.gram.diagonal() - 2 * products + white.square().sum(1, keepdim=True)
         own = self.position[labels]
@@ -85,7 +86,7 @@ class Gaussian(NamedTuple):
         least = torch.where(is_own, size * grow.square(), _squared(e))
         inner_best = torch.where(is_own, size * grow, (e * d).sum(1, dtype=torch.float64))
         least += factor * inner_best.square()
-        return torch.where(is_own & alone, 0.0, least)
+        return torch.where(is_own & alone, 0.0, least), best
 
 
 def fit_gaussian(features: Tensor, labels: Tensor) -> Gaussian:

@@ -13,6 +13,7 @@ from relation import (
     left_out_outlier_scores,
     ood_auto,
     ood_witnesses,
+    references,
 )
 from relation.gaussian import fit_gaussian, oas_shrinkage
 
@@ -171,7 +172,8 @@ def test_blocks_and_the_order_of_rows_cannot_be_seen(n, m, block, seed):
 def test_samples_of_many_rows_stand_for_all(monkeypatch):
     train, test = draw(2000, seed=9), draw(200, seed=10, spread=1.0)
     whole = auto_outlier_scores(test, train).scores
-    monkeypatch.setattr(ood_witnesses, "REFERENCES", 500)
+    monkeypatch.setattr(references, "REFERENCES", 500)
+    monkeypatch.setattr(references, "OF_A_CLASS", 150)
     monkeypatch.setattr(ood_auto, "CALIBRATED", 500)
     sampled = auto_outlier_scores(test, train).scores
     assert np.corrcoef(whole, sampled)[0, 1] > 0.95

@@ -13,6 +13,7 @@ from relation import (
     near_pairs,
     ood_witnesses,
     outliers,
+    references,
     sampling,
 )
 
@@ -57,8 +58,8 @@ def test_order_and_blocks_change_nothing(monkeypatch):
 def test_order_changes_nothing_where_rows_are_sampled(monkeypatch):
     rows, _ = digits(30)
     monkeypatch.setattr(outliers, "FITTED", 900)
-    monkeypatch.setattr(outliers, "COMPARED", 0)
-    monkeypatch.setattr(outliers, "FEWEST_REFERENCES", 400)
+    monkeypatch.setattr(references, "REFERENCES", 400)
+    monkeypatch.setattr(references, "OF_A_CLASS", 30)
     expected = find_outliers(rows)
     order = torch.randperm(len(rows.features), generator=torch.Generator().manual_seed(1))
     shuffled = find_outliers(rows.take(order))
@@ -72,8 +73,7 @@ def test_only_few_rows_are_read_at_a_time(monkeypatch):
         read.append(len(found := whole(self, which))) or found))
     monkeypatch.setattr(outliers, "FITTED", 400)
     for module, name in ((outliers, "JUDGED"), (ood_witnesses, "BLOCK"), (gaussian, "BLOCK"),
-                         (sampling, "BLOCK"), (outliers, "COMPARED"),
-                         (outliers, "FEWEST_REFERENCES")):
+                         (sampling, "BLOCK"), (references, "REFERENCES")):
         monkeypatch.setattr(module, name, 37)
     find_outliers(rows)
     assert sum(read) > 400 and max(read) == 37
@@ -86,18 +86,33 @@ def test_the_score_is_that_of_the_formula():
     doubt, *distances, related, far = fitted.without(torch.arange(300)).numpy()
     surprise = []
     for x in (*distances, related, np.sqrt(far), np.sqrt(doubt)):
-        middle, quarter = np.sort(x)[[int(0.5 * 299), int(0.75 * 299)]]
-        below = (x < middle).sum() / 300
+        middle, step, k = tail(x, 1.0)
         shares = (np.array([(x > v).sum() + (x == v).sum() / 2 for v in x]) + 0.5) / 301
-        surprise.append(np.where(x > middle, np.log(2) * (1 + (x - middle) / (quarter - middle)),
-                                 -np.log(shares)))
-        assert 0.4 < below < 0.51
-    expected = np.prod(1 + np.sort(surprise, axis=0)[-3:], axis=0) ** (1 / 3) - 1
+        halvings = (np.maximum(x - middle, 0) / step) ** (1 / k)
+        surprise.append(np.where(x > middle, np.log(2) * (1 + halvings), -np.log(shares)))
+    expected = np.sort(surprise, axis=0)[-2:].mean(0)
     found = find_outliers(rows)
     np.testing.assert_allclose(found.scores, expected, rtol=1e-5)
-    middle, quarter = np.sort(expected)[[int(0.5 * 299), int(0.75 * 299)]]
-    halvings = np.log(0.5 / 0.01) / np.log(2)
-    assert found.threshold == pytest.approx(middle + (quarter - middle) * halvings)
+    middle, step, k = tail(expected, 1.2)
+    assert found.threshold == pytest.approx(middle + step * np.log2(0.5 / 0.01) ** k)
+
+
+def tail(x, heaviest):
+    """q50, q75 - q50 and k of the values."""
+    last = len(x) - 1
+    middle, quarter, eighth = np.sort(x)[[int(at * last) for at in (0.5, 0.75, 0.875)]]
+    k = np.log2((eighth - middle) / (quarter - middle))
+    return middle, quarter - middle, np.clip(k, 0.7, heaviest)
+
+
+@pytest.mark.parametrize("distribution, called", [
+    (torch.randn, 0.005), (lambda n: -torch.rand(n).log(), 0.01),  # a tail of Gauss, exponential
+    (lambda n: torch.randn(n).exp(), 0.0175)])
+def test_tails_go_on_as_they_begin(distribution, called):
+    torch.manual_seed(0)
+    tail = outliers._Tail.of(x := distribution(100_000).double(), 1.2)
+    above = (x > tail.begin + tail.step * np.log2(50) ** tail.k).double().mean()
+    assert float(above) == pytest.approx(called, abs=0.002)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 29])
@@ -123,8 +138,8 @@ def test_wrong_rate(rate):
 def test_rows_beyond_those_of_the_fit_are_judged_too(monkeypatch):
     rows, is_odd = digits(18)
     monkeypatch.setattr(outliers, "FITTED", 900)
-    monkeypatch.setattr(outliers, "COMPARED", 400 * 1797)
-    monkeypatch.setattr(outliers, "FEWEST_REFERENCES", 300)
+    monkeypatch.setattr(references, "REFERENCES", 300)
+    monkeypatch.setattr(references, "OF_A_CLASS", 30)
     found = find_outliers(rows)
     assert found.is_outlier[is_odd].all() and found.is_outlier[~is_odd].double().mean() < 0.04
 

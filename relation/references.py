@@ -1,0 +1,149 @@
+"""Training rows that others are compared with: all of them, or some of each class.
+
+Up to REFERENCES rows all are references, in one group. Beyond, each class is a group of its own,
+of the rows with the largest keys, and a row is compared with two of them at most: its likeliest
+class under the model and the one of nearest mean (`gaussian.py`). Of a thousand classes a random
+sample would hold a handful of rows each, and whatever a row resembles would not be in it. A
+reference stands for as many rows as its class has to each of its references, and rows of classes
+that were not asked resemble a row not at all.
+
+B rows at a time, R references in G groups, D features, C classes, N training rows.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from relation.gaussian import Gaussian
+from relation.kernel import inverse_norm
+
+REFERENCES = 8192  # 32 MiB of float32 features for D = 1,024, twice
+OF_ALL_CLASSES = 32_768  # 32 of each of a thousand; of 64 they rank outliers alike
+OF_A_CLASS = 1024  # at most
+NEAREST = 2  # one nearest row may be a twin or itself an outlier; more look beyond small classes
+ITSELF = 3e38  # above every distance
+
+
+class References(NamedTuple):
+    """R of the training rows, group after group, in float32, and what goes beside each product."""
+
+    rows: Tensor  # (R,) row numbers, ascending within a group; on the CPU
+    starts: list[int]  # (G + 1,) where groups begin
+    counts: list[int]  # (G,) training rows that a group stands for
+    group_of: Tensor | None  # (C,) of each class, -1 where there is none; None: one group
+    plain: Tensor  # (R, D) centred, in units of the spread
+    white: Tensor  # (R, D)
+    probs: Tensor  # (R, C)
+    plain_size: Tensor  # (R,) squared norms
+    white_size: Tensor
+    to_origin: Tensor  # (R,) the product with the way from the origin to the centre, and its square
+    inverse: Tensor  # (R,) of the norm of what is not centred, 0 for a row of zeros
+    origin: Tensor  # (D,) that way
+
+    def compare(self, plain: Tensor, white: Tensor, probs: Tensor, nearest: Tensor,
+                itself: Tensor | None) -> list[Tensor]:
+        """The distances (B,) to the NEAREST-th nearest reference, by angle, plain and white, and
+        the relation, negated; float64. plain, white (B, D); probs (B, C); nearest (B,): the group
+        of nearest mean; itself (B,): the rows' own numbers if they are training rows."""
+        asked = self._asked(probs, nearest)
+        size, width = asked.shape
+        closest = plain.new_full((3, size, width, NEAREST), ITSELF)
+        related = plain.new_zeros(size, dtype=torch.float64)
+        inverse = inverse_norm(plain + self.origin)
+        shift = (plain @ self.origin)[:, None]
+        order = asked.flatten().argsort(stable=True)
+        groups, counts = asked.flatten()[order].unique_consecutive(return_counts=True)
+        for group, pairs in zip(groups.tolist(), order.split(counts.tolist())):
+            if group < 0:
+                continue
+            at, slot = pairs // width, pairs % width
+            some = slice(self.starts[group], self.starts[group + 1])
+            own = self._own(some, None if itself is None else itself[at.cpu()])
+            products = plain[at] @ self.plain[some].T
+            whites = (white[at] @ self.white[some].T).mul_(-2).add_(self.white_size[some])
+            closest[1, at, slot] = _closest(self.plain_size[some] - 2 * products, own)
+            closest[2, at, slot] = _closest(whites, own)
+            # f_i . f_j from the product of what was centred
+            cosines = products.add_(shift[at]).add_(self.to_origin[some]) \
+                .mul_(inverse[at, None]).mul_(self.inverse[some])
+            closest[0, at, slot] = _closest(self.inverse[some].sign() - 2 * cosines, own)
+            kernel = cosines.clamp_(min=0).mul_(probs[at] @ self.probs[some].T)
+            kernel[own] = 0
+            others = plain.new_full((len(at),), some.stop - some.start, dtype=torch.float64)
+            others[own[0]] -= 1
+            related[at] += kernel.sum(1, dtype=torch.float64) * (
+                self.counts[group] / others.clamp(min=1))
+        sizes = inverse.sign(), plain.square().sum(1), white.square().sum(1)
+        return [*map(_distance, closest.flatten(2), sizes), -related / sum(self.counts)]
+
+    def _asked(self, probs: Tensor, nearest: Tensor) -> Tensor:
+        """(B, 1 or 2) groups that each row is compared with; -1: no second one."""
+        if self.group_of is None:
+            return torch.zeros_like(nearest)[:, None]
+        likely = self.group_of[probs.argmax(1)]
+        return torch.stack([nearest, torch.where(likely == nearest, -1, likely)], 1)
+
+    def _own(self, some: slice, itself: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Which of the rows are references of the group, and which one each of these is."""
+        device, rows = self.plain.device, self.rows[some]
+        if itself is None:
+            return (torch.empty(0, dtype=torch.int64, device=device),) * 2
+        at = torch.searchsorted(rows, itself).clamp(max=len(rows) - 1)
+        own = (rows[at] == itself).nonzero()[:, 0]
+        return own.to(device), at[own].to(device)
+
+
+def choose_references(features: Tensor, probs: Tensor, labels: Tensor, keys: Tensor,
+                      within: Gaussian) -> References:
+    """References among the training rows: features (N, D), probs (N, C), labels (N,) whose classes
+    are those of `within`, keys (N,) of the rows."""
+    n, device = len(labels), within.centre.device
+    groups, group_of = torch.zeros(n, dtype=torch.int64), None
+    counts, most = torch.tensor([n]), n
+    if n > REFERENCES:
+        present, groups, counts = labels.unique(return_inverse=True, return_counts=True)
+        group_of = torch.full((max(probs.shape[1], int(present[-1]) + 1),), -1)
+        group_of[present] = torch.arange(len(present))
+        group_of = group_of.to(device)
+        most = min(OF_A_CLASS, max(1, OF_ALL_CLASSES // len(present)))
+    rows, starts = _largest_keys(groups, counts, keys, most)
+    plain, said = map(torch.cat, zip(*(
+        (within.centred(features[some].to(device, torch.float64)), probs[some].to(device).float())
+        for some in rows.split(REFERENCES))))
+    white, origin = plain @ within.whiten, within.from_origin
+    return References(rows, starts, counts.tolist(), group_of, plain, white, said,
+                      plain.square().sum(1), white.square().sum(1),
+                      plain @ origin + origin @ origin, inverse_norm(plain + origin), origin)
+
+
+def _largest_keys(groups: Tensor, counts: Tensor, keys: Tensor, most: int
+                  ) -> tuple[Tensor, list[int]]:
+    """The `most` rows of largest key of each group, ascending, group after group; and where groups
+    begin among them."""
+    order = keys.argsort(descending=True)
+    order = order[groups[order].argsort(stable=True)]
+    rank = torch.arange(len(order)) - (counts.cumsum(0) - counts)[groups[order]]
+    rows = order[rank < most].sort().values
+    rows = rows[groups[rows].argsort(stable=True)]
+    return rows, [0, *counts.clamp(max=most).cumsum(0).tolist()]
+
+
+def _closest(others: Tensor, own: tuple[Tensor, Tensor]) -> Tensor:
+    """The NEAREST smallest (B, NEAREST) of others (B, R), which are overwritten, but for a row
+    itself: |r|^2 - 2 x . r. ITSELF where there are fewer."""
+    others[own] = ITSELF
+    found = []
+    for _ in range(NEAREST):  # a pass for each costs less than topk
+        value, at = others.min(1)
+        found.append(value)
+        others.scatter_(1, at[:, None], ITSELF)
+    return torch.stack(found, 1)
+
+
+def _distance(closest: Tensor, size: Tensor) -> Tensor:
+    """Distance (B,) float64 to the NEAREST-th of closest (B, K), of fewer the last, else 0; size
+    (B,): |x|^2."""
+    nearest = closest.sort(1).values[:, :NEAREST]
+    last = nearest.masked_fill(nearest >= ITSELF, -ITSELF).amax(1)
+    return torch.where(last > -ITSELF, last + size, 0).clamp_(min=0).double().sqrt()
