@@ -1,6 +1,6 @@
 """Which pairs of rows are near copies, and where to look for them: the rule of `duplicates.py`.
 
-N source rows, M target rows, D features, E pairs. In memory: 24 bytes a row, what `near_pairs.py`
+N source rows, M target rows, D features, E pairs. In memory: 16 bytes a row, what `near_pairs.py`
 holds, and blocks.
 """
 
@@ -14,10 +14,8 @@ from torch import Tensor
 
 from relation.near_pairs import NearPairs, Pairs, Picked
 from relation.ordinary_neighbours import NEIGHBOURS, SAMPLE, first_rows, ordinary_neighbours
-from relation.tiles import row_slices
 
 HELD = 2**22  # pairs below the largest radius that are kept, 80 MiB; more are found a second time
-BLOCK = 2**14  # rows at a time
 
 
 class Rule(NamedTuple):
@@ -75,26 +73,17 @@ def find_rule(threshold: float | str, features: Tensor | Picked, tested: Picked 
     if widest.says_nothing:
         return widest, ()
     near = NearPairs(features, tested, bound=bound, progress=progress)
-    norms = (_norms(features),) * 2 if tested is None else (_norms(features), _norms(tested))
-    nearest, held = _nearest(_possible(near, near.above(bound), norms, widest), norms,
+    nearest, held = _nearest(_possible(near, near.above(bound), widest), near.norms,
                              within=tested is None)
     rule = _rule(unit.radius(nearest[0]), plain.radius(nearest[1]), bound)
     if rule.says_nothing:
         return rule, ()
-    return rule, _possible(near, near.above(bound) if held is None else [held], norms, rule)
+    return rule, _possible(near, near.above(bound) if held is None else [held], rule)
 
 
 def _rule(unit_radius: float | None, radius: float | None, bound: float) -> Rule:
     threshold = None if unit_radius is None else max(bound, 1 - unit_radius ** 2 / 2)
     return Rule(threshold, radius, bound)
-
-
-def _norms(features: Tensor | Picked) -> Tensor:
-    """(N,) float64."""
-    norms = torch.empty(len(features), dtype=torch.float64, device=features.device)
-    for at in row_slices(len(features), BLOCK):
-        torch.linalg.vector_norm(features[at], dim=1, dtype=torch.float64, out=norms[at])
-    return norms
 
 
 def _squared(pairs: Pairs, norms: tuple[Tensor, Tensor]) -> Tensor:
@@ -103,9 +92,9 @@ def _squared(pairs: Pairs, norms: tuple[Tensor, Tensor]) -> Tensor:
     return (left - right).square() + 2 * left * right * (1 - pairs[2].double()).clamp(min=0)
 
 
-def _possible(near: NearPairs, pairs: Iterable[Pairs], norms: tuple[Tensor, Tensor], rule: Rule
-              ) -> Iterator[Pairs]:
+def _possible(near: NearPairs, pairs: Iterable[Pairs], rule: Rule) -> Iterator[Pairs]:
     """Of these pairs those for which the rule holds, or may hold but for rounding."""
+    norms = near.norms
     for i, j, cosines in pairs:
         some = torch.zeros_like(cosines, dtype=torch.bool)
         if rule.threshold is not None:

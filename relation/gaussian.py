@@ -23,6 +23,7 @@ from torch import Tensor
 from relation.tiles import row_slices
 
 BLOCK = 4096
+COLUMNS = 128  # of whiten at a time: the zeros below the diagonal are left out
 FAR = 1e15  # spreads: farther rows are moved there, as float32 cannot hold the square
 FLAT = 1e-9  # smallest share of v that a direction keeps: float64 inverts it, however small r is
 
@@ -34,7 +35,7 @@ class Gaussian(NamedTuple):
     """
 
     centre: Tensor  # (D,) taken off first, as large means would cost digits
-    whiten: Tensor  # (D, D)
+    whiten: Tensor  # (D, D), 0 below the diagonal
     means: Tensor
     gram: Tensor  # (C', C') of the means
     counts: Tensor  # (C',)
@@ -54,8 +55,15 @@ class Gaussian(NamedTuple):
             x *= FAR / x.norm(dim=1, keepdim=True).clamp(min=FAR)
         return x.float()
 
+    def whitened(self, plain: Tensor) -> Tensor:
+        """(B, D) of `centred` features (B, D)."""
+        white = torch.empty_like(plain)
+        for at in row_slices(plain.shape[1], COLUMNS):
+            torch.mm(plain[:, :at.stop], self.whiten[:at.stop, at], out=white[:, at])
+        return white
+
     def distances(self, white: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Least squared distance (B,) float64 of `centred(f) @ whiten` (B, D) to a class mean, and
+        """Least squared distance (B,) float64 of `whitened(centred(f))` (B, D) to a class mean, and
         which of the means (B,) that is.
 
         With `labels` (B,) the rows are training rows, and each is left out of the fit. A row that
@@ -111,7 +119,8 @@ def fit_gaussian(features: Tensor, labels: Tensor) -> Gaussian:
     values = (1 - shrinkage) * values.clamp(min=0) + shrinkage * level
     # Rows that are all the same have no spread: any unit serves.
     values = values.clamp(min=FLAT * level) if level > 0 else torch.ones_like(values)
-    whiten = vectors / values.sqrt()
+    root = torch.linalg.cholesky((vectors * values) @ vectors.T)
+    whiten = torch.linalg.solve_triangular(root.T, torch.eye(dim).to(root), upper=True)
     means, spread = means @ whiten, level ** 0.5 if level > 0 else 1.0
     return Gaussian(centre, (spread * whiten).float(), means.float(), (means @ means.T).float(),
                     counts, position, shrinkage, spread)

@@ -19,7 +19,7 @@ How many do depends on the data: few where rows form classes and b is near 1, as
 networks; all of them, at the cost of the full product, where everything resembles everything.
 All bounds carry the worst case of float32 rounding.
 
-N source rows, M target rows, D features, K cells. In memory: 2 P + 2 floats and K bits a row
+N source rows, M target rows, D features, K cells. In memory: 2 P + 4 floats and K bits a row
 (1.1 GB for a million rows), and for each thread a tile and the pairs of a few tiles.
 """
 
@@ -70,6 +70,7 @@ class _Side(NamedTuple):
     """Rows prepared for one search; `near` says which cells a row must be compared with."""
 
     features: Tensor | Picked  # (N, D) as they are stored
+    norms: Tensor  # (N,) float64
     projected: Tensor  # (N, P + 1), the last entry is s
     further: Tensor  # (N, P + 1) likewise of the next directions, s of what these leave, too
     home: Tensor  # (N,) the cell of each row
@@ -100,6 +101,11 @@ class NearPairs:
         self.target = None if target_features is None else self._side(target_features)
         self.order = self.source.home.argsort(stable=True)
         self.sizes = self.source.home.bincount(minlength=len(self.pivots)).tolist()
+
+    @property
+    def norms(self) -> tuple[Tensor, Tensor]:
+        """Of the source rows (N,) and the target rows (M,), float64."""
+        return self.source.norms, (self.target or self.source).norms
 
     def above(self, bound: float) -> Iterator[Pairs]:
         """Yield pairs with float32 cosine > bound, less rounding, in pieces of at most TILE^2."""
@@ -178,12 +184,15 @@ class NearPairs:
         both = self.directions[:, :DIRECTIONS], self.directions[:, DIRECTIONS:]
         projected, further = (torch.empty(n, each.shape[1] + 1, device=self.device)
                               for each in both)
+        norms = torch.empty(n, dtype=torch.float64, device=self.device)
         home = torch.empty(n, dtype=torch.int64, device=self.device)
         near = np.empty((-(-cells // 8), n), dtype=np.uint8)
 
         @torch.no_grad()  # of each thread's own
         def compute(block: slice) -> None:
-            unit = unit_rows(features[block].to(self.device))
+            rows = features[block].to(self.device)
+            norms[block] = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+            unit = unit_rows(rows)
             left = unit.square().sum(1)
             for held, some in zip((projected, further), both):
                 short = unit @ some
@@ -197,7 +206,7 @@ class NearPairs:
 
         for _ in in_order(compute, list(row_slices(n, BLOCK)), self.device):
             pass
-        return _Side(features, projected, further, home, near)
+        return _Side(features, norms, projected, further, home, near)
 
 
 def _spread(n: int, most: int) -> Tensor:

@@ -84,7 +84,7 @@ class Witnesses(NamedTuple):
     def _block(self, block: Outputs, itself: Tensor | None) -> Tensor:
         """Scores (W, B); `itself` (B,) are the rows' own numbers if they are training rows."""
         plain = self.within.centred(block.features.to(self.device, torch.float64))
-        white = plain @ self.within.whiten
+        white = self.within.whitened(plain)
         labels = None if itself is None else self.labels[itself].to(self.device)
         far, nearest = self.within.distances(white, labels)
         probs = block.probs.to(self.device).float()

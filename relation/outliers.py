@@ -92,7 +92,7 @@ def _find(rows: Outputs, rate: float, device: torch.device | None, *, progress: 
     scores = torch.stack([_surprise(x) for x in values]).topk(2, dim=0).values.mean(0)
     threshold = math.inf
     if n >= FEWEST:
-        tail = _Tail.of(scores, HEAVIEST)
+        tail = _Tail.of(scores.sort().values, HEAVIEST)
         threshold = tail.begin + tail.step * math.log2(0.5 / rate) ** tail.k
     return Outliers(scores.float(), scores > threshold, threshold)
 
@@ -111,9 +111,10 @@ class _Tail(NamedTuple):
     k: float
 
     @classmethod
-    def of(cls, x: Tensor, heaviest: float) -> "_Tail":
-        ordered = x.sort().values
-        begin, stop, bend = (float(ordered[int(at * (len(x) - 1))]) for at in (0.5, 0.75, 0.875))
+    def of(cls, ordered: Tensor, heaviest: float) -> "_Tail":
+        """Of values (N,) in ascending order."""
+        last = len(ordered) - 1
+        begin, stop, bend = (float(ordered[int(at * last)]) for at in (0.5, 0.75, 0.875))
         if stop == begin:
             return cls(begin, 0.0, 1.0)
         k = math.log2((bend - begin) / (stop - begin))
@@ -122,7 +123,8 @@ class _Tail(NamedTuple):
 
 def _surprise(x: Tensor) -> Tensor:
     """S (N,) of the values x (N,)."""
-    ordered, m, tail = x.sort().values, len(x), _Tail.of(x, 1.0)
+    ordered, m = x.sort().values, len(x)
+    tail = _Tail.of(ordered, 1.0)
     counted = (torch.searchsorted(ordered, x) + torch.searchsorted(ordered, x, right=True)) / 2
     below = -((m - counted + 0.5) / (m + 1)).log()
     if tail.step == 0:  # where half of all values are one, whatever differs is counted

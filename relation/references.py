@@ -111,7 +111,7 @@ def choose_references(features: Tensor, probs: Tensor, labels: Tensor, keys: Ten
     plain, said = map(torch.cat, zip(*(
         (within.centred(features[some].to(device, torch.float64)), probs[some].to(device).float())
         for some in rows.split(REFERENCES))))
-    white, origin = plain @ within.whiten, within.from_origin
+    white, origin = within.whitened(plain), within.from_origin
     return References(rows, starts, counts.tolist(), group_of, plain, white, said,
                       plain.square().sum(1), white.square().sum(1),
                       plain @ origin + origin @ origin, inverse_norm(plain + origin), origin)

@@ -319,7 +319,6 @@ def test_no_copy_of_the_features_is_made(monkeypatch):
     monkeypatch.setattr(near_pairs, "BLOCK", 512)
     monkeypatch.setattr(duplicates, "PAIRS", 512)
     monkeypatch.setattr(ordinary_neighbours, "BLOCK", 512)
-    monkeypatch.setattr(copy_rule, "BLOCK", 512)
     assert find_duplicates(features).threshold is not None
     assert find_leakage(features[:5000], features[5000:]).threshold is None
     assert sum(read) > 6000 and max(read) <= 1024
