@@ -111,7 +111,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     """Name and figure of what matters at first sight."""
     samples, name = result.samples, result.listed_by
     facts = [("rows", f"{len(samples):,}"), ("classes", f"{samples.probs.shape[1]:,}")]
-    if result.verdict is not None:
+    if result.verdict is not None and result.verdict.facts["wrong_between"] is not None:
         wrong = result.verdict.facts["estimated_wrong"]
         facts.append(("labels estimated wrong", f"{wrong:,} ({100 * wrong / len(samples):.1f} %)"))
     if samples.reviewed:

@@ -243,3 +243,12 @@ def test_every_script_writes_a_page(script, tmp_path, feature_file):
 def test_show_takes_a_number(refused, feature_file):
     assert "expected a whole number of at least 0, got 'all'" in \
         refused("detect.py", "--features", feature_file, "--show", "all")
+
+
+def test_a_number_of_wrong_labels_is_shown_where_it_is_claimed(found):
+    result = found()
+    verdict = result.verdict
+    for between, shown in (([3, 9], True), (None, False)):
+        facts = {**verdict.facts, "wrong_between": between}
+        names = dict(contents._facts(replace(result, verdict=replace(verdict, facts=facts))))
+        assert ("labels estimated wrong" in names) is shown
