@@ -17,7 +17,7 @@ thresholds. Writes OUT, a row for each set, plant and tool, and the table beside
 import csv
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -218,31 +218,45 @@ def _mean(values: list) -> str:
     return f"{np.mean(values):.3f}" if values else ""
 
 
-def get_args_parser() -> arguments.Parser:
-    parser = arguments.Parser(__doc__)
+def save(rows: list[dict], columns: list[str], text: str, path: Path) -> None:
+    """The rows as CSV, and the text beside it as .md and on the screen."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        out = csv.DictWriter(file, columns)
+        out.writeheader()
+        out.writerows(rows)
+    path.with_suffix(".md").write_text(text, encoding="utf-8")
+    print(text, end="")
+
+
+def add_options(parser: arguments.Parser, out: str) -> None:
     parser.add_argument("--data", type=Path, default=Path("cells"),
                         help="folder of npm packages (default: %(default)s)")
     parser.add_argument("--sets", nargs="+", choices=[*DEV, *HELD_OUT], metavar="SET",
                         help=f"some of {', '.join([*DEV, *HELD_OUT])} (default: all of the part)")
     parser.add_argument("--part", choices=PARTS, default="dev",
                         help=f"held out are {', '.join(HELD_OUT)} (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("datalab.csv"),
+    parser.add_argument("--out", type=Path, default=Path(out),
                         help="table to write (default: %(default)s)")
+
+
+def measure_all(args: Namespace, measure: Callable[[str, Path], Iterable[dict]]) -> list[dict]:
+    """The rows of all sets that are asked for."""
+    rows = []
+    for name in args.sets or (DEV if args.part == "dev" else HELD_OUT):
+        rows += measure(name, args.data)
+        print(f"{name}: done", flush=True)
+    return rows
+
+
+def get_args_parser() -> arguments.Parser:
+    parser = arguments.Parser(__doc__)
+    add_options(parser, "datalab.csv")
     return parser
 
 
 def main(args: Namespace) -> None:
-    names = args.sets or (DEV if args.part == "dev" else HELD_OUT)
-    rows = []
-    for name in names:
-        rows += measure(name, args.data)
-        print(f"{name}: done", flush=True)
-    with open(args.out, "w", newline="", encoding="utf-8") as file:
-        out = csv.DictWriter(file, [*COLUMNS, "rows"])
-        out.writeheader()
-        out.writerows(rows)
-    args.out.with_suffix(".md").write_text(table(rows), encoding="utf-8")
-    print(table(rows), end="")
+    rows = measure_all(args, measure)
+    save(rows, [*COLUMNS, "rows"], table(rows), args.out)
 
 
 if __name__ == "__main__":

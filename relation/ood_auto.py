@@ -10,10 +10,11 @@ with u their 90 % point, T the share above it and e their mean excess over u. Th
 the heaviest with which the excess still orders rows: beyond what was seen, a score that shouts
 (an energy that was fitted to the training rows, a covariance of few rows) can't silence the others.
 
-    auto = mean over the scores of -log P            HIGHER = MORE OUTLYING
+    auto = mean of the two largest -log P of the scores           HIGHER = MORE OUTLYING
 
-in nats, Fisher's way to join tests. No setting, no weight, and nothing that depends on the other
-rows that are judged: of one row alone it is the same. A training row's `auto` is made of its values
+in nats. What is odd in one respect is ordinary in others, which a mean over all would let outweigh
+it; two are seldom odd by chance. No setting, no weight, and nothing that depends on the other rows
+that are judged: of one row alone it is the same. A training row's `auto` is made of its values
 without itself.
 """
 
@@ -81,7 +82,7 @@ def auto_outlier_scores(source: Outputs, target: Outputs, *,
     for rows in row_blocks(n, "outliers", progress=progress, step=JUDGED):
         values = witnesses.of(source.take(rows))
         parts[:, rows] = torch.stack([tail.surprise(x) for tail, x in zip(tails, values)]).cpu()
-    return AutoOutliers(parts.mean(0).float(), dict(zip(NAMES, parts.float())))
+    return _joined(parts)
 
 
 def left_out_outlier_scores(target: Outputs, *, device: torch.device | None = None,
@@ -100,7 +101,13 @@ def left_out_outlier_scores(target: Outputs, *, device: torch.device | None = No
     usual = sample_rows(torch.arange(n), CALIBRATED, witnesses.keys)
     for part in parts:
         part.copy_(fit_tail(part[usual]).surprise(part))
-    return AutoOutliers(parts.mean(0).float(), dict(zip(NAMES, parts.float())))
+    return _joined(parts)
+
+
+def _joined(parts: Tensor) -> AutoOutliers:
+    """Of the -log P (W, N) of each score."""
+    return AutoOutliers(parts.topk(2, dim=0).values.mean(0).float(),
+                        dict(zip(NAMES, parts.float())))
 
 
 def check_outputs(outputs: Outputs, prefix: str, beside: Outputs | None = None) -> None:

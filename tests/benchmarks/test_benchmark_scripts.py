@@ -31,6 +31,15 @@ def test_label_errors(script, tmp_path):
     assert "of 2 cells" in shown and (tmp_path / "grid.png").stat().st_size > 1000
 
 
+def test_new_rows_that_do_not_belong(script, tmp_path):
+    shown = script("benchmarks/ood.py", "--sets", "wine", "--out", tmp_path / "ood.csv").stdout
+    with open(tmp_path / "ood.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["kind"] for row in rows] == 3 * ["class", "between", "noise"]
+    assert all(float(row["auto"]) > 0.9 for row in rows if row["kind"] == "noise")
+    assert (tmp_path / "ood.md").read_text(encoding="utf-8") in shown
+
+
 @pytest.mark.parametrize("options", [
     ["--kernel", "cos"],
     *(pytest.param(options, marks=pytest.mark.slow)  # each measures a large matrix product
