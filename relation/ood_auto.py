@@ -61,13 +61,14 @@ class Tail(NamedTuple):
                            counted.clamp(max=float(start)))
 
 
+@torch.no_grad()
 def auto_outlier_scores(source: Outputs, target: Outputs, *,
                         device: torch.device | None = None, progress: bool = False
                         ) -> AutoOutliers:
     """How outlying each row of `source` (N) is to the training rows `target` (M).
 
-    Memory: a few (D, D) and (C, D) in float64, REFERENCES rows, and blocks; nothing of size N M.
-    Nearest rows and relations are to REFERENCES training rows at most, and P is of CALIBRATED at
+    Memory: a few (D, D) and (C, D) in float64, references, and blocks; nothing of size N M.
+    Nearest rows and relations are to the references of `references.py`, and P is of CALIBRATED at
     most. `device`: where to compute, that of the training features if not given. Raises ValueError
     for shapes that disagree.
     """
@@ -85,6 +86,7 @@ def auto_outlier_scores(source: Outputs, target: Outputs, *,
     return _joined(parts)
 
 
+@torch.no_grad()
 def left_out_outlier_scores(target: Outputs, *, device: torch.device | None = None,
                             progress: bool = False) -> AutoOutliers:
     """How outlying each training row is to the others: `auto` (M,) of a fit without it.

@@ -11,7 +11,9 @@ begins, with qP the P % point of the values of all rows:
 
 k is 1 where the share halves over the same distance again and again, below 1 where it falls faster
 and faster, as of Gaussian rows. Outliers hardly move these points; a heavier tail, k > 1, is taken
-to be theirs. What is odd in one respect is ordinary in others, and two are seldom odd by chance:
+to be theirs. What is odd in one respect is ordinary in others, and two are seldom odd by chance. S
+of the relation is at most the largest of the others: a wrong label that the model has memorised
+leaves a row without relations, which says nothing of the row.
 
     outlier_score = (S_1 + S_2) / 2            the two largest of a row      HIGHER = MORE OUTLYING
 
@@ -89,10 +91,14 @@ def _find(rows: Outputs, rate: float, device: torch.device | None, *, progress: 
                              if chosen is is_fitted else witnesses.of(rows.take(at))).cpu()
     for name in SQUARES:
         values[NAMES.index(name)].clamp_(min=0).sqrt_()
-    scores = torch.stack([_surprise(x) for x in values]).topk(2, dim=0).values.mean(0)
+    surprise = torch.stack([_surprise(x) for x in values])
+    related = NAMES.index("relation")
+    others = torch.cat([surprise[:related], surprise[related + 1:]]).amax(0)
+    surprise[related].clamp_(max=others)
+    scores = surprise.topk(2, dim=0).values.mean(0)
     threshold = math.inf
     if n >= FEWEST:
-        tail = _Tail.of(scores.sort().values, HEAVIEST)
+        tail = _BentTail.of(scores.sort().values, HEAVIEST)
         threshold = tail.begin + tail.step * math.log2(0.5 / rate) ** tail.k
     return Outliers(scores.float(), scores > threshold, threshold)
 
@@ -103,7 +109,7 @@ def _picked(rows: Outputs, at: Tensor) -> Outputs:
     return Outputs(*large, *(None if field is None else field[at] for field in rows[2:]))
 
 
-class _Tail(NamedTuple):
+class _BentTail(NamedTuple):
     """q50, q75 - q50 and k of some values; step is 0 where most of them are the same."""
 
     begin: float
@@ -111,7 +117,7 @@ class _Tail(NamedTuple):
     k: float
 
     @classmethod
-    def of(cls, ordered: Tensor, heaviest: float) -> "_Tail":
+    def of(cls, ordered: Tensor, heaviest: float) -> "_BentTail":
         """Of values (N,) in ascending order."""
         last = len(ordered) - 1
         begin, stop, bend = (float(ordered[int(at * last)]) for at in (0.5, 0.75, 0.875))
@@ -124,7 +130,7 @@ class _Tail(NamedTuple):
 def _surprise(x: Tensor) -> Tensor:
     """S (N,) of the values x (N,)."""
     ordered, m = x.sort().values, len(x)
-    tail = _Tail.of(ordered, 1.0)
+    tail = _BentTail.of(ordered, 1.0)
     counted = (torch.searchsorted(ordered, x) + torch.searchsorted(ordered, x, right=True)) / 2
     below = -((m - counted + 0.5) / (m + 1)).log()
     if tail.step == 0:  # where half of all values are one, whatever differs is counted

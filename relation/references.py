@@ -1,11 +1,12 @@
-"""Training rows that others are compared with: all of them, or some of each class.
+"""Training rows that others are compared with: in one group, or by class.
 
 Up to REFERENCES rows all are references, in one group. Beyond, each class is a group of its own,
 of the rows with the largest keys, and a row is compared with two of them at most: its likeliest
 class under the model and the one of nearest mean (`gaussian.py`). Of a thousand classes a random
 sample would hold a handful of rows each, and whatever a row resembles would not be in it. A
 reference stands for as many rows as its class has to each of its references, and rows of classes
-that were not asked resemble a row not at all.
+that were not asked resemble a row not at all. Where classes are too many or too small to have
+FEWEST references each, there is one group of REFERENCES rows.
 
 B rows at a time, R references in G groups, D features, C classes, N training rows.
 """
@@ -17,12 +18,15 @@ from torch import Tensor
 
 from relation.gaussian import Gaussian
 from relation.kernel import inverse_norm
+from relation.tiles import row_slices
 
-REFERENCES = 8192  # 32 MiB of float32 features for D = 1,024, twice
-OF_ALL_CLASSES = 32_768  # 32 of each of a thousand; of 64 they rank outliers alike
-OF_A_CLASS = 1024  # at most
+REFERENCES = 8192
+OF_ALL_CLASSES = 32_768  # 32 of each of a thousand (64 rank outliers alike), 400 MB for D = 1,024
+OF_A_CLASS = 4096  # two of these cost what one group costs; a class may have many clusters
+FEWEST = 8  # of fewer a row itself, which does not count, would be missed
 NEAREST = 2  # one nearest row may be a twin or itself an outlier; more look beyond small classes
-ITSELF = 3e38  # above every distance
+NO_ROW = 3e38  # above every distance
+BLOCK = 4096  # rows read at a time
 
 
 class References(NamedTuple):
@@ -31,15 +35,15 @@ class References(NamedTuple):
     rows: Tensor  # (R,) row numbers, ascending within a group; on the CPU
     starts: list[int]  # (G + 1,) where groups begin
     counts: list[int]  # (G,) training rows that a group stands for
-    group_of: Tensor | None  # (C,) of each class, -1 where there is none; None: one group
+    group_of: Tensor | None  # of each class, -1 where it has no row; None: there is one group
     plain: Tensor  # (R, D) centred, in units of the spread
     white: Tensor  # (R, D)
     probs: Tensor  # (R, C)
     plain_size: Tensor  # (R,) squared norms
     white_size: Tensor
-    to_origin: Tensor  # (R,) the product with the way from the origin to the centre, and its square
-    inverse: Tensor  # (R,) of the norm of what is not centred, 0 for a row of zeros
-    origin: Tensor  # (D,) that way
+    origin: Tensor  # (D,) from where features are zero to their centre
+    to_origin: Tensor  # (R,) r . o + |o|^2 of a plain row r and the origin o
+    inverse: Tensor  # (R,) of |r + o|, the norm before it was centred; 0 for a row of zeros
 
     def compare(self, plain: Tensor, white: Tensor, probs: Tensor, nearest: Tensor,
                 itself: Tensor | None) -> list[Tensor]:
@@ -48,7 +52,7 @@ class References(NamedTuple):
         of nearest mean; itself (B,): the rows' own numbers if they are training rows."""
         asked = self._asked(probs, nearest)
         size, width = asked.shape
-        closest = plain.new_full((3, size, width, NEAREST), ITSELF)
+        closest = plain.new_full((3, size, width, NEAREST), NO_ROW)
         related = plain.new_zeros(size, dtype=torch.float64)
         inverse = inverse_norm(plain + self.origin)
         shift = (plain @ self.origin)[:, None]
@@ -61,9 +65,9 @@ class References(NamedTuple):
             some = slice(self.starts[group], self.starts[group + 1])
             own = self._own(some, None if itself is None else itself[at.cpu()])
             products = plain[at] @ self.plain[some].T
-            whites = (white[at] @ self.white[some].T).mul_(-2).add_(self.white_size[some])
+            whitened = (white[at] @ self.white[some].T).mul_(-2).add_(self.white_size[some])
             closest[1, at, slot] = _closest(self.plain_size[some] - 2 * products, own)
-            closest[2, at, slot] = _closest(whites, own)
+            closest[2, at, slot] = _closest(whitened, own)
             # f_i . f_j from the product of what was centred
             cosines = products.add_(shift[at]).add_(self.to_origin[some]) \
                 .mul_(inverse[at, None]).mul_(self.inverse[some])
@@ -100,21 +104,24 @@ def choose_references(features: Tensor, probs: Tensor, labels: Tensor, keys: Ten
     are those of `within`, keys (N,) of the rows."""
     n, device = len(labels), within.centre.device
     groups, group_of = torch.zeros(n, dtype=torch.int64), None
-    counts, most = torch.tensor([n]), n
-    if n > REFERENCES:
-        present, groups, counts = labels.unique(return_inverse=True, return_counts=True)
-        group_of = torch.full((max(probs.shape[1], int(present[-1]) + 1),), -1)
-        group_of[present] = torch.arange(len(present))
-        group_of = group_of.to(device)
-        most = min(OF_A_CLASS, max(1, OF_ALL_CLASSES // len(present)))
+    counts, most = torch.tensor([n]), REFERENCES
+    present = labels.unique()
+    of_each = min(OF_A_CLASS, OF_ALL_CLASSES // len(present))
+    if n > REFERENCES and min(of_each, n // len(present)) >= FEWEST:
+        groups, counts = labels.unique(return_inverse=True, return_counts=True)[1:]
+        group_of = torch.full((max(probs.shape[1], int(present[-1]) + 1),), -1, device=device)
+        group_of[present.to(device)] = torch.arange(len(present), device=device)
+        most = of_each
     rows, starts = _largest_keys(groups, counts, keys, most)
-    plain, said = map(torch.cat, zip(*(
-        (within.centred(features[some].to(device, torch.float64)), probs[some].to(device).float())
-        for some in rows.split(REFERENCES))))
+    plain = torch.empty(len(rows), features.shape[1], device=device)
+    their_probs = torch.empty(len(rows), probs.shape[1], device=device)
+    for some in row_slices(len(rows), BLOCK):
+        plain[some] = within.centred(features[rows[some]].to(device, torch.float64))
+        their_probs[some] = probs[rows[some]]
     white, origin = within.whitened(plain), within.from_origin
-    return References(rows, starts, counts.tolist(), group_of, plain, white, said,
-                      plain.square().sum(1), white.square().sum(1),
-                      plain @ origin + origin @ origin, inverse_norm(plain + origin), origin)
+    return References(rows, starts, counts.tolist(), group_of, plain, white, their_probs,
+                      plain.square().sum(1), white.square().sum(1), origin,
+                      plain @ origin + origin @ origin, inverse_norm(plain + origin))
 
 
 def _largest_keys(groups: Tensor, counts: Tensor, keys: Tensor, most: int
@@ -130,14 +137,14 @@ def _largest_keys(groups: Tensor, counts: Tensor, keys: Tensor, most: int
 
 
 def _closest(others: Tensor, own: tuple[Tensor, Tensor]) -> Tensor:
-    """The NEAREST smallest (B, NEAREST) of others (B, R), which are overwritten, but for a row
-    itself: |r|^2 - 2 x . r. ITSELF where there are fewer."""
-    others[own] = ITSELF
+    """The smallest (B, NEAREST) of others (B, R), |r|^2 - 2 x . r, which are overwritten; without
+    those that `own` says are the row itself, NO_ROW where there are fewer."""
+    others[own] = NO_ROW
     found = []
     for _ in range(NEAREST):  # a pass for each costs less than topk
         value, at = others.min(1)
         found.append(value)
-        others.scatter_(1, at[:, None], ITSELF)
+        others.scatter_(1, at[:, None], NO_ROW)
     return torch.stack(found, 1)
 
 
@@ -145,5 +152,5 @@ def _distance(closest: Tensor, size: Tensor) -> Tensor:
     """Distance (B,) float64 to the NEAREST-th of closest (B, K), of fewer the last, else 0; size
     (B,): |x|^2."""
     nearest = closest.sort(1).values[:, :NEAREST]
-    last = nearest.masked_fill(nearest >= ITSELF, -ITSELF).amax(1)
-    return torch.where(last > -ITSELF, last + size, 0).clamp_(min=0).double().sqrt()
+    last = nearest.masked_fill(nearest >= NO_ROW, -NO_ROW).amax(1)
+    return torch.where(last > -NO_ROW, last + size, 0).clamp_(min=0).double().sqrt()

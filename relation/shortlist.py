@@ -146,5 +146,6 @@ def _in_blocks(compute: Callable[[slice], None], n: int, device: torch.device, w
     with warnings.catch_warnings():  # torch says once that sparse tensors are new
         warnings.filterwarnings("ignore", "Sparse CSR tensor")
         pieces = row_blocks(n, what, progress=progress, step=ROWS)
-        for _ in zip(pieces, in_order(compute, list(row_slices(n, ROWS)), device)):
+        computed = in_order(compute, list(row_slices(n, ROWS)), device)
+        for _ in zip(pieces, computed, strict=True):  # both to their ends
             pass

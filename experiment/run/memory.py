@@ -20,14 +20,14 @@ from experiment.files import scratch
 from experiment.inputs.samples import Samples
 from experiment.run.settings import Settings
 from relation.auto import KEPT
+from relation.references import OF_ALL_CLASSES
 
 ROW_BYTES = 350  # of each row: peaks, their lists, sums, ranks, twenty scores and their text
 TARGET_ROW_BYTES = 200  # of each row to relate to: peaks and their order
 TILE_COLUMNS, TILE_ARRAYS = 1024, 3  # target rows of a tile, and how many arrays of its size
 AUTO_ROW_BYTES = 900  # of each row, for auto and outliers: half features, classes asked for
 AUTO_BLOCK, AUTO_ARRAYS = 4096, 4  # rows at a time of leave-one-out, in float64
-# Training rows that `auto` compares outliers with, and test rows that it judges at a time
-OOD_ROWS, OOD_ARRAYS = 8192, 3
+OOD_ROWS, OOD_ARRAYS = 8192, 3  # test rows that `auto` judges at a time
 OOD_SQUARES = 4  # of float64, as wide as the features
 PASSING = 2**27  # transient library allocations, most of them while a picture is drawn
 SMALLEST_CHUNK = 16  # rows: less is slow and saves nothing
@@ -82,7 +82,8 @@ def forecast(samples: Samples, settings: Settings, *, auto: bool,
     if auto:
         stages.append(_auto_bytes(n, dim, classes))
     if target is not None:  # `auto`, which holds more than any baseline
-        stages.append(4 * OOD_ARRAYS * (min(m, OOD_ROWS) * dim + min(n, OOD_ROWS) * (dim + classes))
+        stages.append(4 * (min(m, OF_ALL_CLASSES) * (2 * dim + classes)
+                           + OOD_ARRAYS * min(n, OOD_ROWS) * (dim + classes))
                       + 8 * OOD_SQUARES * dim * (dim + classes))
     return processes.count_here() * (PASSING + n * ROW_BYTES + m * TARGET_ROW_BYTES + copies
                                      + max(stages))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from relation import references
+from relation import gaussian, references
 from relation.gaussian import fit_gaussian
 from relation.ood_witnesses import Outputs, fit_witnesses
 from relation.sampling import row_keys
@@ -13,12 +13,12 @@ N, D, C = 120, 5, 4
 CPU = torch.device("cpu")
 
 
-def draw(n=N, seed=0):
-    """Rows of the classes 0, 1 and 3 of four, one of which has a single row; class 2 has none."""
+def draw(n=N, seed=0, beyond=3):
+    """Rows of the classes 0, 1 and `beyond`, which has a single row."""
     generator = torch.Generator().manual_seed(seed)
-    labels = torch.tensor([0, 1, 3])[torch.randint(2, (n,), generator=generator)]
-    labels[0] = 3
+    labels = torch.tensor([0, 1])[torch.randint(2, (n,), generator=generator)]
     features = 2 * torch.eye(C, D)[labels] + torch.randn(n, D, generator=generator)
+    labels[0] = beyond
     return Outputs(features, (2 * features[:, :C]).softmax(1), labels)
 
 
@@ -51,12 +51,19 @@ def dense(train, test, itself, most):
     return np.array(found).T
 
 
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(references, "REFERENCES", 50)
+    monkeypatch.setattr(references, "FEWEST", 2)
+    monkeypatch.setattr(gaussian, "COLUMNS", 2)
+
+
 @pytest.mark.parametrize("most", [N, 8, 2])
 @pytest.mark.parametrize("of_training", [True, False])
-def test_each_class_is_a_group(monkeypatch, most, of_training):
-    monkeypatch.setattr(references, "REFERENCES", 50)
+@pytest.mark.parametrize("beyond", [3, 7])  # one more than there are probabilities
+def test_each_class_is_a_group(monkeypatch, most, of_training, beyond):
     monkeypatch.setattr(references, "OF_A_CLASS", most)
-    train, test = draw(), draw(40, seed=1)
+    train, test = draw(beyond=beyond), draw(40, seed=1)
     witnesses = fit_witnesses(train, with_energy=False, device=CPU)
     if of_training:
         itself = torch.arange(N)
@@ -67,8 +74,19 @@ def test_each_class_is_a_group(monkeypatch, most, of_training):
 
 
 def test_many_classes_share_the_references(monkeypatch):
-    monkeypatch.setattr(references, "REFERENCES", 50)
     monkeypatch.setattr(references, "OF_ALL_CLASSES", 12)
     chosen = fit_witnesses(draw(), with_energy=False, device=CPU).references
     assert np.diff(chosen.starts).tolist() == [4, 4, 1] and sum(chosen.counts) == N
     assert chosen.group_of.tolist() == [0, 1, -1, 2]
+
+
+@pytest.mark.parametrize("constant, value", [("OF_ALL_CLASSES", 5), ("FEWEST", 41)])
+def test_too_many_or_too_small_classes_are_one_group(monkeypatch, constant, value):
+    monkeypatch.setattr(references, constant, value)
+    train = draw()
+    witnesses = fit_witnesses(train, with_energy=False, device=CPU)
+    chosen = witnesses.references
+    assert chosen.starts == [0, 50] and chosen.counts == [N] and chosen.group_of is None
+    assert chosen.rows.tolist() == sorted(row_keys(train.features).topk(50).indices.tolist())
+    near = witnesses.without(torch.arange(N))[1:4]
+    assert (near > 0).all()  # no row is its own reference
