@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from digits.build import build
+from experiment.command import arguments
 
 ROOT = Path(__file__).parent.parent
 pytest_plugins = ["tests.promises"]
@@ -73,11 +74,11 @@ class Done(NamedTuple):
 
 
 @pytest.fixture
-def script(monkeypatch, capsys):
+def script(monkeypatch, capsys, tmp_path):
     """Run a script's command line: script("detect.py", "--pow", 4).
 
-    In this process, since importing torch anew takes longer than most runs; `process` asks for one
-    of its own.
+    In this process, since importing torch anew takes longer than most runs, and with tmp_path for
+    the default of --cache_dir; `process` asks for one of its own.
     """
     def run(*words, cwd=ROOT, check=True, process=False):
         path, words = ROOT / words[0], [str(word) for word in words[1:]]
@@ -97,6 +98,7 @@ def script(monkeypatch, capsys):
             patched.chdir(cwd)
             patched.setattr(sys, "argv", [str(path), *words])
             patched.setattr(sys, "path", [str(path.parent), *sys.path])
+            patched.setattr(arguments, "results_beside", lambda _: tmp_path / "results")
             try:
                 runpy.run_path(str(path), run_name="__main__")
             except SystemExit as end:

@@ -303,7 +303,7 @@ def test_wrong_file_writes_nothing(refused, tmp_path, feature_file, clusters):
 
 def test_unwritable_output(refused, tmp_path, feature_file):
     line = refused("detect.py", "--features", feature_file, "--output", feature_file / "report",
-                   process=True)
+                   "--cache_dir", tmp_path, process=True)
     assert "report: cannot be written to" in line
 
 

@@ -57,7 +57,8 @@ def column(report, name):
     ("cos_p", "True"), pytest.param("cos", "False", marks=pytest.mark.slow)])
 def test_torchrun_writes_once_what_one_process_finds(script, train_file, tmp_path, kernel, auto):
     one, two = tmp_path / "one", tmp_path / "two"
-    how = ["--features", str(train_file), "--kernel", kernel, "--chunk", "16", "--auto", auto]
+    how = ["--features", str(train_file), "--kernel", kernel, "--chunk", "16", "--auto", auto,
+           "--cache_dir", str(tmp_path)]
     script("detect.py", *how, "--output", str(one))
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
@@ -80,7 +81,8 @@ def test_torchrun_writes_once_what_one_process_finds(script, train_file, tmp_pat
 @pytest.mark.slow  # two processes or more, each of which imports torch
 def test_two_processes_find_the_same_outliers(script, train_file, tmp_path, port):
     one, two = tmp_path / "one", tmp_path / "two"
-    how = ["--features", str(train_file), "--test_features", str(train_file), "--chunk", "16"]
+    how = ["--features", str(train_file), "--test_features", str(train_file), "--chunk", "16",
+           "--cache_dir", str(tmp_path)]
     script("detect_ood.py", *how, "--output", str(one))
     both = [start(rank, port, "detect_ood.py", *how, "--output", str(two)) for rank in (0, 1)]
     said = [process.communicate(timeout=LONG) for process in both]
@@ -154,7 +156,7 @@ def test_a_dead_process_ends_the_run_with_a_line(train_file, tmp_path, port):
     gone = ("import os; from experiment.command import processes; "
             "processes.joined().__enter__(); os._exit(9)")
     first = start(0, port, "detect.py", "--features", str(train_file), "--output",
-                  str(tmp_path / "out"))
+                  str(tmp_path / "out"), "--cache_dir", str(tmp_path))
     start(1, port, "-c", gone).communicate(timeout=LONG)
     out, err = first.communicate(timeout=LONG)
     assert first.returncode == 1
@@ -173,7 +175,8 @@ def test_a_mistake_that_one_process_meets_ends_the_other_with_a_line(train_file,
              "run.evaluate_all = run.Settings.wants_auto = run._initial = refuse\n"
              "sys.argv[0] = 'detect.py'\n"
              "launch(detect.main, detect.get_args_parser())")
-    how = ["--features", str(train_file), "--output", str(tmp_path / "out")]
+    how = ["--features", str(train_file), "--output", str(tmp_path / "out"), "--cache_dir",
+           str(tmp_path)]
     both = [start(0, port, "detect.py", *how), start(1, port, "-c", wrong, *how)]
     said = [process.communicate(timeout=LONG) for process in both]
     assert [process.returncode for process in both] == [1, 2], said
@@ -186,8 +189,9 @@ def test_processes_that_read_different_data_are_refused(train_file, tmp_path, po
     content = dict(np.load(train_file))
     other = tmp_path / "other.npz"
     np.savez(other, **content | {"features": content["features"] + 1})
-    both = [start(rank, port, "detect.py", "--features", str(path), "--output",
-                  str(tmp_path / "out")) for rank, path in enumerate((train_file, other))]
+    where = ["--output", str(tmp_path / "out"), "--cache_dir", str(tmp_path)]
+    both = [start(rank, port, "detect.py", "--features", str(path), *where)
+            for rank, path in enumerate((train_file, other))]
     said = [process.communicate(timeout=LONG) for process in both]
     assert [process.returncode for process in both] == [2, 2]
     assert "the 2 processes of this run read different data" in said[0][1]
