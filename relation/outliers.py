@@ -39,6 +39,7 @@ from relation.sampling import row_keys, sample_rows
 SQUARES = ("energy", "Mahalanobis")  # the first one is -log max_c p_c without the logits
 LIGHTEST, HEAVIEST = 0.7, 1.2  # k of Gaussian rows is 0.77
 FITTED = 65_536  # rows of the fit: 64 for each of 1,000 features
+WINDOW = 65_536  # rows: 64 of each of 1,000 classes in any order
 FEWEST = 30  # rows whose tail can be seen at all
 
 
@@ -81,8 +82,10 @@ def _find(rows: Outputs, rate: float, device: torch.device | None, *, progress: 
     witnesses = fit_witnesses(rows if is_fitted.all() else _picked(rows, fitted),
                               with_energy=False, device=device or rows.features.device)
     values = torch.empty(len(NAMES), n, dtype=torch.float64)
-    # Class after class: rows of a block are compared with the same references.
-    order = likeliest(rows.probs).argsort(stable=True)
+    # Class after class, so that rows of a block are compared with the same references; but what is
+    # read lies near each other.
+    window = torch.arange(n) // WINDOW * rows.probs.shape[1]
+    order = (window + likeliest(rows.probs)).argsort(stable=True)
     for chosen in (is_fitted, ~is_fitted):
         part = order[chosen[order]]
         for block in row_blocks(len(part), "outliers", progress=progress, step=JUDGED):
