@@ -28,6 +28,7 @@ from relation.ood_witnesses import NAMES, Outputs, fit_witnesses
 from relation.sampling import sample_rows
 
 CALIBRATED = 16_384  # training rows that P is taken from: 1,600 of them above u
+RESOLVED = 1e-5  # share of u that e is at least
 USUAL = 0.9  # below it values are counted, above it the tail is fitted
 JUDGED = 8192  # rows at a time, between two steps of the progress bar
 
@@ -44,7 +45,7 @@ class Tail(NamedTuple):
 
     values: Tensor  # (m,) ascending
     bound: float  # u
-    excess: float  # e; 0 where nothing exceeds u
+    excess: float  # e; 0 where nothing exceeds u but for rounding
 
     def surprise(self, x: Tensor) -> Tensor:
         """-log P of x (N,), float64; 0 where no training row has a value."""
@@ -138,4 +139,5 @@ def fit_tail(values: Tensor) -> Tail:
     bound = values[int(USUAL * len(values))]
     beyond = values[values > bound]
     excess = float((beyond - bound).mean()) if len(beyond) else 0.0
-    return Tail(values, float(bound), excess)
+    # Two rows that are nearest to each other are equally far, but for rounding.
+    return Tail(values, float(bound), excess if excess > RESOLVED * abs(float(bound)) else 0.0)
