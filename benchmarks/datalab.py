@@ -104,12 +104,16 @@ def _with_outliers(features: np.ndarray, labels: np.ndarray, kind: str, share: f
         odd = np.stack([(features[row] + features[rng.choice((labels != labels[row]).nonzero()[0])])
                         / 2 for row in one])
     else:
-        odd = features.mean(0) + 2 * features.std(0) * rng.standard_normal(
-            (count, features.shape[1]))
+        odd = noise_of(features, count, rng)
     given = rng.choice(labels[kept], len(odd))
     return Planted("outliers", kind, share, np.concatenate([features[kept], odd], dtype=np.float32),
                    np.concatenate([labels[kept], given]),
                    np.arange(len(kept) + len(odd)) >= len(kept))
+
+
+def noise_of(features: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(count, D): noise of twice the spread of each column."""
+    return features.mean(0) + 2 * features.std(0) * rng.standard_normal((count, features.shape[1]))
 
 
 def _with_copies(features: np.ndarray, labels: np.ndarray, kind: str, noise: float,

@@ -53,8 +53,7 @@ def plants(features: np.ndarray, labels: np.ndarray
                 other = [rng.choice(new[labels[new] != labels[row]]) for row in one]
                 odd = (features[one] + features[other]) / 2
             else:
-                odd = features.mean(0) + 2 * features.std(0) * rng.standard_normal(
-                    (count, features.shape[1]))
+                odd = datalab.noise_of(features, count, rng)
             yield kind, train, new, odd.astype(np.float32)
 
 

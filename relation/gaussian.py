@@ -39,7 +39,7 @@ class Gaussian(NamedTuple):
     means: Tensor
     gram: Tensor  # (C', C') of the means
     counts: Tensor  # (C',)
-    position: Tensor  # label -> row of means
+    position: Tensor  # label -> row of means, -1 for a label that no row has
     shrinkage: float
     spread: float  # root of the mean variance, 1 where there is none
 
@@ -111,7 +111,7 @@ def fit_gaussian(features: Tensor, labels: Tensor) -> Gaussian:
     for rows in row_slices(m, BLOCK):
         d = features[rows].to(device, torch.float64) - centre - means[at[rows]]
         within.addmm_(d.T, d, alpha=1 / m)
-    position = torch.zeros(int(present[-1]) + 1, dtype=torch.int64, device=device)
+    position = torch.full((int(present[-1]) + 1,), -1, device=device)
     position[present] = torch.arange(len(present), device=device)
     shrinkage = oas_shrinkage(within, m - len(present))
     level = float(within.trace()) / dim

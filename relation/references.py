@@ -102,16 +102,15 @@ def choose_references(features: Tensor, probs: Tensor, labels: Tensor, keys: Ten
                       within: Gaussian) -> References:
     """References among the training rows: features (N, D), probs (N, C), labels (N,) whose classes
     are those of `within`, keys (N,) of the rows."""
-    n, device = len(labels), within.centre.device
-    groups, group_of = torch.zeros(n, dtype=torch.int64), None
-    counts, most = torch.tensor([n]), REFERENCES
-    present = labels.unique()
-    of_each = min(OF_A_CLASS, OF_ALL_CLASSES // len(present))
-    if n > REFERENCES and min(of_each, n // len(present)) >= FEWEST:
-        groups, counts = labels.unique(return_inverse=True, return_counts=True)[1:]
-        group_of = torch.full((max(probs.shape[1], int(present[-1]) + 1),), -1, device=device)
-        group_of[present.to(device)] = torch.arange(len(present), device=device)
-        most = of_each
+    n, device, classes = len(labels), within.centre.device, len(within.counts)
+    most = min(OF_A_CLASS, OF_ALL_CLASSES // classes)
+    if n > REFERENCES and min(most, n // classes) >= FEWEST:
+        groups, counts = within.position.cpu()[labels], within.counts.long().cpu()
+        beyond = max(0, probs.shape[1] - len(within.position))
+        group_of = torch.nn.functional.pad(within.position, (0, beyond), value=-1)
+    else:
+        groups, counts = torch.zeros(n, dtype=torch.int64), torch.tensor([n])
+        group_of, most = None, REFERENCES
     rows, starts = _largest_keys(groups, counts, keys, most)
     plain = torch.empty(len(rows), features.shape[1], device=device)
     their_probs = torch.empty(len(rows), probs.shape[1], device=device)
